@@ -1,0 +1,107 @@
+"""Re-executes the notebooks of a preset: one run = one Papermill call of 03_one_run = one JSON; one notebook = one figure.
+
+    snakemake --cores 2 --config preset=small
+
+A run's record is the only mark that it is done; executed notebooks are logs, kept also where they fail. With train=false the
+experiment notebooks read data/results/<preset>.csv and train nothing.
+"""
+
+import os
+
+from fairlth import config as house
+
+DEFAULTS = {"preset": "smoke", "train": True}
+if unknown := set(config) - set(DEFAULTS):
+    raise ValueError(f"{', '.join(sorted(unknown))} is not a setting of this workflow: choose among {', '.join(DEFAULTS)}.")
+PRESET, TRAIN = config.get("preset", DEFAULTS["preset"]), config.get("train", DEFAULTS["train"])
+if PRESET not in house.PRESETS:
+    raise ValueError(f"preset={PRESET!r} is unknown: choose one of {', '.join(house.PRESETS)}.")
+if not isinstance(TRAIN, bool):
+    raise ValueError(f"train={TRAIN!r} is refused: write true or false.")
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+RUNS = f"runs/{PRESET}"
+STUDIES = list(house.STUDIES)
+TEACHING = ["01_data", "02_walkthrough", "03_one_run"] if house.PRESETS[PRESET].in_process and TRAIN else []
+FAN_OUT = {run.slug(): run for run in house.every_run(PRESET)} if TRAIN and not house.PRESETS[PRESET].in_process else {}
+CODE = [path.relative_to(house.ROOT).as_posix() for path in sorted(house.PACKAGE.rglob("*.py"))]
+
+
+def values(**parameters):
+    """Parameters as arguments of fairlth.execute."""
+    import json
+    import shlex
+
+    return " ".join(shlex.quote(f"{name}={json.dumps(value)}") for name, value in parameters.items() if value is not None)
+
+
+def code(wildcards):
+    """What makes a notebook out of date: at smoke all code, elsewhere nothing that cost hours."""
+    return CODE if house.PRESETS[PRESET].in_process else ancient(CODE)
+
+
+localrules: all
+
+
+rule all:
+    input:
+        f"{RUNS}/claims.txt",
+        expand(f"figures/{PRESET}/{{notebook}}.png", notebook=TEACHING + STUDIES),
+
+
+rule run:
+    input:
+        ancient("notebooks/03_one_run.ipynb"),
+    output:
+        f"{RUNS}/records/{{slug}}.json",
+    log:
+        notebook=f"{RUNS}/notebooks/{{slug}}.ipynb",
+    params:
+        run=lambda wildcards: values(**FAN_OUT[wildcards.slug].model_dump()),
+    shell:
+        "python -m fairlth.execute {input} {log.notebook} {params.run}"
+
+
+rule teaching:
+    input:
+        notebook="notebooks/{notebook}.ipynb",
+        code=code,
+    output:
+        f"figures/{PRESET}/{{notebook}}.png",
+    log:
+        notebook=f"{RUNS}/notebooks/{{notebook}}.ipynb",
+    wildcard_constraints:
+        notebook="|".join(TEACHING) or "none",
+    shell:
+        "python -m fairlth.execute {input.notebook} {log.notebook}"
+
+
+rule study:
+    input:
+        notebook="notebooks/{notebook}.ipynb",
+        code=code,
+        records=expand(f"{RUNS}/records/{{slug}}.json", slug=FAN_OUT),
+    output:
+        f"figures/{PRESET}/{{notebook}}.png",
+    log:
+        notebook=f"{RUNS}/notebooks/{{notebook}}.ipynb",
+    wildcard_constraints:
+        notebook="|".join(STUDIES),
+    params:
+        values=values(preset=PRESET, train=TRAIN),
+    shell:
+        "python -m fairlth.execute {input.notebook} {log.notebook} {params.values}"
+
+
+rule overview:
+    input:
+        notebook="notebooks/00_overview.ipynb",
+        studies=expand(f"figures/{PRESET}/{{notebook}}.png", notebook=STUDIES),
+    output:
+        f"{RUNS}/claims.txt",
+    log:
+        notebook=f"{RUNS}/notebooks/00_overview.ipynb",
+    params:
+        values=values(preset=PRESET, train=TRAIN),
+    shell:
+        "python -m fairlth.execute {input.notebook} {log.notebook} {params.values}"

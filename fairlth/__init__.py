@@ -1,0 +1,25 @@
+"""Fair lottery tickets: the helper package of the notebooks.
+
+Values flow one way: Run -> Data -> model -> fit -> scores -> MaskSet -> refined ticket -> counts -> metrics -> Record ->
+table -> figure. A module imports only modules above it in `fairlth.ORDER`.
+"""
+
+__version__ = "0.1.0"
+
+ORDER = (
+    "config",
+    "progress",
+    "data",
+    "models",
+    "masks",
+    "metrics",
+    "training",
+    "conflict",
+    "selection",
+    "refinement",
+    "methods",
+    "results",
+    "experiments",
+    "figures",
+    "execute",
+)

@@ -1,0 +1,255 @@
+"""Runs, presets and directories: the only file that knows paths."""
+
+import os
+import tempfile
+import zlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+PACKAGE = Path(__file__).resolve().parent
+ROOT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").exists() else Path.cwd()
+DATA = ROOT / os.environ.get("FAIRLTH_DATA", "data/sets")  # a relative path counts from the project's root
+RUNS = ROOT / os.environ.get("FAIRLTH_RUNS", "runs")
+CACHE = ROOT / "data" / "cache"
+TABLES = ROOT / "data" / "results"
+FIGURES = ROOT / "figures"
+THREADS = int(os.environ.get("FAIRLTH_THREADS", "1"))  # per run: a grid fans out over the cores, and one thread keeps bits
+
+
+class Strict(BaseModel):
+    """A frozen record that refuses unknown names and converts nothing (`"1e-3"` is not a number)."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ValueError(_sentence(type(self), error)) from None
+
+
+def _sentence(kind: type[BaseModel], error: ValidationError) -> str:
+    """Says in one sentence what is wrong with which value and what was expected."""
+    faults = []
+    for fault in error.errors():
+        name = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            faults.append(f"{name!r} is not one of its names ({', '.join(kind.model_fields)})")
+        elif fault["type"] == "missing":
+            faults.append(f"{name} is missing")
+        elif not name:
+            faults.append(fault["msg"].removeprefix("Value error, "))
+        else:
+            faults.append(f"{name}={fault['input']!r} is refused: {fault['msg'].removeprefix('Value error, ')}")
+    return f"{kind.__name__}: " + "; ".join(faults).replace("\n", " ") + "."
+
+
+class Schedule(Strict):
+    """How one training goes: SGD or AdamW, linear warm-up, then a cosine down to zero."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    lr: Annotated[float, Field(gt=0)] = 0.1  # at the top of the warm-up
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    warmup: Annotated[float, Field(ge=0)] = 1.0  # epochs
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    shift: Annotated[int, Field(ge=0)] = 0  # pixels that a training image is moved at most, each way
+    mirror: bool = True  # half of the training images, where the data set allows it
+
+
+class Task(Strict):
+    """What is learned and over which groups fairness is measured; None takes the data set's default."""
+
+    dataset: str
+    model: str
+    target: str | None = None
+    group_by: str | None = None
+
+
+class Preset(Strict):
+    """The scale of an experiment: its tasks, how much data, how long, how many repetitions."""
+
+    tasks: tuple[Task, ...]
+    densities: tuple[float, ...]
+    seeds: tuple[int, ...]
+    schedule: Schedule
+    n_train: int | None = None  # training images, None: all that validation leaves
+    n_val: int = 2000  # validation images where the source has no validation split
+    image_size: int = 64  # pixels a side at most
+    rewind_epochs: Annotated[int, Field(ge=0)] = 1  # theta_k is the state after k epochs
+    keep_per_level: Annotated[float, Field(gt=0, lt=1)] = 0.36  # share of the weights that a level of pruning keeps
+    finetune_epochs: Annotated[int, Field(ge=1)] = 2  # after one-shot magnitude pruning
+    epsilon: Annotated[float, Field(ge=0)] = 0.05  # accuracy a fair ticket may lose against the dense net, validation
+    in_process: bool = False  # notebooks train their grid themselves: importing costs more than training
+    downloads: bool = True  # may fetch a data set that is not on disk
+
+
+PRESETS = {
+    "smoke": Preset(
+        tasks=(Task(dataset="digits", model="mlp"),),
+        densities=(0.02,),
+        seeds=(0, 1, 2, 3, 4),
+        schedule=Schedule(epochs=10, batch_size=64),
+        n_val=269,
+        in_process=True,
+        downloads=False,
+    ),
+    "small": Preset(
+        tasks=(
+            Task(dataset="cifar10", model="convnet"),
+            Task(dataset="utkface", model="convnet", target="gender", group_by="race"),
+        ),
+        densities=(0.05, 0.02),
+        seeds=(0, 1, 2),
+        schedule=Schedule(epochs=8, batch_size=64, lr=0.05),
+        n_train=8000,
+        n_val=4000,
+        image_size=32,
+    ),
+    "paper": Preset(
+        tasks=tuple(
+            Task(dataset=dataset, model=model, target=target, group_by=group_by)
+            for dataset, target, group_by in (
+                ("cifar10", None, None),
+                ("cifar100", None, None),
+                ("tiny_imagenet", None, None),
+                ("celeba", "Smiling", "Male"),
+                ("utkface", "race", "gender"),
+            )
+            for model in ("resnet18", "vgg16", "mobilenet_v2")
+        ),
+        densities=(0.2, 0.1, 0.05, 0.02),
+        seeds=(0, 1, 2, 3, 4),
+        schedule=Schedule(epochs=160, shift=4),
+        n_val=5000,
+        rewind_epochs=2,
+        keep_per_level=0.8,
+        finetune_epochs=40,
+        epsilon=0.02,
+    ),
+}
+
+STUDIES = {  # the methods that each experiment notebook compares
+    "10_motivation": ("dense", "random", "magnitude", "lth", "ballot_select", "ballot_refine", "ballot"),
+    "11_comparison": ("dense", "magnitude", "lth", "lth_bias", "ballot"),
+    "13_ablation": ("lth", "lth_bias", "ballot_select", "ballot_refine", "ballot"),
+}
+
+
+class Run(Strict):
+    """One training with everything that decides its outcome.
+
+    `density` is the fraction of prunable weights kept, `pressure` moves a method along its accuracy-fairness curve (None:
+    the method's own default), `target` is the label column, `group_by` the attribute that fairness is over (None: the
+    classes themselves). A `model` of None takes the first one of the preset's tasks.
+    """
+
+    dataset: str
+    model: str
+    method: str
+    density: Annotated[float, Field(gt=0, le=1)]
+    seed: Annotated[int, Field(ge=0)]
+    preset: str
+    pressure: Annotated[float, Field(ge=0)] | None = None
+    target: str | None = None
+    group_by: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_model(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if values.get("model") is None and values.get("preset") in PRESETS:
+            return values | {"model": PRESETS[values["preset"]].tasks[0].model}
+        return values
+
+    @field_validator("preset")
+    @classmethod
+    def _known_preset(cls, preset: str) -> str:
+        if preset not in PRESETS:
+            raise ValueError(f"there is no such preset, choose one of {', '.join(PRESETS)}")
+        return preset
+
+    @model_validator(mode="after")
+    def _dense_is_dense(self) -> "Run":
+        if self.method == "dense" and self.density != 1:
+            raise ValueError(f"the dense method keeps every weight, so its density is 1.0 and not {self.density}")
+        return self
+
+    @property
+    def settings(self) -> Preset:
+        """The preset's content."""
+        return PRESETS[self.preset]
+
+    def slug(self) -> str:
+        """A file name that a person can read; runs of one preset never share one."""
+        parts = [self.dataset, self.model, self.method, f"d{self.density!r}", f"s{self.seed}"]
+        for name in ("pressure", "target", "group_by"):
+            if (value := getattr(self, name)) is not None:
+                parts.append(f"{name.replace('_', '-')}-{value}")
+        return "_".join(parts).replace("/", "-")
+
+
+def grid(preset: str, methods: tuple[str, ...]) -> list[Run]:
+    """All runs of a preset for some methods; the dense net, which has one density, once per task and seed."""
+    scale = PRESETS[preset]
+    return [
+        Run(method=method, density=density, seed=seed, preset=preset, **task.model_dump())
+        for task in scale.tasks
+        for method in methods
+        for density in ((1.0,) if method == "dense" else scale.densities)
+        for seed in scale.seeds
+    ]
+
+
+def study(notebook: str, preset: str) -> list[Run]:
+    """The runs that an experiment notebook shows."""
+    if preset not in PRESETS:
+        raise ValueError(f"preset={preset!r} is refused: choose one of {', '.join(PRESETS)}.")
+    return grid(preset, STUDIES[notebook])
+
+
+def every_run(preset: str) -> list[Run]:
+    """The runs of all experiment notebooks of a preset, each once."""
+    return list(dict.fromkeys(run for notebook in STUDIES for run in study(notebook, preset)))
+
+
+def record_path(run: Run, runs: Path = RUNS) -> Path:
+    """Where the run's record lies; that file is the only mark of a finished run."""
+    return runs / run.preset / "records" / f"{run.slug()}.json"
+
+
+def ticket_path(run: Run, runs: Path = RUNS) -> Path:
+    """Where the run's trained ticket lies."""
+    return runs / run.preset / "tickets" / f"{run.slug()}.safetensors"
+
+
+def seed_for(seed: int, purpose: str) -> int:
+    """One independent seed per purpose ("init", "order", "selection", ...) from the run's seed."""
+    return zlib.crc32(f"{purpose}/{seed}".encode())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file so that it is there whole or not at all; raises OSError in one sentence where it cannot."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            try:
+                file.write(content)
+                file.close()
+                temporary.chmod(0o644)
+                os.replace(temporary, path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise OSError(f"{path} could not be written ({error.strerror}): give it a folder with room and access.") from error
+
+
+def check_writable(path: Path) -> None:
+    """Raises OSError now if the file could not be written later."""
+    probe = path.parent / f".{path.name}.probe-{os.getpid()}"
+    write_atomically(probe, b"")
+    probe.unlink()

@@ -1,0 +1,134 @@
+"""Conflict: where the gradients of accuracy and of fairness pull the same unit in opposite directions.
+
+A unit is one row of a prunable weight: an output channel of a convolution or an output feature of a linear layer, with all its
+incoming weights. The definitions below are our reconstruction: of the paper (arXiv 2407.02805) only the idea was at hand.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fairlth import config
+from fairlth.data import Split, as_float
+from fairlth.models import prunable
+
+Gradients = dict[str, Tensor]
+
+
+def fairness_loss(losses: Tensor, groups: Tensor, n_groups: int) -> Tensor:
+    """L_fair = (1/G) sum_g (L_g - mean L)^2 over the groups present, L_g the mean loss of group g.
+
+    Args:
+        losses: (n,) loss of each image.
+        groups: (n,) its group, 0 ... n_groups - 1.
+        n_groups: the number of groups.
+
+    Returns a scalar with gradient; 0 means that all groups have the same loss.
+    """
+    means = group_means(losses, groups, n_groups)
+    means = means[~means.isnan()]
+    return (means - means.mean()).square().mean()
+
+
+def group_means(losses: Tensor, groups: Tensor, n_groups: int) -> Tensor:
+    """(n_groups,) mean loss of each group, nan where a group is absent."""
+    members = F.one_hot(groups, n_groups).to(losses.dtype)
+    return (losses @ members) / members.sum(0)
+
+
+def fairness_weights(means: Tensor, groups: Tensor) -> Tensor:
+    """(n,) weights w with sum_i w_i grad loss_i = grad L_fair: (2/G) (L_g - mean L) / n_g for an image of group g.
+
+    Because the deviations from the mean sum to 0, one weighted backward pass gives the gradient of `fairness_loss`.
+
+    Args:
+        means: (n_groups,) mean loss of each group, detached; nan for groups to leave out.
+        groups: (n,) group of each image.
+    """
+    present = ~means.isnan()
+    deviation = torch.where(present, means - means[present].mean(), 0.0)
+    sizes = torch.bincount(groups, minlength=len(means)).clamp(min=1)
+    return (2 / present.sum() * deviation / sizes)[groups]
+
+
+def unit_conflict(accuracy: Gradients, fairness: Gradients) -> Gradients:
+    """Conflict of each unit, -cos(gradient of the accuracy loss, gradient of the fairness loss), by layer (units,).
+
+    In [-1, 1]; above 0 the two goals pull the unit's weights apart. 0 for a unit whose gradients are both near nothing (the
+    product of their norms in the lowest tenth of its layer): its direction is noise.
+    """
+    return {name: _row_conflict(accuracy[name].flatten(1), fairness[name].flatten(1)) for name in accuracy}
+
+
+def _row_conflict(a: Tensor, f: Tensor) -> Tensor:
+    norms = a.norm(dim=1) * f.norm(dim=1)
+    clear = (norms >= norms.quantile(0.1)) & (norms > 0)
+    return torch.where(clear, -(a * f).sum(1) / norms.clamp(min=1e-30), 0.0)
+
+
+class ConflictMeter:
+    """Watches a training and accumulates the conflict of every unit; pass it as `after_step`, it changes nothing.
+
+    Every `every` steps it draws two disjoint half-batches, takes the accuracy gradient from one and the fairness gradient from
+    the other (a shared sample would make them agree by chance), both of the kept weights only, in evaluation mode, and adds up
+    each unit's conflict. The group losses behind the fairness gradient are running averages.
+
+    Args:
+        split: training images.
+        seed: of the run.
+        every: steps between two observations; each costs about one training step.
+        batch_size: images of an observation, both halves together.
+    """
+
+    def __init__(self, split: Split, seed: int, every: int = 16, batch_size: int = 128) -> None:
+        self.split, self.every, self.half = split, every, min(batch_size, len(split)) // 2
+        self.generator = torch.Generator().manual_seed(config.seed_for(seed, "conflict"))
+        self.steps = self.observed = 0
+        self.group_loss = torch.full((split.n_groups,), torch.nan, device=split.y.device)
+        self.sums: tuple[Gradients, Gradients] = ({}, {})  # over even and over odd observations
+
+    def __call__(self, model: nn.Module) -> None:
+        """Counts a step and observes when it is time."""
+        self.steps += 1
+        if self.steps % self.every == 0:
+            self.observe(model)
+
+    def observe(self, model: nn.Module) -> None:
+        """Adds one observation of every unit's conflict."""
+        rows = torch.randperm(len(self.split), generator=self.generator)[: 2 * self.half].to(self.split.y.device)
+        training = model.training
+        model.eval()
+        accuracy = self._gradients(model, rows[: self.half], fair=False)
+        fairness = self._gradients(model, rows[self.half :], fair=True)
+        model.train(training)
+        sums = self.sums[self.observed % 2]
+        for name, conflict in unit_conflict(accuracy, fairness).items():
+            sums[name] = sums.get(name, 0.0) + conflict
+        self.observed += 1
+
+    def conflict(self) -> Gradients:
+        """Mean conflict of each unit over all observations, by layer (units,), in [-1, 1]."""
+        even, odd = self.sums
+        return {name: (even[name] + odd.get(name, 0.0)) / self.observed for name in even}
+
+    def agreement(self) -> dict[str, float]:
+        """By layer, the share of units whose conflict has the same sign in even and in odd observations.
+
+        1 means a stable sign, one half that it is noise.
+        """
+        even, odd = self.sums
+        return {name: float((even[name].sign() == odd[name].sign()).float().mean()) for name in odd}
+
+    def _gradients(self, model: nn.Module, rows: Tensor, fair: bool) -> Gradients:
+        weights = prunable(model)
+        groups = self.split.group[rows]
+        losses = F.cross_entropy(model(as_float(self.split.x[rows])), self.split.y[rows], reduction="none")
+        self._track(losses.detach(), groups)
+        loss = (losses * fairness_weights(self.group_loss, groups)).sum() if fair else losses.mean()
+        gradients = torch.autograd.grad(loss, list(weights.values()))
+        return {name: g * (w != 0) for (name, w), g in zip(weights.items(), gradients, strict=True)}
+
+    def _track(self, losses: Tensor, groups: Tensor) -> None:
+        new = group_means(losses, groups, self.split.n_groups)
+        old = torch.where(self.group_loss.isnan(), new, self.group_loss)
+        self.group_loss = torch.where(new.isnan(), old, 0.9 * old + 0.1 * new)

@@ -1,0 +1,177 @@
+"""Data sets as splits: seeded, stratified, on the device, augmented in batches."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fairlth import config
+from fairlth.config import Run
+from fairlth.sources import SOURCES, Source, Tables, decoded, local_files
+
+TEST_SEED = 0  # the test split of a source without one is the same for every run
+SMALLEST_CLASS = 4  # images: training, validation and test each need one
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and their labels, all on one device.
+
+    `x` (n, channels, side, side) uint8; `y` (n,) class in 0 ... n_classes - 1 and `group` (n,) in 0 ... n_groups - 1, int64.
+    """
+
+    x: Tensor
+    y: Tensor
+    group: Tensor
+    n_classes: int
+    n_groups: int
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def to(self, device: torch.device) -> "Split":
+        """The same split on a device, the images channels last."""
+        x = self.x.to(device).contiguous(memory_format=torch.channels_last)
+        return replace(self, x=x, y=self.y.to(device), group=self.group.to(device))
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run learns from (`train`), chooses by (`val`) and reports on (`test`)."""
+
+    train: Split
+    val: Split
+    test: Split
+    classes: list[str]
+    groups: list[str]
+    mirror: bool
+
+    @property
+    def in_shape(self) -> tuple[int, ...]:
+        """(channels, side, side)."""
+        return tuple(self.train.x.shape[1:])
+
+
+def load(run: Run) -> Data:
+    """Loads what a run needs: seeded, stratified splits on the run's device.
+
+    The test split is the source's own; where there is none it is drawn from train by a seed that all runs share. The
+    validation split and the subset of training images are drawn by the run's seed.
+
+    Raises:
+        ValueError: an unknown data set or column, a damaged or empty file, a class too small to split.
+    """
+    source, preset = source_of(run), run.settings
+    tables = decoded(run.dataset, min(source.side, preset.image_size), preset.downloads)
+    target, group_by = run.target or source.target, run.group_by or run.target or source.target
+    parts = {name: _split(run.dataset, tables, name, target, group_by) for name in tables.splits}
+    train, val, test = _three(run, parts, source)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    train, val, test = (split.to(device) for split in (train, val, test))
+    return Data(train, val, test, tables.names[target], tables.names[group_by], source.mirror)
+
+
+def source_of(run: Run) -> Source:
+    """The run's row of SOURCES; ValueError names the choices."""
+    if run.dataset not in SOURCES:
+        raise ValueError(f"dataset={run.dataset!r} is unknown: choose one of {', '.join(SOURCES)}.")
+    return SOURCES[run.dataset]
+
+
+def group_name(run: Run) -> str:
+    """What fairness is over, for tables: the attribute's name, or "class"."""
+    return run.group_by or "class"
+
+
+def check(run: Run) -> None:
+    """Raises ValueError in one sentence if the run's data set is unknown or not to be had here."""
+    source = source_of(run)
+    if source.fetch is None and not local_files(run.dataset) and not run.settings.downloads:
+        raise ValueError(
+            f"{run.dataset} is not in {config.DATA / run.dataset}/train-*.parquet, and preset {run.preset!r} downloads "
+            "nothing: place the file, set FAIRLTH_DATA or choose another preset."
+        )
+
+
+def as_float(x: Tensor) -> Tensor:
+    """uint8 pixels 0..255 to float32 in [-1, 1], the scale that every model expects."""
+    return x.float().div_(127.5).sub_(1.0)
+
+
+def augment(x: Tensor, shift: int, mirror: bool, generator: torch.Generator) -> Tensor:
+    """Mirrors half of the images and moves each by up to `shift` pixels both ways; (b, c, h, w) to the same.
+
+    The standard augmentation of CIFAR training: mirror, crop from a zero-padded image (He et al., 2016, section 4.2).
+    """
+    if mirror:
+        coin = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < 0.5
+        x = torch.where(coin, x.flip(3), x)
+    return _move(x, shift, generator) if shift else x
+
+
+def _move(x: Tensor, shift: int, generator: torch.Generator) -> Tensor:
+    b, _, h, w = x.shape
+    rows = torch.randint(0, 2 * shift + 1, (b, 1, 1), generator=generator, device=x.device)
+    cols = torch.randint(0, 2 * shift + 1, (b, 1, 1), generator=generator, device=x.device)
+    rows, cols = rows + torch.arange(h, device=x.device)[:, None], cols + torch.arange(w, device=x.device)
+    padded = torch.nn.functional.pad(x, (shift,) * 4).permute(0, 2, 3, 1)
+    return padded[torch.arange(b, device=x.device)[:, None, None], rows, cols].permute(0, 3, 1, 2)
+
+
+def _split(dataset: str, tables: Tables, name: str, target: str, group_by: str) -> Split:
+    table = tables.splits[name]
+    for column in (target, group_by):
+        if column not in table.columns:
+            raise ValueError(f"{dataset} has no column {column!r}: choose one of {', '.join(sorted(table.columns))}.")
+    n_classes, n_groups = len(tables.names[target]), len(tables.names[group_by])
+    return Split(table.x, table.columns[target], table.columns[group_by], n_classes, n_groups)
+
+
+def _three(run: Run, parts: dict[str, Split], source: Source) -> tuple[Split, Split, Split]:
+    """(train, val, test), drawing from train what the source does not bring."""
+    preset, train = run.settings, parts["train"]
+    _check_classes(run.dataset, train)
+    if "test" not in parts:
+        train, parts["test"] = _draw(train, int(len(train) * source.test_fraction), TEST_SEED)
+    seed = config.seed_for(run.seed, "split")
+    if "valid" not in parts:
+        _check_size(run, len(train), preset.n_val + (preset.n_train or 1))
+        train, parts["valid"] = _draw(train, preset.n_val, seed)
+    if preset.n_train is not None and preset.n_train < len(train):
+        train = _draw(train, preset.n_train, seed)[1]
+    return train, parts["valid"], parts["test"]
+
+
+def _draw(split: Split, n: int, seed: int) -> tuple[Split, Split]:
+    """(the rest, `n` images) keeping the share of each (class, group) cell, or of each class where a cell is too small."""
+    from sklearn.model_selection import train_test_split
+
+    cells = split.y * split.n_groups + split.group
+    if torch.bincount(cells)[cells].min() < SMALLEST_CLASS:
+        cells = split.y
+    rest, drawn = train_test_split(np.arange(len(split)), test_size=n, stratify=cells, random_state=seed)
+    return _take(split, rest), _take(split, drawn)
+
+
+def _take(split: Split, index: np.ndarray) -> Split:
+    rows = torch.from_numpy(np.sort(index))
+    return replace(split, x=split.x[rows], y=split.y[rows], group=split.group[rows])
+
+
+def _check_classes(dataset: str, train: Split) -> None:
+    counts = torch.bincount(train.y)
+    for code in torch.unique(train.y).tolist():
+        if counts[code] < SMALLEST_CLASS:
+            raise ValueError(
+                f"{dataset}: class number {code} has {int(counts[code])} image(s), and training, validation and test need at "
+                f"least {SMALLEST_CLASS}: add images of it or leave the class out."
+            )
+
+
+def _check_size(run: Run, available: int, wanted: int) -> None:
+    if wanted > available:
+        raise ValueError(
+            f"{run.dataset} has {available} images to train on and preset {run.preset!r} wants {wanted} for training and "
+            "validation: choose a smaller preset."
+        )

@@ -1,0 +1,141 @@
+"""From a Run to its Record: the one place that sees the whole chain."""
+
+import time
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from fairlth import config, data, methods, metrics, models, progress, results
+from fairlth.config import Run
+from fairlth.data import Data
+from fairlth.masks import count_kept
+from fairlth.methods import METHODS, Ticket
+from fairlth.metrics import Counts
+from fairlth.models import prunable
+from fairlth.results import Record
+from fairlth.training import predict
+
+
+def check(run: Run, runs: Path = config.RUNS) -> None:
+    """Raises ValueError or OSError in one sentence for anything that would stop the run later; trains nothing."""
+    data.check(run)
+    models.check(run)
+    methods.check(run)
+    config.check_writable(config.record_path(run, runs))
+
+
+def run(run: Run, runs: Path = config.RUNS) -> Record:
+    """Trains one run, reads the test split once, and writes its ticket and its record, the record last.
+
+    Raises:
+        ValueError: bad input, before any training.
+        FloatingPointError: the loss became infinite or nan; nothing is written.
+        OSError: the results cannot be written.
+    """
+    check(run, runs)
+    torch.set_num_threads(config.THREADS)
+    started = time.perf_counter()
+    loaded = data.load(run)
+    ticket = METHODS[run.method](run, loaded)
+    _check_ticket(run, ticket)
+    record = _record(run, loaded, ticket, started)
+    results.write_ticket(ticket, run, config.ticket_path(run, runs))
+    results.write(record, config.record_path(run, runs))
+    return record
+
+
+def run_or_load(grid: Iterable[Run], runs: Path = config.RUNS) -> list[Record]:
+    """The records of a grid, in its order; what is there already is read, not trained again.
+
+    A record made under other settings of its preset is made anew. One made by other code is made anew where the preset trains
+    in the notebook's process, and else used with a warning, since it may have cost hours.
+    """
+    grid = list(dict.fromkeys(grid))
+    for one in grid:
+        check(one, runs)
+    records = []
+    for number, one in enumerate(grid):
+        progress.say(f"run {number + 1} of {len(grid)}: {one.slug()}")
+        records.append(_usable(one, runs) or run(one, runs))
+    progress.say(f"{len(grid)} runs are there")
+    return records
+
+
+def table(notebook: str, preset: str, train: bool) -> pd.DataFrame:
+    """The tidy table of an experiment notebook's runs, or of all of them for the overview.
+
+    Args:
+        notebook: a key of `config.STUDIES`, or "00_overview".
+        preset: a key of `config.PRESETS`.
+        train: trains what is missing; False reads data/results/<preset>.csv.
+
+    Raises:
+        ValueError: a parameter is not one of these, or there is no table to read.
+    """
+    if not isinstance(train, bool):
+        raise ValueError(f"train={train!r} is refused: expected true or false.")
+    wanted = config.every_run(preset) if notebook == "00_overview" else config.study(notebook, preset)
+    if train:
+        return results.table(run_or_load(wanted))
+    frame = results.load(preset)
+    return frame[frame["method"].isin({run.method for run in wanted})]
+
+
+def _usable(run: Run, runs: Path) -> Record | None:
+    """The run's record where it is there and was made under today's settings."""
+    path = config.record_path(run, runs)
+    if not path.exists():
+        return None
+    try:
+        record = results.read(path)
+    except ValueError as error:
+        warnings.warn(f"{error} It is made anew now.", stacklevel=3)
+        return None
+    same_code = record.conditions["code"] == results.code_fingerprint()
+    if record.settings != _settings(run) or (run.settings.in_process and not same_code):
+        return None
+    if not same_code:
+        warnings.warn(f"{run.slug()} was made by other code (commit {record.conditions['commit']}).", stacklevel=3)
+    return record
+
+
+def _settings(run: Run) -> dict[str, object]:
+    """The preset as a record keeps it: without its lists of tasks, densities and seeds, which decide no single run."""
+    return run.settings.model_dump(mode="json", exclude={"tasks", "densities", "seeds", "in_process", "downloads"})
+
+
+def _check_ticket(run: Run, ticket: Ticket) -> None:
+    """The promise of every method: exactly floor(density * N) weights, all others exactly 0."""
+    weights = prunable(ticket.model)
+    expected = count_kept(run.density, weights)
+    assert ticket.mask.n_kept == expected, f"{run.method} keeps {ticket.mask.n_kept} weights, expected {expected}"
+    for name, mask in ticket.mask.items():
+        assert not weights[name][~mask].any(), f"{run.method} leaves pruned weights of {name} that are not 0"
+
+
+def _record(run: Run, loaded: Data, ticket: Ticket, started: float) -> Record:
+    val, test = predict(ticket.model, loaded.val), predict(ticket.model, loaded.test)
+    if empty := metrics.empty_groups(test.by_group().total, loaded.groups):
+        warnings.warn(f"{run.dataset}: no test image of {', '.join(empty)}, so gaps over groups are nan.", stacklevel=3)
+    return Record(
+        run=run.model_dump(),
+        target=run.target or data.source_of(run).target,
+        group_by=data.group_name(run),
+        classes=loaded.classes,
+        groups=loaded.groups,
+        counts={"val": _lists(val), "test": _lists(test)},
+        layers=ticket.mask.layers(),
+        cost=round(ticket.cost, 4),
+        feasible=ticket.feasible,
+        trace=ticket.trace,
+        notes=ticket.notes,
+        settings=_settings(run),
+        conditions=results.conditions(time.perf_counter() - started),
+    )
+
+
+def _lists(counts: Counts) -> dict[str, list[list[int]]]:
+    return {"correct": counts.correct.tolist(), "total": counts.total.tolist()}

@@ -1,0 +1,232 @@
+"""Pictures: a table and axes in, the axes out; computes nothing. One style, colours that colour-blind readers tell apart."""
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from fairlth import config, metrics
+
+plt.style.use(config.PACKAGE / "fairlth.mplstyle")
+
+COLOURS = {  # Okabe and Ito's palette; what belongs together has one hue
+    "dense": "#000000",
+    "random": "#999999",
+    "magnitude": "#56B4E9",
+    "lth": "#0072B2",
+    "lth_bias": "#E69F00",
+    "ballot": "#D55E00",
+    "ballot_select": "#CC79A7",
+    "ballot_refine": "#009E73",
+}
+NAMES = {
+    "dense": "dense",
+    "random": "random mask",
+    "magnitude": "magnitude",
+    "lth": "lottery ticket",
+    "lth_bias": "lottery ticket + bias shift",
+    "ballot": "Ballot",
+    "ballot_select": "Ballot's selection only",
+    "ballot_refine": "Ballot's training only",
+}
+SCALES = {  # metric -> factor and axis label
+    "accuracy": (100, "accuracy (%)"),
+    "mean_accuracy": (100, "mean of group accuracies (%)"),
+    "worst_accuracy": (100, "accuracy of the worst group (%)"),
+    "cwv": (1e4, "CWV × 10⁴ (0 is fair)"),
+    "mcd": (100, "MCD (points, 0 is fair)"),
+}
+
+
+def save(figure: Figure, notebook: str, preset: str) -> str:
+    """Writes figures/<preset>/<notebook>.png and .pdf, the same bytes for the same figure; returns the PNG's relative path."""
+    path = config.FIGURES / preset / notebook
+    for ending, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Producer": None})):
+        content = io.BytesIO()
+        figure.savefig(content, format=ending, metadata=metadata)
+        config.write_atomically(path.with_suffix(f".{ending}"), content.getvalue())
+    return str(path.with_suffix(".png").relative_to(config.ROOT))
+
+
+def panels(
+    summary: pd.DataFrame, draw: Callable[[pd.DataFrame, Axes], Axes], width: float = 5.2, height: float = 3.2
+) -> Figure:
+    """A figure with one panel per task (rows) and density (columns); the dense net is in all panels of its task.
+
+    Args:
+        summary: from `results.summary`.
+        draw: puts one panel's rows on its axes.
+        width, height: of a panel, inches.
+    """
+    tasks = summary[["dataset", "group_by"]].drop_duplicates().to_numpy()
+    densities = sorted(summary.loc[summary["method"] != "dense", "density"].unique(), reverse=True)
+    figure, axes = plt.subplots(
+        len(tasks), len(densities), figsize=(width * len(densities), height * len(tasks)), squeeze=False
+    )
+    for (dataset, group_by), line in zip(tasks, axes, strict=True):
+        own = summary[(summary["dataset"] == dataset) & (summary["group_by"] == group_by)]
+        for density, ax in zip(densities, line, strict=True):
+            draw(own[(own["density"] == density) | (own["method"] == "dense")], ax)
+            ax.set_title(f"{dataset} by {group_by}, density {density:g}, n = {own['n'].min()} seeds")
+    return figure
+
+
+def group_accuracy(correct: Any, total: Any, names: list[str], ax: Axes, method: str, shift: float = 0.0) -> Axes:
+    """Accuracy of each group as a point with its 95 % Wilson interval; `shift` moves the points beside another method's.
+
+    Args:
+        correct, total: (groups,) counts.
+        names: of the groups.
+    """
+    points = [metrics.share_interval(c, t) for c, t in zip(correct, total, strict=True)]
+    x, y = np.arange(len(names)) + shift, [point.mean for point in points]
+    ends = [[p.mean - p.low for p in points], [p.high - p.mean for p in points]]
+    ax.errorbar(x, y, ends, fmt="o", color=COLOURS[method], label=NAMES[method], capsize=2, elinewidth=1)
+    ax.set_xticks(
+        range(len(names)),
+        names,
+        rotation=35 if max(map(len, names)) > 3 else 0,
+        ha="right" if max(map(len, names)) > 3 else "center",
+    )
+    ax.set(ylabel="accuracy", xlabel="")
+    ax.grid(axis="x", visible=False)
+    return ax
+
+
+def comparison(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:
+    """One metric by method: mean and 95 % t interval over seeds, the noise floor as a grey line.
+
+    Args:
+        summary: rows of `results.summary` of one task and density.
+        metric: a key of SCALES.
+    """
+    scale, label = SCALES[metric]
+    for place, (_, row) in enumerate(summary.iloc[::-1].iterrows()):
+        mean, ends = (
+            row[metric] * scale,
+            [[(row[metric] - row[f"{metric}_low"]) * scale], [(row[f"{metric}_high"] - row[metric]) * scale]],
+        )
+        ax.errorbar(mean, place, xerr=np.nan_to_num(ends), fmt="o", color=COLOURS[row["method"]], capsize=3)
+    if f"{metric}_floor" in summary:
+        ax.axvline(summary[f"{metric}_floor"].mean() * scale, color="#999999", linestyle=":", zorder=0)
+        ax.annotate(
+            "chance",
+            (summary[f"{metric}_floor"].mean() * scale, 1.0),
+            xycoords=("data", "axes fraction"),
+            fontsize=8,
+            color="#777777",
+            ha="left",
+            va="bottom",
+        )
+        ax.set_xlim(left=0)
+    ax.set_yticks(range(len(summary)), [NAMES[name] for name in summary["method"].iloc[::-1]])
+    ax.set(xlabel=label, ylim=(-0.6, len(summary) - 0.4))
+    ax.grid(axis="y", visible=False)
+    return ax
+
+
+def tradeoff(summary: pd.DataFrame, ax: Axes) -> Axes:
+    """Accuracy against CWV, one labelled point a method with both intervals; up and to the left is better.
+
+    Args:
+        summary: rows of `results.summary` of one task and density.
+    """
+    for _, row in summary.iterrows():
+        x, y = row["cwv"] * 1e4, row["accuracy"] * 100
+        x_ends = np.nan_to_num([[x - row["cwv_low"] * 1e4], [row["cwv_high"] * 1e4 - x]])
+        y_ends = np.nan_to_num([[y - row["accuracy_low"] * 100], [row["accuracy_high"] * 100 - y]])
+        ax.errorbar(x, y, y_ends, x_ends, fmt="o", color=COLOURS[row["method"]], elinewidth=0.9, label=NAMES[row["method"]])
+    ax.set(xlabel=SCALES["cwv"][1], ylabel=SCALES["accuracy"][1])
+    ax.set_xlim(left=0)
+    return ax
+
+
+def forest(rows: pd.DataFrame, ax: Axes) -> Axes:
+    """Improvements with their intervals, one a line, the paper's number as an open diamond where there is one.
+
+    Args:
+        rows: columns label, mean, low, high, and optionally paper; fractions.
+    """
+    for place, (_, row) in enumerate(rows.iloc[::-1].iterrows()):
+        ends = np.nan_to_num([[row["mean"] - row["low"]], [row["high"] - row["mean"]]]) * 100
+        ax.errorbar(row["mean"] * 100, place, xerr=ends, fmt="o", color=COLOURS["ballot"], capsize=3)
+        if "paper" in rows and np.isfinite(row["paper"]):
+            ax.plot(row["paper"] * 100, place, "D", mfc="white", color="#000000", markersize=6)
+    ax.axvline(0, color="#000000", linewidth=0.8)
+    ax.set_yticks(range(len(rows)), rows["label"].iloc[::-1])
+    ax.set(xlabel="CWV lower by (%)", ylim=(-0.6, len(rows) - 0.4))
+    return ax
+
+
+def layers(report: list[dict[str, Any]], ax: Axes, method: str, shift: float = 0.0) -> Axes:
+    """Share of weights that each layer keeps, on a logarithmic axis.
+
+    Args:
+        report: rows of `MaskSet.layers`.
+    """
+    places = np.arange(len(report)) + shift
+    ax.plot(places, [row["density"] for row in report], "o", color=COLOURS[method], label=NAMES[method])
+    names = [f"{row['layer'].removesuffix('.weight')}\n{row['total']:,}" for row in report]
+    ax.set_xticks(range(len(report)), names, fontsize=8)
+    ax.set(yscale="log", ylabel="density", xlabel="layer and its weights")
+    return ax
+
+
+def trace(steps: list[dict[str, Any]], groups: list[str], axes: Any) -> Any:
+    """A refined training in three panels: accuracy and CWV on validation data, group weights, learning rate; rewinds marked.
+
+    Args:
+        steps: rows of a record's trace.
+        axes: three axes that share x.
+    """
+    epochs = [step["epoch"] + 1 for step in steps]
+    axes[0].plot(epochs, [step["cwv"] * 1e4 for step in steps], "o-", color=COLOURS["ballot"])
+    axes[0].set(ylabel="validation\nCWV × 10⁴", ylim=(0, None))
+    weights = np.array([step["weights"] for step in steps])
+    for name, column, colour in zip(groups, weights.T, sns.color_palette("viridis", len(groups)), strict=True):
+        axes[1].plot(epochs, column, color=colour, linewidth=1.2)
+        axes[1].annotate(
+            name, (epochs[-1], column[-1]), xytext=(4, 0), textcoords="offset points", fontsize=7, color=colour, va="center"
+        )
+    axes[1].set(ylabel="loss weight\nof a group")
+    axes[2].plot(epochs, [step["lr"] for step in steps], "o-", color="#555555")
+    axes[2].set(ylabel="learning\nrate", xlabel="epoch")
+    for step in steps:
+        if step["rewound"]:
+            for ax in axes:
+                ax.axvline(step["epoch"] + 1, color="#D55E00", linestyle=":", zorder=0)
+    return axes
+
+
+def unit_pictures(weights: Any, mask: Any, conflict: Any, axes: Any) -> Any:
+    """Incoming weights of first-layer units as pictures, pruned ones hatched out in grey, each unit's conflict as its title.
+
+    Args:
+        weights: (units, side, side).
+        mask: the same shape, bool.
+        conflict: (units,) in [-1, 1].
+        axes: one per unit.
+    """
+    top = float(np.abs(weights).max())
+    for ax, weight, kept, kappa in zip(np.ravel(axes), weights, mask, conflict, strict=True):
+        sns.heatmap(
+            np.where(kept, weight, np.nan),
+            ax=ax,
+            cmap="RdBu_r",
+            vmin=-top,
+            vmax=top,
+            cbar=False,
+            square=True,
+            xticklabels=False,
+            yticklabels=False,
+        )
+        ax.set_facecolor("#eeeeee")
+        ax.set_title(f"κ = {kappa:+.2f}", fontsize=8, loc="center", color=COLOURS["ballot"] if kappa > 0 else "#333333")
+        ax.grid(visible=False)
+    return axes

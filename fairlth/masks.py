@@ -1,0 +1,118 @@
+"""A mask: which weights of a network are kept, in exact counts."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+class MaskSet(Mapping[str, Tensor]):
+    """Parameter name -> bool tensor of the parameter's shape, True where the weight is kept.
+
+    Count masks, not non-zero weights: a trained weight may be exactly 0. `apply` sets the others to exactly 0.
+
+    Raises:
+        TypeError: a tensor is not bool.
+    """
+
+    def __init__(self, kept: Mapping[str, Tensor]) -> None:
+        for name, mask in kept.items():
+            if mask.dtype != torch.bool:
+                raise TypeError(f"the mask of {name} is {mask.dtype}, expected torch.bool: compare or threshold it first.")
+        self._kept = {name: mask.detach() for name, mask in kept.items()}
+        self._pruned = {name: ~mask for name, mask in self._kept.items()}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._kept[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @classmethod
+    def full(cls, weights: Mapping[str, Tensor]) -> "MaskSet":
+        """Keeps every weight."""
+        return cls({name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()})
+
+    @classmethod
+    def from_scores(cls, scores: Mapping[str, Tensor], n_keep: int) -> "MaskSet":
+        """Keeps exactly the `n_keep` highest scores over all tensors together, ties to the earlier weight.
+
+        Args:
+            scores: one score per weight, any real tensors; earlier means earlier in the mapping, then in the tensor.
+            n_keep: 1 ... the number of scores.
+
+        Raises:
+            ValueError: a score is not a number, or `n_keep` is out of range.
+        """
+        flat = torch.cat([score.detach().reshape(-1) for score in scores.values()])
+        if not 0 < n_keep <= flat.numel():
+            raise ValueError(f"n_keep={n_keep} is out of range: expected 1 to {flat.numel()}, change the density.")
+        if flat.isnan().any():
+            raise ValueError("a score is nan: the network that it was read from has diverged, lower its learning rate.")
+        threshold = flat.topk(n_keep, sorted=False).values.min()
+        kept = flat > threshold
+        ties = (flat == threshold).nonzero()[: n_keep - int(kept.sum())]
+        kept[ties] = True
+        parts = kept.split([score.numel() for score in scores.values()])
+        return cls({name: _like(part, score) for (name, score), part in zip(scores.items(), parts, strict=True)})
+
+    @property
+    def total(self) -> int:
+        """Weights that could have been pruned."""
+        return sum(mask.numel() for mask in self.values())
+
+    @property
+    def n_kept(self) -> int:
+        """Weights that are kept."""
+        return sum(int(mask.sum()) for mask in self.values())
+
+    @property
+    def density(self) -> float:
+        """Kept over total, in [0, 1]."""
+        return self.n_kept / self.total
+
+    def layers(self) -> list[dict[str, str | int | float]]:
+        """One row per tensor: name, kept, total, density, and the units (rows) that lost every incoming weight."""
+        return [
+            {
+                "layer": name,
+                "kept": int(mask.sum()),
+                "total": mask.numel(),
+                "density": float(mask.float().mean()),
+                "dead_units": int((~mask.flatten(1).any(1)).sum()),
+            }
+            for name, mask in self.items()
+        ]
+
+    def apply(self, model: nn.Module) -> None:
+        """Sets the pruned weights of `model` to exactly 0, in place; call it after every optimiser step."""
+        with torch.no_grad():
+            for name, pruned in self._pruned.items():
+                model.get_parameter(name).masked_fill_(pruned, 0.0)
+
+    def check_fits(self, model: nn.Module) -> None:
+        """Raises ValueError in one sentence where a mask has no parameter of its name and shape in `model`."""
+        shapes = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
+        for name, mask in self.items():
+            if shapes.get(name) != tuple(mask.shape):
+                raise ValueError(
+                    f"the mask of {name} has shape {tuple(mask.shape)} and the model's is {shapes.get(name, 'missing')}: "
+                    "build the model that the ticket was made with."
+                )
+
+
+def count_kept(density: float, weights: Mapping[str, Tensor]) -> int:
+    """floor(density * prunable weights); ValueError where that keeps none."""
+    total = sum(weight.numel() for weight in weights.values())
+    if (n_keep := math.floor(density * total)) < 1:
+        raise ValueError(f"density={density} keeps none of {total} weights: choose at least {1 / total:.2g}.")
+    return n_keep
+
+
+def _like(part: Tensor, score: Tensor) -> Tensor:
+    """A flat mask in the shape and memory format of its scores."""
+    return torch.empty_like(score, dtype=torch.bool).copy_(part.reshape(score.shape))

@@ -1,0 +1,72 @@
+"""Ballot: conflict-aware selection and refined training, and its two halves alone as ablations."""
+
+from dataclasses import asdict
+
+from torch import nn
+
+from fairlth import metrics
+from fairlth.config import Run
+from fairlth.conflict import ConflictMeter
+from fairlth.data import Data
+from fairlth.methods.base import Ticket
+from fairlth.methods.lth import Found, find, train
+from fairlth.models import prunable
+from fairlth.refinement import refine
+from fairlth.selection import Scores, conflict_aware, magnitude
+from fairlth.training import AfterStep
+
+STRENGTH = 0.1  # of the conflict in the score
+PRESSURE = 1.0  # of the refined training
+
+
+def ballot(run: Run, data: Data) -> Ticket:
+    """Fair lottery ticket: units in conflict are pruned first, and the ticket's training is steered by validation accuracy.
+
+    Source: Gao et al., ISSTA 2024, arXiv 2407.02805, of which only abstract and summaries were at hand. What is known: masks
+    by conflict detection, training with a dynamic learning rate and rewinding. Reconstructed: the conflict of a unit
+    (`conflict`), its use in the score (`selection.conflict_aware`), the rules of the refined training (`refinement.refine`).
+    `pressure` is the strength of the feedback on the groups' weights.
+    """
+    return _refined(run, data, *_find_by_conflict(run, data))
+
+
+def ballot_select(run: Run, data: Data) -> Ticket:
+    """Ablation: Ballot's selection with plain training."""
+    found, notes = _find_by_conflict(run, data)
+    return Ticket(found.model, found.mask, train(run, data, found), notes=notes)
+
+
+def ballot_refine(run: Run, data: Data) -> Ticket:
+    """Ablation: the mask of a standard lottery ticket with Ballot's refined training."""
+    return _refined(run, data, find(run, data, lambda model: magnitude(prunable(model))), {})
+
+
+def _find_by_conflict(run: Run, data: Data) -> tuple[Found, dict[str, object]]:
+    """Lottery-ticket levels whose score demotes the units that were in conflict during the level's training."""
+    meters: list[ConflictMeter] = []
+
+    def watch(level: int) -> AfterStep:
+        meters.append(ConflictMeter(data.train, run.seed + level))
+        return meters[-1]
+
+    def score(model: nn.Module) -> Scores:
+        return conflict_aware(prunable(model), meters[-1].conflict(), STRENGTH)
+
+    found = find(run, data, score, watch)
+    return found, {"agreement": [meter.agreement() for meter in meters]}
+
+
+def _refined(run: Run, data: Data, found: Found, notes: dict[str, object]) -> Ticket:
+    preset = run.settings
+    refined = refine(
+        found.model,
+        data,
+        preset.schedule,
+        seed=run.seed,
+        start=preset.rewind_epochs,
+        after_step=found.mask.apply,
+        floor=metrics.accuracy(*found.reference) - preset.epsilon,
+        pressure=PRESSURE if run.pressure is None else run.pressure,
+    )
+    cost = (found.epochs + preset.schedule.epochs - preset.rewind_epochs) / preset.schedule.epochs
+    return Ticket(found.model, found.mask, cost, refined.feasible, [asdict(step) for step in refined.steps], notes)

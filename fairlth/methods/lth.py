@@ -1,0 +1,79 @@
+"""Lottery tickets: iterative magnitude pruning with late rewinding."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from fairlth.config import Run
+from fairlth.data import Data
+from fairlth.masks import MaskSet
+from fairlth.methods.base import Ticket, fresh_model
+from fairlth.metrics import Counts
+from fairlth.models import prunable
+from fairlth.selection import Scores, levels, magnitude, select
+from fairlth.training import AfterStep, fit, predict, snapshot
+
+
+@dataclass
+class Found:
+    """A ticket before its training: the model at the rewind point with the mask applied, and how it came about."""
+
+    model: nn.Module
+    mask: MaskSet
+    reference: Counts  # the dense net on validation data
+    epochs: int  # trained so far
+
+
+def find(run: Run, data: Data, score: Callable[[nn.Module], Scores], watch: Callable[[int], AfterStep] | None = None) -> Found:
+    """Levels of training, pruning and rewinding; the last level's mask and the rewind state are the ticket.
+
+    Args:
+        run: its density and its preset's rewind epoch and share kept per level.
+        data: train and val are used, val only for the dense net's accuracy.
+        score: scores of a trained model's weights; the highest are kept.
+        watch: given a level, called after each of its steps.
+    """
+    preset, schedule = run.settings, run.settings.schedule
+    model = fresh_model(run, data)
+    mask, k = MaskSet.full(prunable(model)), preset.rewind_epochs
+    fit(model, data, schedule, seed=run.seed, stop=k, label="to the rewind point")
+    rewind, reference = snapshot(model), None
+    plan = levels(run.density, preset.keep_per_level)
+    for level, density in enumerate(plan):
+        after_step = _both(mask.apply, watch(level) if watch else None)
+        fit(model, data, schedule, seed=run.seed, start=k, after_step=after_step, label=f"level {level + 1} of {len(plan)}")
+        reference = reference or predict(model, data.val)
+        mask = select(score(model), density, within=mask)
+        model.load_state_dict(rewind)
+        mask.apply(model)
+    assert reference is not None
+    return Found(model, mask, reference, k + len(plan) * (schedule.epochs - k))
+
+
+def train(run: Run, data: Data, found: Found) -> float:
+    """Trains a found ticket plainly from the rewind point; returns the whole cost in dense-training equivalents."""
+    schedule, k = run.settings.schedule, run.settings.rewind_epochs
+    fit(found.model, data, schedule, seed=run.seed, start=k, after_step=found.mask.apply, label="ticket")
+    return (found.epochs + schedule.epochs - k) / schedule.epochs
+
+
+def lth(run: Run, data: Data) -> Ticket:
+    """Standard lottery ticket: levels of magnitude pruning, each rewound to the state theta_k after k epochs.
+
+    Source: Frankle and Carbin, 2019; late rewinding from Frankle et al., 2020 (facebookresearch/open_lth). Rewinding restores
+    the whole state dict, batch-norm statistics included, the learning rate and the order of images; momentum starts afresh.
+    Levels keep the same share each; the last one keeps exactly floor(density * N) weights.
+    """
+    found = find(run, data, lambda model: magnitude(prunable(model)))
+    cost = train(run, data, found)
+    return Ticket(found.model, found.mask, cost)
+
+
+def _both(first: AfterStep, second: AfterStep | None) -> AfterStep:
+    def after_step(model: nn.Module) -> None:
+        first(model)
+        if second is not None:
+            second(model)
+
+    return after_step

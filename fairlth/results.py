@@ -1,0 +1,264 @@
+"""What is kept of a run: a record as JSON, a ticket as safetensors, all records as one tidy table, and what the table says."""
+
+import hashlib
+import json
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import nn
+
+import fairlth
+from fairlth import config, metrics
+from fairlth.config import Run
+from fairlth.masks import MaskSet
+from fairlth.methods import Ticket
+from fairlth.metrics import Counts
+
+DECIDES = fairlth.ORDER[: fairlth.ORDER.index("methods") + 1]  # the modules whose code decides a run's outcome
+KEYS = ["dataset", "target", "group_by", "model", "method", "density", "seed", "preset", "pressure"]
+CONDITIONS = ["version", "commit", "torch", "device", "seconds", "cost"]
+COLUMNS = [*KEYS, "split", "class", "group", "correct", "total", "feasible", *CONDITIONS]
+PAPER = {"magnitude": 0.3800, "lth": 0.3391, "safecompress": 0.1796, "fairscratch": 0.3582}  # arXiv 2407.02805, abstract
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished run: counts per class and group, so that any metric can be recomputed, and its conditions.
+
+    `counts` maps "val" and "test" to {"correct", "total"}, each a list of classes of a list of groups; `layers` is the mask's
+    report; `cost` is in dense-training equivalents; `settings` is the preset as it was.
+    """
+
+    run: dict[str, Any]
+    target: str
+    group_by: str
+    classes: list[str]
+    groups: list[str]
+    counts: dict[str, dict[str, list[list[int]]]]
+    layers: list[dict[str, Any]]
+    cost: float
+    feasible: bool | None
+    trace: list[dict[str, Any]]
+    notes: dict[str, Any]
+    settings: dict[str, Any]
+    conditions: dict[str, Any]
+
+    def split(self, name: str) -> Counts:
+        """The counts of "val" or "test" as arrays (classes, groups)."""
+        return Counts(np.array(self.counts[name]["correct"]), np.array(self.counts[name]["total"]))
+
+    @property
+    def kept(self) -> int:
+        """Weights that the mask keeps."""
+        return sum(layer["kept"] for layer in self.layers)
+
+    @property
+    def total(self) -> int:
+        """Weights that could have been pruned."""
+        return sum(layer["total"] for layer in self.layers)
+
+
+def write(record: Record, path: Path) -> None:
+    """Writes a record as JSON, whole or not at all."""
+    config.write_atomically(path, json.dumps(asdict(record), indent=1).encode())
+
+
+def read(path: Path) -> Record:
+    """Reads a record; ValueError in one sentence where the file is not a whole one."""
+    try:
+        return Record(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is not a whole record of this version ({error}): delete it and run again.") from error
+
+
+def conditions(seconds: float) -> dict[str, Any]:
+    """What a number depends on beside its run: versions, commit, code, device, time."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} thread(s)"
+    versions = {"version": fairlth.__version__, "commit": _commit(), "code": code_fingerprint(), "torch": torch.__version__}
+    return versions | {"device": device, "seconds": round(seconds, 2)}
+
+
+def code_fingerprint() -> str:
+    """Changes when the code that decides a run's outcome does."""
+    digest = hashlib.sha256()
+    for module in DECIDES:
+        path = config.PACKAGE / module
+        for file in sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(config.PACKAGE), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def write_ticket(ticket: Ticket, run: Run, path: Path) -> None:
+    """Writes state dict and mask to one safetensors file, whole or not at all; the run goes into its header as JSON."""
+    tensors = {f"state/{name}": value.contiguous().cpu() for name, value in ticket.model.state_dict().items()}
+    tensors |= {f"mask/{name}": kept.contiguous().cpu() for name, kept in ticket.mask.items()}
+    config.write_atomically(path, save(tensors, {"run": json.dumps(run.model_dump())}))
+
+
+def read_ticket(path: Path, model: nn.Module) -> MaskSet:
+    """Reads a ticket into `model`, in place, and returns its mask.
+
+    Raises:
+        ValueError: the file is not a whole ticket, or its names or shapes do not fit the model, which is then untouched.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
+    except Exception as error:
+        raise ValueError(f"{path} is not a whole ticket ({error}): train it again.") from error
+    state = {name.removeprefix("state/"): value for name, value in tensors.items() if name.startswith("state/")}
+    mask = MaskSet({name.removeprefix("mask/"): value for name, value in tensors.items() if name.startswith("mask/")})
+    mask.check_fits(model)
+    try:
+        nn.Module.load_state_dict(model, state)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{path} does not fit the model ({' '.join(str(error).split())}): build the ticket's model."
+        ) from error
+    return mask
+
+
+def rows(record: Record) -> list[dict[str, Any]]:
+    """One row per split and (class, group) cell, in the columns of COLUMNS."""
+    head = record.run | {"target": record.target, "group_by": record.group_by, "feasible": record.feasible}
+    head |= {name: record.conditions[name] for name in CONDITIONS if name != "cost"} | {"cost": record.cost}
+    own = record.group_by == "class"  # then only the cells with group = class exist
+    return [
+        head | {"split": split, "class": c, "group": g, "correct": counts["correct"][i][j], "total": counts["total"][i][j]}
+        for split, counts in record.counts.items()
+        for i, c in enumerate(record.classes)
+        for j, g in enumerate(record.groups)
+        if i == j or not own
+    ]
+
+
+def table(records: list[Record]) -> pd.DataFrame:
+    """The tidy table of some records: one row per run, split and (class, group) cell."""
+    return pd.DataFrame([row for record in records for row in rows(record)], columns=COLUMNS)
+
+
+def save_table(frame: pd.DataFrame, preset: str) -> Path:
+    """Writes data/results/<preset>.csv, the order of rows independent of the order of runs."""
+    path = config.TABLES / f"{preset}.csv"
+    frame = frame.sort_values([*KEYS, "split"], kind="stable", na_position="first")
+    config.write_atomically(path, frame.to_csv(index=False).encode())
+    return path
+
+
+def load(preset: str) -> pd.DataFrame:
+    """Reads data/results/<preset>.csv; ValueError where there is none."""
+    path = config.TABLES / f"{preset}.csv"
+    if not path.exists():
+        raise ValueError(f"{path} is not there: run `make reproduce PRESET={preset}` first.")
+    return pd.read_csv(path, dtype={"class": str, "group": str, "target": str})
+
+
+def per_run(frame: pd.DataFrame, split: str = "test") -> pd.DataFrame:
+    """One row per run with its metrics on a split, fractions; the noise floors beside CWV and MCD."""
+    found = []
+    for keys, cells in frame[frame["split"] == split].groupby(KEYS, dropna=False, sort=False):
+        groups = cells.groupby("group", sort=False)[["correct", "total"]].sum()
+        found.append(dict(zip(KEYS, keys, strict=True)) | measures(groups["correct"], groups["total"]) | _same(cells))
+    return pd.DataFrame(found)
+
+
+def measures(correct: Any, total: Any) -> dict[str, float]:
+    """Every metric of one run from its counts per group."""
+    names = ("accuracy", "mean_accuracy", "worst_accuracy", "cwv", "mcd", "cwv_floor", "mcd_floor")
+    return {name: getattr(metrics, name)(np.asarray(correct), np.asarray(total)) for name in names}
+
+
+def _same(cells: pd.DataFrame) -> dict[str, Any]:
+    return {name: cells[name].iloc[0] for name in ("cost", "seconds", "feasible")} | {"images": int(cells["total"].sum())}
+
+
+def summary(runs: pd.DataFrame) -> pd.DataFrame:
+    """One row per setting: mean over seeds, ends of the 95 % t interval and n, of each metric; from `per_run`."""
+    by = [key for key in KEYS if key != "seed"]
+    found = []
+    for keys, group in runs.groupby(by, dropna=False, sort=False):
+        row = dict(zip(by, keys, strict=True)) | {"n": len(group), "images": int(group["images"].iloc[0])}
+        for name in ("accuracy", "mean_accuracy", "worst_accuracy", "cwv", "mcd"):
+            interval = metrics.mean_interval(group[name])
+            row |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        row |= {name: float(group[name].mean()) for name in ("cwv_floor", "mcd_floor", "cost")}
+        found.append(row)
+    return pd.DataFrame(found)
+
+
+def readable(frame: pd.DataFrame) -> pd.DataFrame:
+    """A summary as people read it: accuracy and MCD in points, CWV x 10^4, each mean with its interval."""
+    shown = frame[["dataset", "group_by", "method", "density"]].copy()
+    for name, scale, digits in (("accuracy", 100, 1), ("cwv", 1e4, 1), ("mcd", 100, 1)):
+        shown[name] = [_mean(row, name, scale, digits) for _, row in frame.iterrows()]
+        if f"{name}_floor" in frame:
+            shown[f"{name} floor"] = (frame[f"{name}_floor"] * scale).round(digits)
+    return shown.assign(n=frame["n"], cost=frame["cost"].round(2)).rename(
+        columns={"accuracy": "accuracy %", "cwv": "CWV x1e4", "mcd": "MCD points"}
+    )
+
+
+def _mean(row: pd.Series, name: str, scale: float, digits: int) -> str:
+    half = (row[f"{name}_high"] - row[name]) * scale
+    return f"{row[name] * scale:.{digits}f} ± {half:.{digits}f}" if row["n"] > 1 else f"{row[name] * scale:.{digits}f}"
+
+
+def improvements(runs: pd.DataFrame, ours: str = "ballot", metric: str = "cwv") -> pd.DataFrame:
+    """How much lower `ours` is than each other method, paired by seed; one row per (task, density, rival) and one over all.
+
+    A seed's improvement over all is the mean over its tasks and densities; the interval is over seeds.
+    """
+    pair = ["dataset", "group_by", "model", "density", "seed"]
+    mine = runs[runs["method"] == ours].set_index(pair)[metric]
+    found = []
+    for rival, theirs in runs[~runs["method"].isin([ours, "dense"])].groupby("method", sort=False):
+        both = pd.concat([mine, theirs.set_index(pair)[metric]], axis=1, keys=["ours", "theirs"], join="inner").reset_index()
+        both["gain"] = 1 - both["ours"] / both["theirs"]
+        for keys, cells in both.groupby(pair[:-1]):
+            found.append(
+                dict(zip(pair, keys, strict=False)) | {"rival": rival} | metrics.mean_interval(cells["gain"])._asdict()
+            )
+        seeds = both.groupby("seed")["gain"].mean()
+        found.append({"dataset": "all", "rival": rival} | metrics.mean_interval(seeds)._asdict())
+    return pd.DataFrame(found)
+
+
+def claims(runs: pd.DataFrame) -> pd.DataFrame:
+    """The paper's headline claims beside ours: its number, our mean, interval, n, and a verdict by rule.
+
+    "reproduced": the interval is above 0 and our mean at least the paper's; "partly": the interval is above 0; "not
+    reproduced": it is not; "not run": the rival has no runs here.
+    """
+    overall = improvements(runs)
+    overall = overall[overall["dataset"] == "all"].set_index("rival") if len(overall) else overall
+    found = []
+    for rival, paper in PAPER.items():
+        row = {"claim": f"CWV lower than {rival}", "paper": paper, "ours": np.nan, "low": np.nan, "high": np.nan, "n": 0}
+        if rival in overall.index:
+            row |= {"ours": overall["mean"][rival]} | {name: overall[name][rival] for name in ("low", "high", "n")}
+        found.append(row | {"verdict": verdict(row)})
+    return pd.DataFrame(found)
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """The rule of `claims` for one row."""
+    if row["n"] == 0:
+        return "not run"
+    if not row["low"] > 0:
+        return "not reproduced"
+    return "reproduced" if row["ours"] >= row["paper"] else "partly"

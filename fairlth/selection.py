@@ -1,0 +1,60 @@
+"""Selection: from scores to a mask of exactly the wanted number of weights, in one level or several."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from fairlth.masks import MaskSet, count_kept
+
+Scores = dict[str, Tensor]
+
+
+def magnitude(weights: Mapping[str, Tensor]) -> Scores:
+    """|w| of every weight (Han et al., 2015; the criterion of the lottery ticket hypothesis, Frankle and Carbin, 2019)."""
+    return {name: weight.detach().abs() for name, weight in weights.items()}
+
+
+def conflict_aware(weights: Mapping[str, Tensor], conflict: Mapping[str, Tensor], strength: float) -> Scores:
+    """|w| exp(-strength z_u): the weights of units in conflict come last.
+
+    z_u is the conflict of the weight's unit in standard deviations of its layer, where the unit is in conflict (above 0) and
+    above its layer's mean, else 0. Our reconstruction of the paper's conflict-detection-based mask generation
+    (arXiv 2407.02805); `strength` 0 is plain magnitude. The sign that hurts can be tried with a negative strength.
+
+    Args:
+        weights: name -> weight.
+        conflict: name -> (units,) in [-1, 1], see `conflict.unit_conflict`.
+        strength: in units of log magnitude per standard deviation; 0.1 lowers a clear conflict's score by about a fifth.
+    """
+    scores = magnitude(weights)
+    return {name: score * _factor(conflict[name], strength, score.dim()) for name, score in scores.items()}
+
+
+def _factor(conflict: Tensor, strength: float, dim: int) -> Tensor:
+    z = (conflict - conflict.mean()) / conflict.std(correction=0).clamp(min=1e-12)
+    z = torch.where(conflict > 0, z.clamp(min=0), 0.0)
+    return torch.exp(-strength * z).reshape(-1, *[1] * (dim - 1))
+
+
+def select(scores: Scores, density: float, within: MaskSet | None = None) -> MaskSet:
+    """The mask of the floor(density * N) highest scores over all layers together.
+
+    Args:
+        scores: name -> score of each weight.
+        density: share of all N weights to keep, in (0, 1].
+        within: weights that this mask has already pruned stay pruned.
+
+    Raises:
+        ValueError: the density keeps no weight, or a score is nan.
+    """
+    if within is not None:
+        scores = {name: torch.where(within[name], score, -math.inf) for name, score in scores.items()}
+    return MaskSet.from_scores(scores, count_kept(density, scores))
+
+
+def levels(density: float, keep_per_level: float) -> list[float]:
+    """Densities after each level of pruning, geometric, the last one exactly `density`; at least one level."""
+    n = max(1, math.ceil(math.log(density) / math.log(keep_per_level)))
+    return [density ** (level / n) for level in range(1, n)] + [density]

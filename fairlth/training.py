@@ -1,0 +1,165 @@
+"""Training and prediction; knows nothing of masks: a method passes what is to happen after each step."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fairlth import config, progress
+from fairlth.config import Schedule
+from fairlth.data import Data, Split, as_float, augment
+from fairlth.metrics import Counts
+
+AfterStep = Callable[[nn.Module], None]
+State = dict[str, Tensor]
+PREDICT_BATCH = 1000  # images
+
+
+@dataclass
+class History:
+    """Mean training loss and learning rate at the end, of each epoch trained."""
+
+    loss: list[float] = field(default_factory=list)
+    lr: list[float] = field(default_factory=list)
+
+
+class Trainer:
+    """An optimiser on a model and the epochs it can train; the order of images and their shifts depend on seed and epoch only.
+
+    Args:
+        model: trained in place.
+        data: its training split is used, and whether its images may be mirrored.
+        schedule: see `config.Schedule`.
+        seed: of the run; one generator for the order of the images, another for their augmentation.
+        after_step: called with the model after every optimiser step.
+    """
+
+    def __init__(
+        self, model: nn.Module, data: Data, schedule: Schedule, seed: int, after_step: AfterStep | None = None
+    ) -> None:
+        self.model, self.data, self.schedule, self.seed = model, data, schedule, seed
+        self.after_step = after_step or (lambda model: None)
+        self.optimizer = _optimizer(model, schedule)
+
+    def epoch(self, number: int, group_weights: Tensor | None = None, lr_scale: float = 1.0) -> tuple[float, float]:
+        """Trains epoch `number` of the schedule and returns its mean loss and last learning rate.
+
+        Args:
+            number: 0 ... schedule.epochs - 1; sets learning rate, order and augmentation.
+            group_weights: (groups,) weights of the loss of each image by its group; None: all 1.
+            lr_scale: factor on the schedule's learning rate.
+
+        Raises:
+            FloatingPointError: the loss is not finite.
+        """
+        self.model.train()
+        total, steps, rate = torch.zeros((), device=self.data.train.y.device), 0, 0.0
+        n_steps = max(1, len(self.data.train) // self.schedule.batch_size)
+        for x, y, group in self._batches(number):
+            rate = lr_scale * learning_rate(self.schedule, number + steps / n_steps)
+            total += self._step(x, y, None if group_weights is None else group_weights[group], rate)
+            steps += 1
+        if not math.isfinite(loss := float(total) / steps):
+            raise FloatingPointError(
+                f"the training loss became {loss} in epoch {number + 1} at learning rate {rate:.3g}: choose a lower one."
+            )
+        return loss, rate
+
+    def _batches(self, number: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Batches of one epoch, images as floats; the last incomplete batch is left out unless it is the only one."""
+        split, size = self.data.train, self.schedule.batch_size
+        order = torch.randperm(len(split), generator=_generator(self.seed, f"order/{number}")).to(split.y.device)
+        generator = _generator(self.seed, f"augment/{number}", split.y.device)
+        for rows in order[: max(size, len(split) // size * size)].split(size):
+            x = augment(split.x[rows], self.schedule.shift, self.schedule.mirror and self.data.mirror, generator)
+            yield as_float(x), split.y[rows], split.group[rows]
+
+    def _step(self, x: Tensor, y: Tensor, weights: Tensor | None, rate: float) -> Tensor:
+        losses = F.cross_entropy(self.model(x), y, reduction="none")
+        loss = losses.mean() if weights is None else (losses * weights).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.after_step(self.model)
+        return loss.detach()
+
+
+def fit(
+    model: nn.Module,
+    data: Data,
+    schedule: Schedule,
+    *,
+    seed: int,
+    start: int = 0,
+    stop: int | None = None,
+    after_step: AfterStep | None = None,
+    label: str = "training",
+) -> History:
+    """Trains epochs `start` ... `stop` - 1 of the schedule with a fresh optimiser, in place.
+
+    Training in two calls differs from one only by the optimiser's momentum, which is not carried over: that is the rewind
+    of a lottery ticket, with the learning rate and the order of images of the epoch it is rewound to.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+    """
+    trainer, history = Trainer(model, data, schedule, seed, after_step), History()
+    stop = schedule.epochs if stop is None else stop
+    for number in range(start, stop):
+        loss, rate = trainer.epoch(number)
+        history.loss.append(loss)
+        history.lr.append(rate)
+        progress.say(f"{label}: epoch {number + 1} of {stop}, loss {loss:.3f}")
+    return history
+
+
+def learning_rate(schedule: Schedule, epoch: float) -> float:
+    """Linear warm-up over `warmup` epochs to `lr`, then a half cosine to 0 at the last epoch; `epoch` counts fractions."""
+    if epoch < schedule.warmup:
+        return schedule.lr * max(epoch, 0.01) / schedule.warmup
+    done = (epoch - schedule.warmup) / max(schedule.epochs - schedule.warmup, 1e-9)
+    return schedule.lr * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def logits(model: nn.Module, split: Split) -> Tensor:
+    """The model's outputs on a split in evaluation mode: (n, classes) float32."""
+    training = model.training
+    model.eval()
+    with torch.inference_mode():
+        outputs = [model(as_float(x)) for x in split.x.split(PREDICT_BATCH)]
+    model.train(training)
+    return torch.cat(outputs)
+
+
+def count(outputs: Tensor, split: Split) -> Counts:
+    """Right and all predictions per class and group from outputs (n, classes)."""
+    cells, n_cells = split.y * split.n_groups + split.group, split.n_classes * split.n_groups
+    right = outputs.argmax(1) == split.y
+    correct, total = torch.bincount(cells[right], minlength=n_cells), torch.bincount(cells, minlength=n_cells)
+    shape = (split.n_classes, split.n_groups)
+    return Counts(correct.reshape(shape).cpu().numpy(), total.reshape(shape).cpu().numpy())
+
+
+def predict(model: nn.Module, split: Split) -> Counts:
+    """Counts of right predictions of a model on a split, per class and group."""
+    return count(logits(model, split), split)
+
+
+def snapshot(model: nn.Module) -> State:
+    """A copy of parameters and buffers, the count of batches seen by batch norm included; `load_state_dict` restores it."""
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def _optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
+    if schedule.optimizer == "adamw":
+        return torch.optim.AdamW(model.parameters(), lr=schedule.lr, weight_decay=schedule.weight_decay)
+    return torch.optim.SGD(model.parameters(), lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay)
+
+
+def _generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:
+    return torch.Generator(device).manual_seed(config.seed_for(seed, purpose))
