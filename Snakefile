@@ -40,13 +40,18 @@ def code(wildcards):
     return CODE if house.PRESETS[PRESET].in_process else ancient(CODE)
 
 
-localrules: all
+localrules: all, records
 
 
 rule all:
     input:
         f"{RUNS}/claims.txt",
         expand(f"figures/{PRESET}/{{notebook}}.png", notebook=TEACHING + STUDIES),
+
+
+rule records:
+    input:
+        expand(f"{RUNS}/records/{{slug}}.json", slug=FAN_OUT),
 
 
 rule run:

@@ -122,6 +122,17 @@ def cwv_floor(correct: ArrayLike, total: ArrayLike) -> float:
     return float((n_groups - 1) / n_groups**2 * np.sum(p * (1 - p) / total))
 
 
+def cwv_error(correct: ArrayLike, total: ArrayLike) -> float:
+    """Standard error of the CWV from the number of images: (v/G) sqrt(2 (G-1) + 4 G (CWV - floor)/v), v = p(1-p) mean 1/n_g.
+
+    The deviation of a noncentral chi-square variable, for groups of similar size; what lies above the floor counts as real.
+    """
+    p, total = accuracy(correct, total), np.asarray(total, float)
+    n_groups, v = len(total), p * (1 - p) * np.mean(1 / total)
+    real = max(cwv(correct, total) - cwv_floor(correct, total), 0.0)
+    return float(v / n_groups * np.sqrt(2 * (n_groups - 1) + 4 * n_groups * real / v)) if v > 0 else 0.0
+
+
 def mcd_floor(correct: ArrayLike, total: ArrayLike, draws: int = 2000, seed: int = 0) -> float:
     """The mean MCD that chance alone gives a classifier with one accuracy for all groups, by simulation."""
     p, total = accuracy(correct, total), np.asarray(total)

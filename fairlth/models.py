@@ -63,13 +63,12 @@ def mlp(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
 
 
 def convnet(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
-    """Four convolutions with batch norm, pooling after the first three: about 90 000 weights, a step takes milliseconds."""
+    """Four convolutions with batch norm, about 90 000 weights; pooled before the norm, where it is cheapest."""
     widths = (in_shape[0], 16, 32, 64, 112)
     layers: list[nn.Module] = []
     for number, (n_in, n_out) in enumerate(pairwise(widths)):
-        layers += [_conv(n_in, n_out), nn.BatchNorm2d(n_out), nn.ReLU()]
-        if number < 3:
-            layers.append(nn.MaxPool2d(2))
+        pool = nn.MaxPool2d(2) if number < 3 else nn.Identity()
+        layers += [_conv(n_in, n_out), pool, nn.BatchNorm2d(n_out), nn.ReLU()]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], n_classes))
 
 

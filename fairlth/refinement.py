@@ -13,20 +13,27 @@ from fairlth import metrics, progress
 from fairlth.config import Schedule
 from fairlth.data import Data
 from fairlth.metrics import Counts
-from fairlth.training import AfterStep, State, Trainer, predict, snapshot
+from fairlth.training import AfterStep, State, Trainer, learning_rate, predict, snapshot
 
 CLIP = (0.25, 4.0)  # bounds of the group weights
+SETTLED = 0.25  # of the schedule's top learning rate: below it states are judged
 PATIENCE = 2  # epochs without a better feasible state before the learning rate is halved
-CHANCE = 2.0  # a CWV below so many noise floors counts as fair: about the 95 % quantile of what chance alone gives
 
 
 @dataclass(frozen=True)
-class Step:
-    """What one epoch of refinement did: everything a picture of it needs."""
+class Epoch:
+    """An epoch as it was trained; `settled`: its state may be chosen."""
 
     epoch: int
     lr: float
     loss: float
+    settled: bool
+
+
+@dataclass(frozen=True)
+class Step(Epoch):
+    """An epoch and what the control made of it: everything a picture needs."""
+
     accuracy: float  # validation, over all images
     cwv: float  # validation
     pressure: float
@@ -44,18 +51,19 @@ class Refined:
 
 
 def reweight(weights: Tensor, counts: Counts, pressure: float) -> Tensor:
-    """w_g exp(pressure (mean a - a_g)), normalised to mean 1 and clipped to [1/4, 4]: groups that fare worse weigh more.
+    """w_g exp(pressure (mean a - a_g) / (1 - mean a)), normalised to mean 1 and clipped to [1/4, 4].
 
-    Multiplicative weights on validation accuracy; `pressure` 0 leaves the weights as they are. Groups without a validation
-    image keep their weight.
+    Multiplicative weights on validation accuracy: groups that fare worse weigh more. A group with twice the mean error lags by
+    1, so that one pressure means the same for easy and for hard tasks. Groups without a validation image keep their weight.
 
     Args:
         weights: (groups,) before.
         counts: of the validation split.
-        pressure: eta, at least 0.
+        pressure: at least 0; 0 leaves the weights as they are.
     """
     rates = torch.from_numpy(metrics.group_accuracy(*counts.by_group())).to(weights)
-    lag = (rates.nanmean() - rates).nan_to_num(0.0)
+    error = (1 - rates.nanmean()).clamp(min=1e-3)
+    lag = ((rates.nanmean() - rates) / error).nan_to_num(0.0)
     new = weights * torch.exp(pressure * lag)
     return (new / new.mean()).clamp(*CLIP)
 
@@ -74,12 +82,15 @@ def refine(
 ) -> Refined:
     """Trains a ticket from epoch `start` to the fairest state whose validation accuracy is at least `floor`, in place.
 
-    After every epoch the groups' weights follow `reweight`. The best feasible state (accuracy >= floor) is the one with the
-    lowest validation CWV; states whose CWV chance alone could give count as equally fair, and the more accurate wins. Three
-    rules: (1) PATIENCE feasible epochs without a better state halve the learning rate; (2) a state that breaks the constraint
-    after a feasible one was found is rewound to the best feasible state, with half the learning rate, half the pressure and
-    the weights moved half-way (geometrically) to 1; (3) the best feasible state is what the model holds in the end. Without
-    any, it holds the most accurate one and `feasible` is False.
+    After every epoch the groups' weights follow `reweight`. States are judged once they have settled, that is when the
+    schedule's learning rate is below SETTLED of its top: earlier ones are too noisy to choose from. A state is feasible if its
+    accuracy is at least `floor`; the best feasible state is the fairest by `better`. Three rules:
+
+    1. PATIENCE feasible epochs without a better state halve the learning rate.
+    2. A settled state that breaks the constraint halves the pressure and moves the weights half-way (geometrically) to 1; if
+       there is a best feasible state, the model is rewound to it and the learning rate halved.
+    3. The best feasible state is what the model holds in the end. Without any, it holds the most accurate settled state and
+       `feasible` is False.
 
     Args:
         model: at the rewind point, pruned.
@@ -89,7 +100,7 @@ def refine(
         start: the rewind epoch.
         after_step: keeps the mask.
         floor: the dense net's validation accuracy less epsilon.
-        pressure: eta of `reweight`; 0 trains plainly and only chooses.
+        pressure: of `reweight`; 0 trains plainly and only chooses.
         judge: gives the validation counts of a model; `predict` by default.
     """
     judge = judge or (lambda model: predict(model, data.val))
@@ -97,7 +108,8 @@ def refine(
     control = Control(floor, pressure, torch.ones(data.train.n_groups, device=data.train.y.device))
     for epoch in range(start, schedule.epochs):
         loss, rate = trainer.epoch(epoch, control.weights, control.lr_scale)
-        step = control.react(model, judge(model), epoch, loss, rate)
+        settled = learning_rate(schedule, epoch + 1) <= SETTLED * schedule.lr
+        step = control.react(model, judge(model), Epoch(epoch, rate, loss, settled))
         if step.rewound:
             trainer = Trainer(model, data, schedule, seed, after_step)
         progress.say(
@@ -112,24 +124,25 @@ class Control:
     def __init__(self, floor: float, pressure: float, weights: Tensor) -> None:
         self.floor, self.pressure, self.weights = floor, pressure, weights
         self.lr_scale, self.stale = 1.0, 0
-        self.best: tuple[tuple[float, float], State] | None = None  # rank and state, among feasible ones
+        self.best: tuple[Counts, State] | None = None  # among feasible states
         self.most_accurate: tuple[float, State] | None = None
         self.steps: list[Step] = []
 
-    def react(self, model: nn.Module, counts: Counts, epoch: int, loss: float, rate: float) -> Step:
+    def react(self, model: nn.Module, counts: Counts, epoch: Epoch) -> Step:
         """Judges the state after an epoch, rewinds `model` if it broke the constraint, and sets the next epoch's terms."""
         accuracy, cwv = metrics.accuracy(*counts), metrics.cwv(*counts.by_group())
-        feasible = accuracy >= self.floor
-        rewound = not feasible and self.best is not None
+        feasible, rewound = accuracy >= self.floor, False
         weights, pressure = tuple(self.weights.tolist()), self.pressure
-        if self.most_accurate is None or accuracy > self.most_accurate[0]:
-            self.most_accurate = (accuracy, snapshot(model))
-        if rewound:
-            self._rewind(model)
-        else:
-            self._go_on(model, counts, feasible)
-        self.steps.append(Step(epoch, rate, loss, accuracy, cwv, pressure, weights, feasible, rewound))
-        return self.steps[-1]
+        self.weights = reweight(self.weights, counts, self.pressure)
+        if epoch.settled and feasible:
+            self._keep_best(model, counts)
+        elif epoch.settled:
+            rewound = self._relax(model, accuracy)
+        step = Step(
+            **vars(epoch), accuracy=accuracy, cwv=cwv, pressure=pressure, weights=weights, feasible=feasible, rewound=rewound
+        )
+        self.steps.append(step)
+        return step
 
     def finish(self, model: nn.Module) -> Refined:
         """Loads the best feasible state, or the most accurate one, into `model`."""
@@ -138,24 +151,33 @@ class Control:
             model.load_state_dict(chosen[1])
         return Refined(self.best is not None, self.steps)
 
-    def _rewind(self, model: nn.Module) -> None:
-        assert self.best is not None
-        model.load_state_dict(self.best[1])
-        self.lr_scale, self.pressure, self.stale = self.lr_scale / 2, self.pressure / 2, 0
-        self.weights = self.weights.sqrt() / self.weights.sqrt().mean()
-
-    def _go_on(self, model: nn.Module, counts: Counts, feasible: bool) -> None:
-        rank = fairness_rank(counts)
-        if feasible and (self.best is None or rank < self.best[0]):
-            self.best, self.stale = (rank, snapshot(model)), 0
-        elif feasible:
+    def _keep_best(self, model: nn.Module, counts: Counts) -> None:
+        """Rule 1, for a feasible state."""
+        if self.best is None or better(counts, self.best[0]):
+            self.best, self.stale = (counts, snapshot(model)), 0
+        else:
             self.stale += 1
         if self.stale >= PATIENCE:
             self.lr_scale, self.stale = self.lr_scale / 2, 0
-        self.weights = reweight(self.weights, counts, self.pressure)
+
+    def _relax(self, model: nn.Module, accuracy: float) -> bool:
+        """Rule 2, for a state that breaks the constraint; whether the model was rewound."""
+        self.pressure, self.stale = self.pressure / 2, 0
+        self.weights = self.weights.sqrt() / self.weights.sqrt().mean()
+        if self.best is not None:
+            model.load_state_dict(self.best[1])
+            self.lr_scale /= 2
+        elif self.most_accurate is None or accuracy > self.most_accurate[0]:
+            self.most_accurate = (accuracy, snapshot(model))
+        return self.best is not None
 
 
-def fairness_rank(counts: Counts) -> tuple[float, float]:
-    """(CWV or what chance alone could give, whichever is larger; minus accuracy): the lower tuple is the better state."""
-    groups = counts.by_group()
-    return max(metrics.cwv(*groups), CHANCE * metrics.cwv_floor(*groups)), -metrics.accuracy(*counts)
+def better(new: Counts, old: Counts) -> bool:
+    """Whether a state is better than another by their validation counts: the lower CWV, or, where that is within its standard
+    error, the higher accuracy (the one-standard-error rule of Breiman et al., 1984).
+    """
+    gap = metrics.cwv(*new.by_group()) - metrics.cwv(*old.by_group())
+    fairer = new if gap < 0 else old
+    if abs(gap) > metrics.cwv_error(*fairer.by_group()):
+        return gap < 0
+    return metrics.accuracy(*new) > metrics.accuracy(*old)

@@ -16,7 +16,7 @@ from fairlth.selection import Scores, conflict_aware, magnitude
 from fairlth.training import AfterStep
 
 STRENGTH = 0.1  # of the conflict in the score
-PRESSURE = 1.0  # of the refined training
+PRESSURE = 0.5  # of the refined training
 
 
 def ballot(run: Run, data: Data) -> Ticket:

@@ -8,21 +8,18 @@ from fairlth.selection import magnitude as score
 from fairlth.selection import select
 from fairlth.training import fit
 
-RATE = 0.1  # learning rate of the fine-tuning over that of the training
-
 
 def magnitude(run: Run, data: Data) -> Ticket:
-    """Trains the dense network, keeps its largest weights over all layers together, fine-tunes them from where they are.
+    """Trains the dense network, keeps its largest weights over all layers together, trains them again from where they are.
 
-    Source: Han et al., 2015 (prune what is small, retrain); global and one-shot is our choice among the variants in use, the
-    paper does not say which it compared with. It differs from `lth` in rewinding and in the number of levels only.
+    Source: Han et al., 2015 (prune what is small, retrain), the second training with the whole schedule of the first
+    (learning-rate rewinding, Renda et al., 2020), the strongest of the variants in use; the paper does not say which it
+    compared with. It differs from `lth` in that weights are not rewound and all are pruned at once.
     """
-    preset = run.settings
+    schedule = run.settings.schedule
     model = fresh_model(run, data)
-    fit(model, data, preset.schedule, seed=run.seed, label="dense")
+    fit(model, data, schedule, seed=run.seed, label="dense")
     mask = select(score(prunable(model)), run.density)
     mask.apply(model)
-    short = {"epochs": preset.finetune_epochs, "lr": RATE * preset.schedule.lr, "warmup": 0.0}
-    tuning = preset.schedule.model_copy(update=short)
-    fit(model, data, tuning, seed=run.seed, after_step=mask.apply, label="fine-tuning")
-    return Ticket(model, mask, cost=1 + preset.finetune_epochs / preset.schedule.epochs)
+    fit(model, data, schedule, seed=run.seed, after_step=mask.apply, label="pruned")
+    return Ticket(model, mask, cost=2.0)
