@@ -1,5 +1,6 @@
 """The networks: small ones written out, larger ones from torchvision with a stem for small images."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -11,7 +12,7 @@ from fairlth.config import Run
 
 
 def build(name: str, in_shape: tuple[int, ...], n_classes: int, generator: torch.Generator) -> nn.Module:
-    """A network with weights drawn from `generator`; channels last.
+    """A network with weights drawn from `generator`.
 
     Every convolution and linear layer is drawn Kaiming normal (He et al., 2015), biases are 0, batch norm is the identity.
 
@@ -33,7 +34,7 @@ def build(name: str, in_shape: tuple[int, ...], n_classes: int, generator: torch
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    return model.to(memory_format=torch.channels_last)
+    return model
 
 
 def check(run: Run) -> None:
@@ -56,20 +57,28 @@ def prunable(model: nn.Module) -> dict[str, Tensor]:
 
 def mlp(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
     """Two hidden layers; on 8 x 8 digits the incoming weights of a first-layer unit are a picture."""
-    pixels = in_shape[0] * in_shape[1] * in_shape[2]
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(pixels, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, n_classes)
-    )
+    widths = (in_shape[0] * in_shape[1] * in_shape[2], 128, 64, n_classes)
+    layers: dict[str, nn.Module] = {"flatten": nn.Flatten()}
+    for number, (n_in, n_out) in enumerate(pairwise(widths), 1):
+        layers |= {f"linear{number}": nn.Linear(n_in, n_out), f"relu{number}": nn.ReLU()}
+    del layers["relu3"]
+    return nn.Sequential(OrderedDict(layers))
 
 
 def convnet(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
     """Four convolutions with batch norm, about 90 000 weights; pooled before the norm, where it is cheapest."""
     widths = (in_shape[0], 16, 32, 64, 112)
-    layers: list[nn.Module] = []
-    for number, (n_in, n_out) in enumerate(pairwise(widths)):
-        pool = nn.MaxPool2d(2) if number < 3 else nn.Identity()
-        layers += [_conv(n_in, n_out), pool, nn.BatchNorm2d(n_out), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], n_classes))
+    layers: dict[str, nn.Module] = {}
+    for number, (n_in, n_out) in enumerate(pairwise(widths), 1):
+        layers[f"conv{number}"] = _conv(n_in, n_out)
+        if number < 4:
+            layers[f"pool{number}"] = nn.MaxPool2d(2)
+        layers |= {f"norm{number}": nn.BatchNorm2d(n_out), f"relu{number}": nn.ReLU()}
+    return nn.Sequential(OrderedDict(layers | _head(widths[-1], n_classes)))
+
+
+def _head(width: int, n_classes: int) -> dict[str, nn.Module]:
+    return {"average": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "linear": nn.Linear(width, n_classes)}
 
 
 def _conv(n_in: int, n_out: int, stride: int = 1) -> nn.Conv2d:
@@ -94,13 +103,11 @@ class Residual(nn.Module):
 
 def resnet20(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
     """The 20-layer network of He et al., 2016, section 4.2, for 32 x 32 images: 270 000 weights."""
-    layers: list[nn.Module] = [_conv(in_shape[0], 16), nn.BatchNorm2d(16), nn.ReLU()]
-    n_in = 16
-    for n_out in (16, 32, 64):
-        for block in range(3):
-            layers.append(Residual(n_in, n_out, 2 if n_out != 16 and block == 0 else 1))
-            n_in = n_out
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, n_classes))
+    layers: dict[str, nn.Module] = {"conv": _conv(in_shape[0], 16), "norm": nn.BatchNorm2d(16), "relu": nn.ReLU()}
+    widths = (16, *[16] * 3, *[32] * 3, *[64] * 3)
+    for number, (n_in, n_out) in enumerate(pairwise(widths), 1):
+        layers[f"block{number}"] = Residual(n_in, n_out, 1 if n_in == n_out else 2)
+    return nn.Sequential(OrderedDict(layers | _head(64, n_classes)))
 
 
 def resnet18(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:

@@ -262,3 +262,12 @@ def verdict(row: dict[str, Any]) -> str:
     if not row["low"] > 0:
         return "not reproduced"
     return "reproduced" if row["ours"] >= row["paper"] else "partly"
+
+
+def claims_text(rows: pd.DataFrame, preset: str) -> str:
+    """The claims table as plain text for a terminal."""
+    shown = rows.copy()
+    for name in ("paper", "ours", "low", "high"):
+        shown[name] = [f"{value:.1%}" if np.isfinite(value) else "-" for value in rows[name]]
+    title = f"Claims at preset {preset}: how much lower Ballot's CWV is than its rivals', 95 % interval over n seeds"
+    return f"{title}\n{shown.to_string(index=False)}\n"

@@ -1,0 +1,37 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from fairlth import config
+from fairlth.config import Run
+from fairlth.data import Data, Split
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def smoke_run():
+    """A run that trains in under a second."""
+    return Run(dataset="digits", model="mlp", method="lth", density=0.05, seed=0, preset="smoke")
+
+
+@pytest.fixture
+def random_data():
+    """Random images: 3 classes, 2 groups that differ from the classes."""
+    generator = torch.Generator().manual_seed(0)
+
+    def split(n):
+        x = torch.randint(0, 256, (n, 1, 8, 8), generator=generator, dtype=torch.uint8)
+        return Split(x, torch.arange(n) % 3, torch.arange(n) // 3 % 2, 3, 2)
+
+    return Data(split(96), split(48), split(48), ["a", "b", "c"], ["g", "h"], mirror=False)
+
+
+@pytest.fixture
+def real_data():
+    """The folder of real parquet files, where there is one."""
+    if not os.environ.get("FAIRLTH_DATA") or not Path(config.DATA / "cifar10").is_dir():
+        pytest.skip("FAIRLTH_DATA does not name a folder with cifar10")
+    return config.DATA

@@ -1,0 +1,122 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from fairlth import config
+from fairlth.config import PRESETS, STUDIES, Run, Schedule
+
+GOOD = {"dataset": "digits", "model": "mlp", "method": "lth", "density": 0.05, "seed": 0, "preset": "smoke"}
+
+
+def test_a_run_is_frozen_and_takes_an_integer_for_a_float():
+    run = Run(**GOOD | {"density": 1})
+    assert run.density == 1.0
+    with pytest.raises(ValueError, match="frozen"):
+        run.seed = 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "names"),
+    [
+        ({"density": "1e-3"}, ["density", "1e-3", "number"]),
+        ({"density": 0.0}, ["density=0.0", "greater than 0"]),
+        ({"density": 1.5}, ["density=1.5", "less than or equal to 1"]),
+        ({"density": float("nan")}, ["density=nan"]),
+        ({"seed": -1}, ["seed=-1", "0"]),
+        ({"seed": True}, ["seed=True", "integer"]),
+        ({"seed": "0"}, ["seed='0'", "integer"]),
+        ({"pressure": "false"}, ["pressure='false'", "number"]),
+        ({"preset": "huge"}, ["preset='huge'", "smoke, small, paper"]),
+        ({"densty": 0.1}, ["densty", "density"]),
+        ({"method": "dense"}, ["dense", "1.0", "0.05"]),
+        ({"dataset": None}, ["dataset=None", "string"]),
+    ],
+)
+def test_bad_values_get_one_sentence_that_names_them(wrong, names):
+    with pytest.raises(ValueError, match="Run: ") as caught:
+        Run(**GOOD | wrong)
+    message = str(caught.value)
+    assert "\n" not in message
+    for name in names:
+        assert name in message
+
+
+def test_a_missing_value_is_named():
+    with pytest.raises(ValueError, match="seed is missing"):
+        Run(**{name: value for name, value in GOOD.items() if name != "seed"})
+
+
+def test_no_model_takes_the_first_of_the_preset():
+    assert Run(**GOOD | {"model": None}).model == "mlp"
+    assert Run(**GOOD | {"model": None, "preset": "small"}).model == "convnet"
+
+
+def test_slugs_differ_for_every_field():
+    base = Run(**GOOD)
+    changes = {"dataset": "lfw", "model": "convnet", "method": "random", "density": 0.051, "seed": 1, "pressure": 0.5, "target": "a", "group_by": "b"}  # fmt: skip
+    slugs = {base.model_copy(update={name: value}).slug() for name, value in changes.items()} | {base.slug()}
+    assert len(slugs) == len(changes) + 1
+    assert base.slug() == "digits_mlp_lth_d0.05_s0"
+
+
+def test_a_grid_has_the_dense_net_once_and_the_others_at_every_density():
+    runs = config.grid("small", ("dense", "lth"))
+    assert len(runs) == 2 * 3 * (1 + 2)  # tasks, seeds, dense + two densities of lth
+    assert {run.density for run in runs if run.method == "dense"} == {1.0}
+
+
+def test_every_run_counts_a_run_of_two_notebooks_once():
+    runs = config.every_run("smoke")
+    methods = {method for methods in STUDIES.values() for method in methods}
+    assert len(runs) == len(set(runs)) == len(methods) * len(PRESETS["smoke"].seeds)
+
+
+def test_an_unknown_preset_is_refused_by_name():
+    with pytest.raises(ValueError, match="preset='tiny'.*smoke, small, paper"):
+        config.study("11_comparison", "tiny")
+
+
+def test_seeds_differ_by_purpose_and_by_seed():
+    seeds = {config.seed_for(seed, purpose) for seed in range(50) for purpose in ("init", "order/1", "split")}
+    assert len(seeds) == 150
+    assert config.seed_for(3, "init") == config.seed_for(3, "init")
+
+
+def test_a_schedule_refuses_what_it_does_not_know():
+    with pytest.raises(ValueError, match="optimizer='adam' is refused"):
+        Schedule(epochs=1, optimizer="adam")
+
+
+def test_writing_is_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "deep" / "file.json"
+    config.write_atomically(path, b"old")
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match=r"file.json could not be written \(No space left on device\)"):
+        config.write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_place_that_cannot_be_written_is_found_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="could not be written"):
+        config.check_writable(tmp_path / "file" / "record.json")
+    config.check_writable(tmp_path / "new" / "record.json")
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_only_config_knows_directories():
+    for path in config.PACKAGE.rglob("*.py"):
+        if path.name not in ("config.py", "__init__.py"):
+            assert "__file__" not in path.read_text(), path
+            assert "os.environ[" not in path.read_text(), path
+
+
+def test_relative_data_folders_count_from_the_project():
+    assert config.DATA.is_absolute()
+    assert Path(config.ROOT, "pyproject.toml").exists()

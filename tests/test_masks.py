@@ -1,0 +1,136 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import prune
+
+from fairlth.masks import MaskSet, count_kept
+from fairlth.models import build, prunable
+from fairlth.training import snapshot
+
+
+def slow_mask(scores, n_keep):
+    """Positions kept when sorted by falling score, then by place: the plain twin of `from_scores`."""
+    order = sorted(range(len(scores)), key=lambda place: (-scores[place], place))
+    return sorted(order[:n_keep])
+
+
+def net(seed=0, name="convnet"):
+    return build(name, (3, 16, 16), 10, torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("coarse", [1, 3, 1000])
+@pytest.mark.parametrize("n_keep", [1, 7, 50, 99, 100])
+def test_from_scores_is_exact_and_gives_ties_to_the_earlier_weight(coarse, n_keep):
+    generator = torch.Generator().manual_seed(n_keep)
+    scores = {name: (torch.rand(50, generator=generator) * coarse).floor().reshape(5, 10) for name in "ab"}
+    mask = MaskSet.from_scores(scores, n_keep)
+    flat = torch.cat([mask["a"].flatten(), mask["b"].flatten()])
+    everything = torch.cat([scores["a"].flatten(), scores["b"].flatten()]).tolist()
+    assert mask.n_kept == n_keep
+    assert flat.nonzero().flatten().tolist() == slow_mask(everything, n_keep)
+
+
+def test_from_scores_keeps_order_for_channels_last_weights():
+    score = torch.arange(2 * 3 * 4 * 4.0).reshape(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    mask = MaskSet.from_scores({"w": score.floor_divide(100)}, 10)
+    assert mask["w"].contiguous().flatten().nonzero().flatten().tolist() == list(range(10))
+    assert mask["w"].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_mask_is_torchs_own_global_one_where_there_are_no_ties():
+    model, theirs = net(), net().to(memory_format=torch.contiguous_format)
+    scores = {name: weight.detach().abs() for name, weight in prunable(model).items()}
+    n_keep = count_kept(0.1, scores)
+    modules = [(theirs.get_submodule(name.removesuffix(".weight")), "weight") for name in scores]
+    total = sum(score.numel() for score in scores.values())
+    prune.global_unstructured(modules, prune.L1Unstructured, amount=total - n_keep)
+    mask = MaskSet.from_scores(scores, n_keep)
+    for (module, _), kept in zip(modules, mask.values(), strict=True):
+        assert torch.equal(module.weight_mask.bool(), kept)
+
+
+@pytest.mark.parametrize("density", [1.0, 0.5, 0.05, 0.29, 1 / 3])
+def test_count_kept_is_the_floor(density):
+    weights = prunable(net())
+    total = sum(weight.numel() for weight in weights.values())
+    assert count_kept(density, weights) == math.floor(density * total)
+
+
+def test_a_density_that_keeps_nothing_is_refused_with_what_would_do():
+    with pytest.raises(ValueError, match="density=0.001 keeps none of 100 weights: choose at least 0.01"):
+        count_kept(0.001, {"w": torch.zeros(100)})
+
+
+@pytest.mark.parametrize("n_keep", [0, 101])
+def test_a_count_out_of_range_is_refused(n_keep):
+    with pytest.raises(ValueError, match=f"n_keep={n_keep} .*1 to 100"):
+        MaskSet.from_scores({"w": torch.rand(100)}, n_keep)
+
+
+def test_scores_that_are_not_numbers_are_refused():
+    with pytest.raises(ValueError, match="nan.*diverged"):
+        MaskSet.from_scores({"w": torch.tensor([1.0, math.nan])}, 1)
+
+
+def test_a_mask_is_bool():
+    with pytest.raises(TypeError, match="mask of w is torch.float32"):
+        MaskSet({"w": torch.ones(3)})
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_pruned_weights_are_exactly_zero_after_every_step(optimizer):
+    model = net()
+    weights = prunable(model)
+    if optimizer == "sgd":
+        stepper = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
+    else:
+        stepper = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+    x, y = torch.randn(8, 3, 16, 16), torch.arange(8)
+
+    def step():
+        stepper.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        stepper.step()
+
+    for _ in range(3):  # fill the optimiser's buffers while dense
+        step()
+    mask = MaskSet.from_scores({name: weight.detach().abs() for name, weight in weights.items()}, 500)
+    revived = 0
+    for _ in range(10):
+        step()
+        revived += sum(int((weights[name][~kept] != 0).sum()) for name, kept in mask.items())
+        mask.apply(model)
+        assert all((weights[name][~kept] == 0).all() for name, kept in mask.items())
+        assert sum(int((weight != 0).sum()) for weight in weights.values()) == 500
+    assert revived > 0  # without the mask, momentum brings them back
+
+
+def test_apply_touches_pruned_weights_only():
+    model = net()
+    before = snapshot(model)
+    mask = MaskSet.from_scores({name: torch.rand_like(weight) for name, weight in prunable(model).items()}, 1000)
+    mask.apply(model)
+    for name, value in model.state_dict().items():
+        kept = mask.get(name, torch.ones_like(value, dtype=torch.bool))
+        assert torch.equal(value[kept], before[name][kept])
+
+
+def test_the_report_counts_layers_and_dead_units():
+    mask = MaskSet({"a": torch.tensor([[True, False], [False, False]]), "b": torch.tensor([[True, True]])})
+    assert mask.layers() == [
+        {"layer": "a", "kept": 1, "total": 4, "density": 0.25, "dead_units": 1},
+        {"layer": "b", "kept": 2, "total": 2, "density": 1.0, "dead_units": 0},
+    ]
+    assert (mask.n_kept, mask.total, mask.density) == (3, 6, 0.5)
+
+
+def test_a_mask_that_does_not_fit_is_refused_by_name():
+    mask = MaskSet.full(prunable(net()))
+    with pytest.raises(
+        ValueError,
+        match=r"mask of conv.weight|conv1.weight has shape \(16, 3, 3, 3\) and the model's is \(16, 3, 3, 3\)|missing",
+    ):
+        mask.check_fits(net(name="resnet20"))
+    mask.check_fits(net(seed=1))
