@@ -33,7 +33,8 @@ def fairness_loss(losses: Tensor, groups: Tensor, n_groups: int) -> Tensor:
 def group_means(losses: Tensor, groups: Tensor, n_groups: int) -> Tensor:
     """(n_groups,) mean loss of each group, nan where a group is absent."""
     members = F.one_hot(groups, n_groups).to(losses.dtype)
-    return (losses @ members) / members.sum(0)
+    sizes = members.sum(0)
+    return torch.where(sizes > 0, (losses @ members) / sizes.clamp(min=1), torch.nan)
 
 
 def fairness_weights(means: Tensor, groups: Tensor) -> Tensor:
@@ -76,11 +77,11 @@ class ConflictMeter:
     Args:
         split: training images.
         seed: of the run.
-        every: steps between two observations; each costs about one training step.
-        batch_size: images of an observation, both halves together.
+        every: steps between two observations.
+        batch_size: images of an observation, both halves together; as many as a training step has, and it costs one.
     """
 
-    def __init__(self, split: Split, seed: int, every: int = 16, batch_size: int = 128) -> None:
+    def __init__(self, split: Split, seed: int, every: int = 16, batch_size: int = 64) -> None:
         self.split, self.every, self.half = split, every, min(batch_size, len(split)) // 2
         self.generator = torch.Generator().manual_seed(config.seed_for(seed, "conflict"))
         self.steps = self.observed = 0

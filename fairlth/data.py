@@ -133,23 +133,27 @@ def _three(run: Run, parts: dict[str, Split], source: Source) -> tuple[Split, Sp
     preset, train = run.settings, parts["train"]
     _check_classes(run.dataset, train)
     if "test" not in parts:
-        train, parts["test"] = _draw(train, int(len(train) * source.test_fraction), TEST_SEED)
+        train, parts["test"] = _draw(run.dataset, train, int(len(train) * source.test_fraction), TEST_SEED)
     seed = config.seed_for(run.seed, "split")
     if "valid" not in parts:
         _check_size(run, len(train), preset.n_val + (preset.n_train or 1))
-        train, parts["valid"] = _draw(train, preset.n_val, seed)
+        train, parts["valid"] = _draw(run.dataset, train, preset.n_val, seed)
     if preset.n_train is not None and preset.n_train < len(train):
-        train = _draw(train, preset.n_train, seed)[1]
+        train = _draw(run.dataset, train, preset.n_train, seed)[1]
     return train, parts["valid"], parts["test"]
 
 
-def _draw(split: Split, n: int, seed: int) -> tuple[Split, Split]:
+def _draw(dataset: str, split: Split, n: int, seed: int) -> tuple[Split, Split]:
     """(the rest, `n` images) keeping the share of each (class, group) cell, or of each class where a cell is too small."""
     from sklearn.model_selection import train_test_split
 
     cells = split.y * split.n_groups + split.group
-    if torch.bincount(cells)[cells].min() < SMALLEST_CLASS:
+    if min(n, len(split) - n) < len(cells.unique()) or torch.bincount(cells)[cells].min() < SMALLEST_CLASS:
         cells = split.y
+    if min(n, len(split) - n) < len(cells.unique()):
+        raise ValueError(
+            f"{dataset}: {n} of {len(split)} images cannot hold every one of {split.n_classes} classes: add images."
+        )
     rest, drawn = train_test_split(np.arange(len(split)), test_size=n, stratify=cells, random_state=seed)
     return _take(split, rest), _take(split, drawn)
 

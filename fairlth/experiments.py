@@ -80,8 +80,9 @@ def table(notebook: str, preset: str, train: bool) -> pd.DataFrame:
     wanted = config.every_run(preset) if notebook == "00_overview" else config.study(notebook, preset)
     if train:
         return results.table(run_or_load(wanted))
-    frame = results.load(preset)
-    return frame[frame["method"].isin({run.method for run in wanted})]
+    frame, order = results.load(preset), list(dict.fromkeys(run.method for run in wanted))
+    frame = frame[frame["method"].isin(order)]
+    return frame.sort_values("method", key=lambda methods: methods.map(order.index), kind="stable")
 
 
 def _usable(run: Run, runs: Path) -> Record | None:

@@ -112,12 +112,18 @@ def _binary(correct: ArrayLike, total: ArrayLike) -> tuple[NDArray[np.int64], ND
     return correct, total
 
 
+def _sizes(total: ArrayLike) -> Floats:
+    """Group sizes as floats, nan for an empty group."""
+    total = np.asarray(total, float)
+    return np.where(total > 0, total, np.nan)
+
+
 def cwv_floor(correct: ArrayLike, total: ArrayLike) -> float:
     """The CWV that chance alone gives a classifier with one accuracy p for all groups: (G-1)/G^2 sum_g p(1-p)/n_g.
 
     p is the accuracy over all images. A CWV near its floor cannot be told from perfect fairness with that many images.
     """
-    p, total = accuracy(correct, total), np.asarray(total, float)
+    p, total = accuracy(correct, total), _sizes(total)
     n_groups = len(total)
     return float((n_groups - 1) / n_groups**2 * np.sum(p * (1 - p) / total))
 
@@ -127,16 +133,16 @@ def cwv_error(correct: ArrayLike, total: ArrayLike) -> float:
 
     The deviation of a noncentral chi-square variable, for groups of similar size; what lies above the floor counts as real.
     """
-    p, total = accuracy(correct, total), np.asarray(total, float)
-    n_groups, v = len(total), p * (1 - p) * np.mean(1 / total)
+    p, sizes = accuracy(correct, total), _sizes(total)
+    n_groups, v = len(sizes), p * (1 - p) * np.mean(1 / sizes)
     real = max(cwv(correct, total) - cwv_floor(correct, total), 0.0)
     return float(v / n_groups * np.sqrt(2 * (n_groups - 1) + 4 * n_groups * real / v)) if v > 0 else 0.0
 
 
 def mcd_floor(correct: ArrayLike, total: ArrayLike, draws: int = 2000, seed: int = 0) -> float:
     """The mean MCD that chance alone gives a classifier with one accuracy for all groups, by simulation."""
-    p, total = accuracy(correct, total), np.asarray(total)
-    rates = np.random.default_rng(seed).binomial(total, p, (draws, len(total))) / total
+    p, sizes = accuracy(correct, total), _sizes(total)
+    rates = np.random.default_rng(seed).binomial(np.asarray(total), p, (draws, len(sizes))) / sizes
     return float(np.mean(rates.max(1) - rates.min(1)))
 
 

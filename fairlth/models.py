@@ -122,12 +122,15 @@ def resnet18(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
 
 
 def vgg16(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
-    """torchvision's convolutions with batch norm and one linear layer, as usual on small images."""
+    """torchvision's convolutions with batch norm and one linear layer, as usual on small images; pools round up."""
     from torchvision.models import vgg16_bn
 
     model = vgg16_bn(num_classes=n_classes, init_weights=False)
     model.features[0] = nn.Conv2d(in_shape[0], 64, 3, padding=1)
     model.avgpool, model.classifier = nn.AdaptiveAvgPool2d(1), nn.Linear(512, n_classes)
+    for module in model.modules():
+        if isinstance(module, nn.MaxPool2d):
+            module.ceil_mode = True
     return model
 
 

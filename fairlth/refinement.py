@@ -64,7 +64,7 @@ def reweight(weights: Tensor, counts: Counts, pressure: float) -> Tensor:
     rates = torch.from_numpy(metrics.group_accuracy(*counts.by_group())).to(weights)
     error = (1 - rates.nanmean()).clamp(min=1e-3)
     lag = ((rates.nanmean() - rates) / error).nan_to_num(0.0)
-    new = weights * torch.exp(pressure * lag)
+    new = weights * torch.exp((pressure * lag).clamp(max=50.0))  # beyond it the clip below decides anyway
     return (new / new.mean()).clamp(*CLIP)
 
 

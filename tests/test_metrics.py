@@ -68,7 +68,8 @@ def test_equal_accuracies_are_fair_whatever_the_sizes():
 def test_an_empty_group_is_nan_and_is_named():
     correct, total = [3, 0, 2], [4, 0, 4]
     assert math.isnan(metrics.group_accuracy(correct, total)[1])
-    for gap in (metrics.cwv, metrics.mcd, metrics.mean_accuracy, metrics.worst_accuracy):
+    floors = (metrics.cwv_floor, metrics.mcd_floor)
+    for gap in (metrics.cwv, metrics.mcd, metrics.mean_accuracy, metrics.worst_accuracy, *floors):
         assert math.isnan(gap(correct, total))
     assert metrics.accuracy(correct, total) == 5 / 8
     assert metrics.empty_groups(total, ["a", "b", "c"]) == ["b"]

@@ -46,7 +46,7 @@ def _find_by_conflict(run: Run, data: Data) -> tuple[Found, dict[str, object]]:
     meters: list[ConflictMeter] = []
 
     def watch(level: int) -> AfterStep:
-        meters.append(ConflictMeter(data.train, run.seed + level))
+        meters.append(ConflictMeter(data.train, run.seed + level, batch_size=run.settings.schedule.batch_size))
         return meters[-1]
 
     def score(model: nn.Module) -> Scores:

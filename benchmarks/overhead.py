@@ -1,0 +1,95 @@
+"""What the method adds to plain training: the mask after each step, and the watching for conflict. Ratios in one run.
+
+    make bench
+
+Rounds of the variants take turns, so that whatever else the machine does touches all alike. Random images stand in for real
+ones: the time of a step does not depend on what is on them.
+"""
+
+import statistics
+import time
+
+import torch
+
+from fairlth import config, progress
+from fairlth.config import PRESETS
+from fairlth.conflict import ConflictMeter
+from fairlth.data import Data, Split
+from fairlth.masks import MaskSet, count_kept
+from fairlth.models import build, prunable
+from fairlth.selection import magnitude
+from fairlth.training import Trainer
+
+ROUNDS = 9
+SCHEDULE = PRESETS["small"].schedule
+STEPS = 32  # per round
+
+
+def random_images(n: int) -> Data:
+    """n images of 32 x 32 in ten classes."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (n, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    split = Split(x, torch.arange(n) % 10, torch.arange(n) % 10, 10, 10).to(torch.device("cpu"))
+    return Data(split, split, split, list("0123456789"), list("0123456789"), mirror=True)
+
+
+def trainers(data: Data, model_name: str) -> dict[str, Trainer]:
+    """The same network trained plainly, with a mask, and with a mask and a meter."""
+    made = {}
+    for name in ("dense", "masked", "masked and watched"):
+        model = build(model_name, data.in_shape, 10, torch.Generator().manual_seed(0))
+        weights = prunable(model)
+        mask = MaskSet.from_scores(magnitude(weights), count_kept(0.05, weights))
+        meter = ConflictMeter(data.train, seed=0, batch_size=SCHEDULE.batch_size)
+        after = {"dense": lambda model: None, "masked": mask.apply, "masked and watched": _both(mask, meter)}[name]
+        made[name] = Trainer(model, data, SCHEDULE, 0, after)
+    return made
+
+
+def _both(mask: MaskSet, meter: ConflictMeter):  # noqa: ANN202
+    def after(model: torch.nn.Module) -> None:
+        mask.apply(model)
+        meter(model)
+
+    return after
+
+
+def measure(model_name: str) -> dict[str, list[float]]:
+    """Seconds of each round of STEPS steps, by variant; a first round warms up and is not counted."""
+    made = trainers(random_images(STEPS * SCHEDULE.batch_size), model_name)
+    seconds: dict[str, list[float]] = {name: [] for name in made}
+    for number in range(ROUNDS + 1):
+        for name, trainer in made.items():
+            started = time.perf_counter()
+            trainer.epoch(0)
+            if number:
+                seconds[name].append(time.perf_counter() - started)
+        progress.say(f"{model_name}: round {number} of {ROUNDS}")
+    return seconds
+
+
+def ratio(seconds: dict[str, list[float]], name: str, over: str) -> str:
+    """Median of the rounds' ratios, and their quartiles."""
+    ratios = [one / other for one, other in zip(seconds[name], seconds[over], strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
+
+
+def main() -> None:
+    """Prints one line per network and question."""
+    torch.set_num_threads(config.THREADS)
+    rows = []
+    for model_name in ("convnet", "resnet20"):
+        seconds = measure(model_name)
+        step = 1000 * statistics.median(seconds["dense"]) / STEPS
+        rows.append((model_name, "masked step / dense step", ratio(seconds, "masked", "dense"), "at most 1.05", step))
+        watched = ratio(seconds, "masked and watched", "masked")
+        rows.append((model_name, "level with conflict detection / without", watched, "at most 1.10", step))
+    threads = f"{torch.get_num_threads()} thread(s), torch {torch.__version__}, batch {SCHEDULE.batch_size}"
+    print(f"{threads}; medians of {ROUNDS} rounds of {STEPS} steps in turn, quartiles in brackets")
+    for model_name, what, value, bar, step in rows:
+        print(f"{model_name:9s} {what:41s} {value:26s} {bar:14s} dense step {step:.1f} ms")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+import json
+
+import numpy as np
+import pytest
+
+from fairlth import config, data, experiments, results
+from fairlth.config import Run
+
+
+@pytest.fixture
+def in_tmp(tmp_path):
+    return tmp_path / "runs"
+
+
+def test_same_run_same_record_apart_from_times(in_tmp, tmp_path, smoke_run):
+    texts = []
+    for folder in (in_tmp, tmp_path / "again"):
+        experiments.run(smoke_run, folder)
+        found = json.loads(config.record_path(smoke_run, folder).read_text())
+        found["conditions"].pop("seconds")
+        texts.append(json.dumps(found))
+    assert texts[0] == texts[1]
+    other = experiments.run(smoke_run.model_copy(update={"seed": 1}), in_tmp)
+    assert json.dumps(other.counts) != json.dumps(json.loads(texts[0])["counts"])
+
+
+def test_what_is_there_is_not_trained_again(in_tmp, smoke_run, monkeypatch):
+    [first] = experiments.run_or_load([smoke_run], in_tmp)
+    monkeypatch.setattr(experiments, "run", None)
+    assert experiments.run_or_load([smoke_run, smoke_run], in_tmp) == [first]
+
+
+def test_other_code_or_settings_or_a_damaged_record_mean_training_again(in_tmp, smoke_run, monkeypatch):
+    made = []
+    train = experiments.run
+    monkeypatch.setattr(experiments, "run", lambda run, runs: made.append(run) or train(run, runs))
+    experiments.run_or_load([smoke_run], in_tmp)
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "code_fingerprint", lambda: "other")
+        experiments.run_or_load([smoke_run], in_tmp)
+    longer = config.PRESETS["smoke"].schedule.model_copy(update={"epochs": 3})
+    with monkeypatch.context() as patch:
+        patch.setitem(config.PRESETS, "smoke", config.PRESETS["smoke"].model_copy(update={"schedule": longer}))
+        experiments.run_or_load([smoke_run], in_tmp)
+    config.record_path(smoke_run, in_tmp).write_text("{")
+    with pytest.warns(UserWarning, match="not a whole record"):
+        experiments.run_or_load([smoke_run], in_tmp)
+    assert len(made) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"dataset": "mnist"}, "dataset='mnist' is unknown"),
+        ({"model": "lenet"}, "model='lenet' is unknown"),
+        ({"method": "snip"}, "method='snip' is unknown"),
+    ],
+)
+def test_bad_names_are_refused_before_any_training(in_tmp, smoke_run, change, sentence, monkeypatch):
+    monkeypatch.setattr(experiments, "run", None)
+    with pytest.raises(ValueError, match=sentence):
+        experiments.run_or_load([smoke_run, smoke_run.model_copy(update=change)], in_tmp)
+    assert not list(in_tmp.rglob("*.json"))
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_training(tmp_path, smoke_run, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr(data, "load", None)
+    with pytest.raises(OSError, match="could not be written"):
+        experiments.run(smoke_run, tmp_path / "file")
+
+
+def test_a_diverging_run_leaves_nothing(in_tmp, smoke_run, monkeypatch):
+    wild = config.PRESETS["smoke"].schedule.model_copy(update={"lr": 1e6})
+    monkeypatch.setitem(config.PRESETS, "smoke", config.PRESETS["smoke"].model_copy(update={"schedule": wild}))
+    with pytest.raises(FloatingPointError, match="training loss became"):
+        experiments.run(smoke_run, in_tmp)
+    assert [path for path in in_tmp.rglob("*") if path.is_file()] == []
+
+
+def test_a_disk_that_fills_leaves_no_record_and_no_scraps(in_tmp, smoke_run, monkeypatch):
+    real = results.write_ticket
+
+    def full(*arguments):
+        monkeypatch.setattr("os.replace", lambda *paths: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        real(*arguments)
+
+    monkeypatch.setattr(results, "write_ticket", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        experiments.run(smoke_run, in_tmp)
+    assert [path for path in in_tmp.rglob("*") if path.is_file()] == []
+
+
+def test_an_empty_test_group_is_named(smoke_run, in_tmp, monkeypatch):
+    load = data.load
+
+    def without_nines(run):
+        loaded = load(run)
+        keep = loaded.test.y != 9
+        test = type(loaded.test)(loaded.test.x[keep], loaded.test.y[keep], loaded.test.group[keep], 10, 10)
+        return type(loaded)(**vars(loaded) | {"test": test})
+
+    monkeypatch.setattr(data, "load", without_nines)
+    with pytest.warns(UserWarning, match="digits: no test image of 9, so gaps over groups are nan"):
+        record = experiments.run(smoke_run, in_tmp)
+    assert np.isnan(results.measures(*record.split("test").by_group())["cwv"])
+
+
+def test_the_method_never_sees_the_test_split(in_tmp, smoke_run, monkeypatch):
+    """A method given other test images makes the same ticket."""
+    load = data.load
+    experiments.run(smoke_run, in_tmp)
+    first = config.ticket_path(smoke_run, in_tmp).read_bytes()
+
+    def other_test(run):
+        loaded = load(run)
+        return type(loaded)(**vars(loaded) | {"test": loaded.val})
+
+    monkeypatch.setattr(data, "load", other_test)
+    experiments.run(smoke_run, in_tmp)
+    assert config.ticket_path(smoke_run, in_tmp).read_bytes() == first
+
+
+def test_a_table_for_a_notebook_refuses_what_is_not_a_switch():
+    with pytest.raises(ValueError, match="train='false' is refused: expected true or false"):
+        experiments.table("11_comparison", "smoke", "false")
+
+
+def test_runs_are_refused_by_type_too():
+    with pytest.raises(ValueError, match="density='1e-3'"):
+        Run(dataset="digits", model="mlp", method="lth", density="1e-3", seed=0, preset="smoke")

@@ -1,0 +1,91 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from fairlth import config, figures
+from fairlth.methods import METHODS
+
+
+@pytest.fixture(autouse=True)
+def close():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def summary():
+    """Two methods and the dense net at two densities, as `results.summary` gives them."""
+    rows = []
+    for method, density in (("dense", 1.0), ("lth", 0.05), ("lth", 0.02), ("ballot", 0.05), ("ballot", 0.02)):
+        row = {"dataset": "digits", "group_by": "class", "method": method, "density": density, "n": 3, "cwv_floor": 0.0002}
+        for name, mean in (("accuracy", 0.8), ("cwv", 0.004 * density), ("mcd", 0.2)):
+            row |= {name: mean, f"{name}_low": mean * 0.9, f"{name}_high": mean * 1.1}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def test_every_method_has_its_own_colour_and_name():
+    assert set(figures.COLOURS) == set(figures.NAMES) == set(METHODS)
+    assert len(set(figures.COLOURS.values())) == len(set(figures.NAMES.values())) == len(METHODS)
+
+
+def test_group_accuracy_draws_the_points_given():
+    ax = plt.subplots()[1]
+    figures.group_accuracy([8, 5], [10, 10], ["a", "b"], ax, "lth", shift=0.1)
+    x, y = ax.containers[0].lines[0].get_data()
+    assert x.tolist() == [0.1, 1.1] and list(y) == [0.8, 0.5]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["a", "b"]
+
+
+def test_comparison_puts_each_method_at_its_mean_and_names_it(summary):
+    ax = figures.comparison(summary.iloc[:2], "cwv", plt.subplots()[1])
+    assert [float(container.lines[0].get_xdata()[0]) for container in ax.containers] == pytest.approx([0.04 * 0.05 * 1e3, 40])
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["lottery ticket", "dense"]
+
+
+def test_panels_are_tasks_by_densities_with_the_dense_net_in_each(summary):
+    drawn = []
+    figure = figures.panels(summary, lambda rows, ax: drawn.append(list(rows["method"])) or ax)
+    assert drawn == [["dense", "lth", "ballot"]] * 2
+    assert [ax.get_title(loc="left") for ax in figure.axes] == [
+        f"digits by class, density {density}, n = 3 seeds" for density in ("0.05", "0.02")
+    ]
+
+
+def test_tradeoff_and_forest_draw_what_they_are_given(summary):
+    ax = figures.tradeoff(summary.iloc[:2], plt.subplots()[1])
+    assert [float(container.lines[0].get_ydata()[0]) for container in ax.containers] == [80, 80]
+    rows = pd.DataFrame({"label": ["a"], "mean": [0.2], "low": [0.1], "high": [0.3], "paper": [0.38]})
+    ax = figures.forest(rows, plt.subplots()[1])
+    assert 38 in [float(line.get_xdata()[0]) for line in ax.lines]
+
+
+def test_layers_and_trace_draw_every_row():
+    report = [{"layer": f"conv{n}.weight", "density": 0.1 * n, "total": 10} for n in (1, 2)]
+    ax = figures.layers(report, plt.subplots()[1], "lth")
+    assert ax.lines[0].get_ydata().tolist() == pytest.approx([0.1, 0.2])
+    step = {"epoch": 0, "cwv": 0.01, "weights": (1.0, 1.0), "lr": 0.1, "rewound": False}
+    axes = plt.subplots(3, 1)[1]
+    figures.trace([step, step | {"epoch": 1, "rewound": True}], ["a", "b"], axes)
+    assert len(axes[1].lines) == 2 + 1  # one a group and the mark of the rewind
+
+
+def test_unit_pictures_leave_pruned_weights_blank():
+    axes = plt.subplots(1, 2)[1]
+    mask = np.ones((2, 8, 8), bool)
+    mask[0, 0, 0] = False
+    figures.unit_pictures(np.ones((2, 8, 8)), mask, np.array([0.5, -0.5]), axes)
+    assert [int(np.ma.getmaskarray(ax.collections[0].get_array()).sum()) for ax in axes] == [1, 0]
+
+
+def test_a_saved_figure_has_the_same_bytes_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "FIGURES", tmp_path / "figures")
+    monkeypatch.setattr(config, "ROOT", tmp_path)
+    contents = []
+    for _ in range(2):
+        figure, ax = plt.subplots()
+        ax.plot([0, 1], [0, 1])
+        assert figures.save(figure, "10_test", "smoke") == "figures/smoke/10_test.png"
+        contents.append([(tmp_path / "figures/smoke/10_test").with_suffix(end).read_bytes() for end in (".png", ".pdf")])
+    assert contents[0] == contents[1]

@@ -1,0 +1,90 @@
+"""What holds for the project as a whole."""
+
+import re
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+
+import fairlth
+from fairlth import config
+
+PROJECT = tomllib.loads((config.ROOT / "pyproject.toml").read_text())
+TRACKED = subprocess.run(["git", "ls-files"], cwd=config.ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+TEXTS = [
+    name
+    for name in TRACKED
+    if name.endswith((".py", ".md", ".toml", ".yml", ".yaml", ".cff", ".ipynb", "Makefile", "Snakefile"))
+]
+
+
+def names(requirements):
+    return {re.match(r"[\w-]+", requirement)[0].lower() for requirement in requirements}
+
+
+def test_environment_yml_keeps_step_with_pyproject():
+    environment = yaml.safe_load((config.ROOT / "environment.yml").read_text())
+    python, pip, nested = environment["dependencies"]
+    assert environment["name"] == PROJECT["project"]["name"] and pip == "pip"
+    assert environment["channels"] == ["conda-forge"]
+    low, high = re.fullmatch(r">=(3\.\d+),<(3\.\d+)", PROJECT["project"]["requires-python"]).groups()
+    assert (
+        tuple(map(int, low.split(".")))
+        <= tuple(map(int, python.removeprefix("python=").split(".")))
+        < tuple(map(int, high.split(".")))
+    )
+    assert nested == {"pip": ["-e .", *PROJECT["dependency-groups"]["dev"]]}
+
+
+def test_the_required_packages_are_required():
+    wanted = {"torch", "torchvision", "jupyterlab", "papermill", "nbval", "matplotlib", "seaborn", "pandas"}
+    assert wanted <= names(PROJECT["project"]["dependencies"])
+
+
+def test_one_version_everywhere():
+    citation = yaml.safe_load((config.ROOT / "CITATION.cff").read_text())
+    changes = (config.ROOT / "CHANGELOG.md").read_text()
+    assert fairlth.__version__ == PROJECT["project"]["version"] == citation["version"]
+    assert f"## {fairlth.__version__}" in changes
+
+
+def test_the_citation_prefers_the_paper():
+    paper = yaml.safe_load((config.ROOT / "CITATION.cff").read_text())["preferred-citation"]
+    assert paper["doi"] == "10.1145/3650212.3680336" and len(paper["authors"]) == 6
+
+
+def test_the_readme_names_the_commands_and_ci_calls_the_tests():
+    readme = (config.ROOT / "README.md").read_text()
+    for command in ("make reproduce", "make test", "make figures", "make bench", "make lab", "Errata and known differences"):
+        assert command in readme, command
+    commands = [line for line in (config.ROOT / ".ci/run").read_text().splitlines() if line.startswith("make")]
+    assert commands == ["make test"]
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_no_text_carries_a_path_of_a_machine(name):
+    if name.startswith("tests/"):
+        return
+    assert not re.search(r"(?<![\w.])/(home|root|work|tmp)/", (config.ROOT / name).read_text())
+
+
+def test_no_data_weights_or_pickles_are_tracked_and_none_are_read():
+    assert not [name for name in TRACKED if name.endswith((".parquet", ".pt", ".pth", ".pkl", ".npz", ".safetensors"))]
+    for path in config.PACKAGE.rglob("*.py"):
+        assert not re.search(r"\bpickle\b|torch\.load\b|allow_pickle", path.read_text()), path
+
+
+def test_nothing_that_smoke_writes_is_tracked():
+    made = [
+        "runs/smoke/records/x.json",
+        "figures/smoke/x.png",
+        "data/results/smoke.csv",
+        "data/cache/x",
+        "data/sets/x",
+        ".venv/x",
+    ]
+    ignored = subprocess.run(
+        ["git", "check-ignore", *made], cwd=config.ROOT, capture_output=True, text=True, check=False
+    ).stdout
+    assert ignored.split() == made

@@ -1,0 +1,123 @@
+import pytest
+import torch
+
+from fairlth import data, methods, metrics
+from fairlth.config import Run
+from fairlth.masks import count_kept
+from fairlth.methods import METHODS
+from fairlth.methods.lth_bias import fair_shift
+from fairlth.models import prunable
+from fairlth.training import count, logits, predict
+
+
+def run_of(method, **change):
+    density = 1.0 if method == "dense" else 0.02
+    fields = {"dataset": "digits", "model": "mlp", "density": density, "seed": 0, "preset": "smoke"}
+    return Run(method=method, **fields | change)
+
+
+SPARSE = [name for name in METHODS if name != "dense"]
+
+
+@pytest.fixture(scope="module")
+def tickets():
+    """Every method's ticket on the digits, each trained once."""
+    made = {}
+
+    def make(method, **change):
+        run = run_of(method, **change)
+        if run not in made:
+            made[run] = METHODS[method](run, data.load(run))
+        return made[run]
+
+    return make
+
+
+def state(ticket):
+    return torch.cat([value.flatten() for value in ticket.model.state_dict().values()])
+
+
+def mask(ticket):
+    return torch.cat([kept.flatten() for kept in ticket.mask.values()])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_density_is_exact_and_pruned_weights_are_zero(tickets, method):
+    ticket = tickets(method)
+    weights = prunable(ticket.model)
+    assert ticket.mask.n_kept == count_kept(1.0 if method == "dense" else 0.02, weights)
+    assert all((weights[name][~kept] == 0).all() for name, kept in ticket.mask.items())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_same_seed_same_bits_another_seed_others(tickets, method):
+    run = run_of(method)
+    again = METHODS[method](run, data.load(run))
+    assert torch.equal(state(tickets(method)), state(again))
+    assert not torch.equal(state(again), state(tickets(method, seed=1)))
+
+
+@pytest.mark.parametrize(
+    ("method", "cost"),
+    [("dense", 1), ("random", 1), ("magnitude", 2), ("lth", (1 + 5 * 9) / 10), ("ballot", (1 + 5 * 9) / 10)],
+)
+def test_costs_count_every_epoch(tickets, method, cost):
+    assert tickets(method).cost == pytest.approx(cost)
+
+
+def test_what_shares_a_selection_shares_the_mask(tickets):
+    assert torch.equal(mask(tickets("lth")), mask(tickets("lth_bias")))
+    assert torch.equal(mask(tickets("lth")), mask(tickets("ballot_refine")))
+    assert torch.equal(mask(tickets("ballot")), mask(tickets("ballot_select")))
+    assert not torch.equal(mask(tickets("lth")), mask(tickets("ballot")))
+    assert not torch.equal(mask(tickets("lth")), mask(tickets("random")))
+
+
+def test_what_differs_in_training_differs_in_weights(tickets):
+    for one, other in (("lth", "ballot_refine"), ("ballot", "ballot_select"), ("lth", "lth_bias")):
+        assert not torch.equal(state(tickets(one)), state(tickets(other)))
+
+
+@pytest.mark.parametrize("method", ["lth_bias", "ballot", "ballot_refine"])
+def test_pressure_is_a_switch(tickets, method):
+    assert not torch.equal(state(tickets(method)), state(tickets(method, pressure=0.1)))
+
+
+@pytest.mark.parametrize("method", SPARSE)
+def test_density_is_a_switch(tickets, method):
+    assert tickets(method, density=0.1).mask.n_kept == 1702
+
+
+def test_a_lottery_ticket_beats_random_weights_at_2_percent(tickets, smoke_run):
+    split = data.load(smoke_run).test
+    found = {name: metrics.accuracy(*predict(tickets(name).model, split)) for name in ("lth", "random")}
+    assert found["lth"] > found["random"] + 0.3
+
+
+def test_no_pressure_is_no_bias_shift(tickets):
+    assert torch.equal(state(tickets("lth")), state(tickets("lth_bias", pressure=0.0)))
+
+
+def test_the_bias_shift_lowers_validation_cwv(tickets, smoke_run):
+    val = data.load(smoke_run).val
+    outputs = logits(tickets("lth", density=0.005).model, val)
+    shift = fair_shift(outputs, val)
+    before, after = count(outputs, val).by_group(), count(outputs + shift, val).by_group()
+    assert metrics.cwv(*after) < metrics.cwv(*before)
+    assert shift.sum() == pytest.approx(0, abs=1e-4)
+
+
+def test_a_pressure_out_of_range_is_refused_before_training(smoke_run):
+    run = smoke_run.model_copy(update={"method": "lth_bias", "pressure": 1.5})
+    with pytest.raises(ValueError, match="pressure=1.5 is out of range for lth_bias"):
+        METHODS["lth_bias"](run, None)
+
+
+def test_an_unknown_method_is_refused_by_name(smoke_run):
+    with pytest.raises(ValueError, match="method='snip' is unknown: choose one of dense, random"):
+        methods.check(smoke_run.model_copy(update={"method": "snip"}))
+
+
+def test_every_method_says_what_it_is():
+    for name, method in METHODS.items():
+        assert method.__doc__ and method.__name__ == name

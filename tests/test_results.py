@@ -1,0 +1,155 @@
+import pandas as pd
+import pytest
+import torch
+
+from fairlth import config, data, results
+from fairlth.methods import METHODS
+from fairlth.methods.base import fresh_model
+
+
+def record(method="lth", seed=0, correct=((8, 0), (0, 6)), total=((10, 0), (0, 10)), group_by="class", density=0.05):
+    """A record made by hand: two classes that are their own groups."""
+    run = {"dataset": "digits", "model": "mlp", "method": method, "density": density, "seed": seed, "preset": "smoke"}
+    counts = {"correct": [list(row) for row in correct], "total": [list(row) for row in total]}
+    return results.Record(
+        run=run | {"pressure": None, "target": None, "group_by": None},
+        target="label",
+        group_by=group_by,
+        classes=["a", "b"],
+        groups=["a", "b"],
+        counts={"val": counts, "test": counts},
+        layers=[{"layer": "w", "kept": 5, "total": 100}],
+        cost=1.0,
+        feasible=None,
+        trace=[],
+        notes={},
+        settings={},
+        conditions={"version": "0", "commit": "x", "code": "y", "torch": "2", "device": "cpu", "seconds": 1.5},
+    )
+
+
+def test_a_record_survives_writing_and_reading(tmp_path):
+    path = tmp_path / "record.json"
+    results.write(record(), path)
+    assert results.read(path) == record()
+    assert (record().kept, record().total) == (5, 100)
+    assert results.read(path).split("test").correct.tolist() == [[8, 0], [0, 6]]
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"run": {}}', "[]"])
+def test_a_damaged_record_is_one_sentence(tmp_path, content):
+    (tmp_path / "record.json").write_text(content)
+    with pytest.raises(ValueError, match="record.json is not a whole record"):
+        results.read(tmp_path / "record.json")
+
+
+def test_class_wise_rows_are_the_cells_that_exist():
+    rows = results.rows(record())
+    assert [(row["split"], row["class"], row["group"], row["correct"], row["total"]) for row in rows] == [
+        ("val", "a", "a", 8, 10), ("val", "b", "b", 6, 10), ("test", "a", "a", 8, 10), ("test", "b", "b", 6, 10)
+    ]  # fmt: skip
+    assert set(rows[0]) == set(results.COLUMNS)
+
+
+def test_group_rows_are_all_cells_and_metrics_are_over_groups():
+    found = record(correct=((8, 4), (2, 6)), total=((10, 5), (10, 10)), group_by="race")
+    table = results.table([found])
+    assert len(table) == 2 * 4
+    run = results.per_run(table).iloc[0]
+    assert run["accuracy"] == 20 / 35
+    assert run["mcd"] == pytest.approx(10 / 15 - 10 / 20)
+
+
+def test_per_run_by_hand():
+    run = results.per_run(results.table([record()])).iloc[0]
+    assert run["cwv"] == pytest.approx(0.01) and run["mcd"] == pytest.approx(0.2) and run["images"] == 20
+    assert run["cwv_floor"] == pytest.approx(1 / 4 * 0.7 * 0.3 * (1 / 10 + 1 / 10))
+
+
+def test_a_table_survives_a_csv_file_and_its_order_is_that_of_the_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "TABLES", tmp_path)
+    one, other = record(seed=0), record(seed=1, correct=((9, 0), (0, 9)))
+    results.save_table(results.table([one, other]), "smoke")
+    first = (tmp_path / "smoke.csv").read_bytes()
+    results.save_table(results.table([other, one]), "smoke")
+    assert (tmp_path / "smoke.csv").read_bytes() == first
+    read, made = (
+        results.per_run(frame).drop(columns="feasible") for frame in (results.load("smoke"), results.table([one, other]))
+    )
+    pd.testing.assert_frame_equal(read, made, check_dtype=False)
+
+
+def test_a_table_that_is_not_there_names_the_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "TABLES", tmp_path)
+    with pytest.raises(ValueError, match="small.csv is not there: run `make reproduce PRESET=small`"):
+        results.load("small")
+
+
+def ballot_against(*pairs):
+    """Runs of Ballot and of the plain ticket with the given accuracies of the second class, by seed."""
+    found = []
+    for seed, (ours, theirs) in enumerate(pairs):
+        for method, rate in (("ballot", ours), ("lth", theirs)):
+            found.append(record(method, seed, correct=((80, 0), (0, rate)), total=((100, 0), (0, 100))))
+    return results.per_run(results.table(found))
+
+
+def test_improvements_are_paired_by_seed_and_by_hand():
+    gains = results.improvements(ballot_against((70, 60), (60, 40)))  # CWV 25/100, 100/400 of the rival's
+    assert gains["dataset"].tolist() == ["digits", "all"]
+    assert gains["mean"].tolist() == pytest.approx([0.75, 0.75]) and gains["n"].tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "verdict"),
+    [
+        (((70, 60), (60, 40)), "reproduced"),
+        (((61, 60), (61, 60)), "partly"),
+        (((60, 62), (70, 60)), "not reproduced"),
+        (((70, 60),), "not reproduced"),
+    ],
+)
+def test_verdicts_follow_their_rule(pairs, verdict):
+    claims = results.claims(ballot_against(*pairs)).set_index("claim")
+    assert claims["verdict"]["CWV lower than lth"] == verdict
+    assert claims["verdict"]["CWV lower than safecompress"] == "not run"
+    assert "38.0%" in results.claims_text(claims.reset_index(), "smoke")
+
+
+def test_summaries_have_their_interval_and_n():
+    summary = results.summary(ballot_against((70, 60), (60, 40)))
+    ours = summary[summary["method"] == "ballot"].iloc[0]
+    assert ours["n"] == 2 and ours["cwv"] == pytest.approx((0.0025 + 0.01) / 2)
+    assert ours["cwv_low"] < ours["cwv"] < ours["cwv_high"]
+    shown = results.readable(summary)
+    assert shown["accuracy %"].iloc[0].startswith("72.5 ± ")
+
+
+def test_a_ticket_survives_writing_and_reading(tmp_path, smoke_run):
+    loaded = data.load(smoke_run)
+    ticket = METHODS["random"](smoke_run, loaded)
+    path = tmp_path / "ticket.safetensors"
+    results.write_ticket(ticket, smoke_run, path)
+    model = fresh_model(smoke_run, loaded)
+    mask = results.read_ticket(path, model)
+    assert all(torch.equal(mask[name], kept) for name, kept in ticket.mask.items())
+    assert all(torch.equal(value, ticket.model.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_a_ticket_that_does_not_fit_changes_nothing(tmp_path, smoke_run):
+    loaded = data.load(smoke_run)
+    path = tmp_path / "ticket.safetensors"
+    results.write_ticket(METHODS["random"](smoke_run, loaded), smoke_run, path)
+    other = fresh_model(smoke_run.model_copy(update={"model": "convnet"}), loaded)
+    before = {name: value.clone() for name, value in other.state_dict().items()}
+    with pytest.raises(ValueError, match=r"linear1.weight has shape \(128, 64\) and the model's is missing"):
+        results.read_ticket(path, other)
+    assert all(torch.equal(before[name], value) for name, value in other.state_dict().items())
+
+
+def test_a_truncated_ticket_is_one_sentence(tmp_path, smoke_run):
+    path = tmp_path / "ticket.safetensors"
+    results.write_ticket(METHODS["random"](smoke_run, data.load(smoke_run)), smoke_run, path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="ticket.safetensors is not a whole ticket"):
+        results.read_ticket(path, fresh_model(smoke_run, data.load(smoke_run)))

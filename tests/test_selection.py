@@ -1,0 +1,57 @@
+import math
+
+import pytest
+import torch
+
+from fairlth.masks import MaskSet
+from fairlth.selection import conflict_aware, levels, magnitude, select
+
+WEIGHTS = {"a": torch.tensor([[1.0, -2.0], [3.0, -4.0]]), "b": torch.tensor([[0.5, -0.5]])}
+
+
+def test_magnitude_is_the_absolute_value():
+    assert magnitude(WEIGHTS)["a"].tolist() == [[1, 2], [3, 4]]
+
+
+def test_conflict_lowers_the_weights_of_units_in_conflict_only():
+    conflict = {"a": torch.tensor([0.5, -0.5]), "b": torch.tensor([0.3])}
+    scores = conflict_aware(WEIGHTS, conflict, strength=0.1)
+    demoted = math.exp(-0.1)  # the first unit stands one standard deviation above its layer's mean
+    assert scores["a"].flatten().tolist() == pytest.approx([demoted, 2 * demoted, 3, 4])
+    assert scores["b"].tolist() == [[0.5, 0.5]]  # alone in its layer, it stands out from nothing
+
+
+def test_strength_is_a_switch_with_a_sign():
+    conflict = {"a": torch.tensor([0.5, -0.5]), "b": torch.tensor([0.3])}
+    none, some, other = (conflict_aware(WEIGHTS, conflict, strength)["a"][0, 0] for strength in (0.0, 0.1, -0.1))
+    assert some < none == 1 < other
+
+
+def test_units_that_agree_are_left_alone_even_above_the_mean():
+    scores = conflict_aware({"a": torch.ones(2, 1)}, {"a": torch.tensor([-0.1, -0.9])}, strength=1.0)
+    assert scores["a"].flatten().tolist() == [1, 1]
+
+
+def test_select_keeps_the_floor_and_never_brings_a_weight_back():
+    scores = {"w": torch.arange(10.0)}
+    first = select(scores, 0.55)
+    assert first["w"].nonzero().flatten().tolist() == [5, 6, 7, 8, 9]
+    second = select({"w": torch.arange(10.0).flip(0)}, 0.3, within=first)
+    assert second["w"].nonzero().flatten().tolist() == [5, 6, 7]
+
+
+def test_select_never_brings_back_a_weight_whose_rivals_are_zero():
+    within = MaskSet({"w": torch.tensor([False, False, True, True])})
+    assert select({"w": torch.tensor([0.0, 0.0, 0.0, 1.0])}, 0.5, within)["w"].tolist() == [False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("density", "keep", "expected"),
+    [(0.05, 0.36, 3), (0.02, 0.36, 4), (0.05, 0.8, 14), (1.0, 0.36, 1), (0.36, 0.36, 1)],
+)
+def test_levels_are_geometric_and_end_at_the_density(density, keep, expected):
+    found = levels(density, keep)
+    assert len(found) == expected and found[-1] == density
+    ratios = [after / before for before, after in zip([1.0, *found], found, strict=False)]
+    assert ratios == pytest.approx([ratios[0]] * expected)
+    assert min(ratios) >= keep - 1e-12

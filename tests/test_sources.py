@@ -1,0 +1,180 @@
+"""Reading parquet: good files, and every broken one with its sentence."""
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fairlth import config, data, sources
+from fairlth.config import PRESETS, Preset, Run
+
+TINY = PRESETS["smoke"].model_dump() | {"n_val": 6, "tasks": (), "densities": (), "schedule": PRESETS["smoke"].schedule}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty data folder, an empty cache, and the preset "smoke" made small enough for a few images."""
+    monkeypatch.setattr(config, "DATA", tmp_path / "sets")
+    monkeypatch.setattr(config, "CACHE", tmp_path / "cache")
+    monkeypatch.setitem(PRESETS, "smoke", Preset(**TINY))
+    datasets.disable_progress_bars()
+    return tmp_path / "sets"
+
+
+def picture(label, side=8):
+    return Image.fromarray(np.full((side, side, 3), label * 20, np.uint8))
+
+
+def write(path, labels, column="img", side=8, **columns):
+    """A parquet file like those of the hub: an image column, class labels, and more columns."""
+    features = {column: datasets.Image(), "label": datasets.ClassLabel(names=["a", "b", "c"])}
+    features |= {name: datasets.Value("string" if isinstance(values[0], str) else "int64") for name, values in columns.items()}
+    rows = {column: [picture(label, side) for label in labels], "label": labels, **columns}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    datasets.Dataset.from_dict(rows, datasets.Features(features)).to_parquet(path)
+
+
+def run(name="cifar10", **values):
+    return Run(dataset=name, model="mlp", method="dense", density=1.0, seed=0, preset="smoke", **values)
+
+
+def test_local_parquet_becomes_tensors_in_order(folder):
+    write(folder / "cifar10" / "train-00000.parquet", [0, 1, 2] * 8)
+    write(folder / "cifar10" / "test-00000.parquet", [2, 0, 1])
+    tables = sources.decoded("cifar10", 8, downloads=False)
+    assert tables.splits["train"].x.shape == (24, 3, 8, 8)
+    assert tables.splits["train"].x.dtype == torch.uint8
+    assert tables.splits["test"].columns["label"].tolist() == [2, 0, 1]
+    assert tables.splits["test"].x[:, 0, 0, 0].tolist() == [40, 0, 20]
+    assert tables.names == {"label": ["a", "b", "c"]}
+
+
+def test_decoding_is_done_once_and_again_for_a_new_file(folder, monkeypatch):
+    write(folder / "cifar10" / "train-0.parquet", [0, 1, 2] * 8)
+    first = sources.decoded("cifar10", 8, downloads=False)
+    monkeypatch.setattr(sources, "_decode", None)
+    again = sources.decoded("cifar10", 8, downloads=False)
+    assert torch.equal(first.splits["train"].x, again.splits["train"].x)
+    assert first.names == again.names
+    write(folder / "cifar10" / "train-0.parquet", [0, 1] * 8)
+    with pytest.raises(TypeError):
+        sources.decoded("cifar10", 8, downloads=False)
+
+
+def test_images_of_another_size_are_averaged_down(folder):
+    write(folder / "cifar10" / "train-0.parquet", [0, 1, 2] * 8, side=32)
+    assert sources.decoded("cifar10", 8, downloads=False).splits["train"].x.shape[2:] == (8, 8)
+
+
+def test_several_files_are_one_split_and_valid_is_used(folder):
+    write(folder / "celeba" / "train-0.parquet", [0, 1, 2] * 4, "image", Smiling=["no", "yes"] * 6)
+    write(folder / "celeba" / "train-1.parquet", [0, 1, 2] * 4, "image", Smiling=["no", "yes"] * 6)
+    write(folder / "celeba" / "valid-0.parquet", [0, 1, 2] * 2, "image", Smiling=["no", "yes"] * 3)
+    write(folder / "celeba" / "test-0.parquet", [0, 1, 2] * 2, "image", Smiling=["no", "yes"] * 3)
+    loaded = data.load(run("celeba", group_by="label"))
+    assert [len(split) for split in (loaded.train, loaded.val, loaded.test)] == [24, 6, 6]
+    assert loaded.classes == ["no", "yes"] and loaded.groups == ["a", "b", "c"]
+
+
+def test_ages_come_in_bands(folder):
+    ages = [0, 17, 18, 29, 30, 44, 45, 59, 60, 116] * 5
+    races = ["white", "black", "asian", "indian", "others"] * 10
+    write(folder / "utkface" / "train-0.parquet", [0, 1] * 25, "image", age=ages, ethnicity=races)
+    tables = sources.decoded("utkface", 8, downloads=False)
+    assert tables.names["age_band"] == ["0-17", "18-29", "30-44", "45-59", "60+"]
+    assert tables.splits["train"].columns["age_band"][:10].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert tables.names["race"] == sorted(set(races))  # the hub's "ethnicity" has our name
+
+
+@pytest.mark.parametrize(
+    ("break_it", "sentence"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:200]), "is not a whole parquet file"),
+        (lambda path: path.write_bytes(b""), "is not a whole parquet file"),
+        (lambda path: write(path, []), "has no rows"),
+        (lambda path: write(path, [0, 1, 2] * 8, column="picture"), "no image column 'img'.*picture, label"),
+        (lambda path: path.rename(path.with_name("data.parquet")), r"holds no train-\*.parquet"),
+        (lambda path: write(path, [0, 1] * 8 + [2]), r"class number 2 has 1 image\(s\).*at least 4"),
+        (lambda path: write(path, [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]), "2 of 12 images cannot hold every one of 3 classes"),
+    ],
+    ids=["truncated", "zero bytes", "no rows", "no column", "no file", "one image", "too few"],
+)
+def test_broken_files_get_one_sentence(folder, break_it, sentence):
+    path = folder / "cifar10" / "train-0.parquet"
+    write(path, [0, 1, 2] * 8)
+    break_it(path)
+    with pytest.raises(ValueError, match=sentence) as caught:
+        data.load(run())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_preset_larger_than_the_data_is_refused_with_numbers(folder, monkeypatch):
+    monkeypatch.setitem(PRESETS, "smoke", PRESETS["smoke"].model_copy(update={"n_train": 20}))
+    write(folder / "cifar10" / "train-0.parquet", [0, 1, 2] * 8)
+    write(folder / "cifar10" / "test-0.parquet", [0, 1, 2])
+    with pytest.raises(ValueError, match="cifar10 has 24 images to train on and preset 'smoke' wants 26"):
+        data.load(run())
+
+
+def test_no_file_and_no_downloads_is_refused_before_anything(folder):
+    with pytest.raises(ValueError, match=r"cifar10 is not in .*train-\*.parquet.*downloads nothing"):
+        data.check(run())
+
+
+@pytest.mark.parametrize("values", [{"target": "race"}, {"group_by": "race"}])
+def test_a_column_that_is_not_there_is_named(folder, values):
+    write(folder / "cifar10" / "train-0.parquet", [0, 1, 2] * 8)
+    with pytest.raises(ValueError, match="cifar10 has no column 'race': choose one of label"):
+        data.load(run(**values))
+
+
+def test_a_hub_that_cannot_be_reached_is_one_sentence(folder, monkeypatch):
+    def gone(*arguments, **options):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(datasets, "load_dataset", gone)
+    with pytest.raises(ValueError, match=r"cifar10 is neither in .* nor .*uoft-cs/cifar10 \(no network\)"):
+        sources.decoded("cifar10", 8, downloads=True)
+
+
+def test_every_source_says_what_it_is():
+    assert set(sources.SOURCES) == {
+        "digits",
+        "fashion_mnist",
+        "cifar10",
+        "cifar100",
+        "tiny_imagenet",
+        "celeba",
+        "utkface",
+        "fairface",
+        "lfw",
+    }
+    readme = (config.ROOT / "data" / "README.md").read_text()
+    for name, source in sources.SOURCES.items():
+        assert source.licence and source.hub.split("/")[-1] in readme and f"`{name}`" in readme, name
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "classes", "sizes"),
+    [
+        ("cifar10", (3, 32, 32), 10, (8000, 4000, 10000)),
+        ("cifar100", (3, 32, 32), 100, (8000, 4000, 10000)),
+        ("fashion_mnist", (1, 28, 28), 10, (8000, 4000, 10000)),
+        ("utkface", (3, 32, 32), 5, (8000, 4000, 9326)),
+    ],
+)
+def test_real_files_load(real_data, name, shape, classes, sizes):
+    loaded = data.load(Run(dataset=name, model="mlp", method="dense", density=1.0, seed=0, preset="small"))
+    assert loaded.in_shape == shape and len(loaded.classes) == classes
+    assert (len(loaded.train), len(loaded.val), len(loaded.test)) == sizes
+    assert (loaded.train.y.bincount() > 0).all()
+
+
+def test_utkface_by_race_and_gender(real_data):
+    values = {"model": "mlp", "method": "dense", "density": 1.0, "seed": 0, "preset": "small"}
+    loaded = data.load(Run(dataset="utkface", target="gender", group_by="race", **values))
+    assert loaded.classes == ["male", "female"]
+    assert loaded.groups == ["white", "black", "asian", "indian", "others"]
+    shares = [split.group.bincount() / len(split) for split in (loaded.train, loaded.val, loaded.test)]
+    assert (shares[0] - shares[1]).abs().max() < 0.001 and (shares[0] - shares[2]).abs().max() < 0.001

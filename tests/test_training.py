@@ -1,0 +1,135 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from fairlth.config import Schedule
+from fairlth.models import build
+from fairlth.training import Trainer, count, fit, learning_rate, logits, predict, snapshot
+
+SCHEDULE = Schedule(epochs=3, batch_size=32, lr=0.05)
+
+
+def net(name="convnet", seed=0):
+    return build(name, (1, 8, 8), 3, torch.Generator().manual_seed(seed))
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_same_seed_same_bits_another_seed_other_bits(random_data, optimizer):
+    schedule = SCHEDULE.model_copy(update={"optimizer": optimizer, "shift": 1, "lr": 0.01})
+    states = []
+    for seed in (0, 0, 1):
+        model = net()
+        fit(model, random_data, schedule, seed=seed)
+        states.append(snapshot(model))
+    assert same(states[0], states[1])
+    assert not same(states[0], states[2])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lr": 0.04},
+        {"momentum": 0.0},
+        {"weight_decay": 0.0},
+        {"batch_size": 16},
+        {"warmup": 0.0},
+        {"optimizer": "adamw"},
+        {"shift": 1},
+    ],
+)
+def test_every_switch_of_the_schedule_changes_something(random_data, change):
+    one, other = net(), net()
+    fit(one, random_data, SCHEDULE, seed=0)
+    fit(other, random_data, SCHEDULE.model_copy(update=change), seed=0)
+    assert not same(one.state_dict(), other.state_dict())
+
+
+def test_mirroring_needs_schedule_and_data(random_data):
+    states = []
+    for schedule, allowed in ((True, False), (False, True), (True, True)):
+        model = net()
+        data = type(random_data)(**vars(random_data) | {"mirror": allowed})
+        fit(model, data, SCHEDULE.model_copy(update={"mirror": schedule}), seed=0)
+        states.append(snapshot(model))
+    assert same(states[0], states[1])
+    assert not same(states[0], states[2])
+
+
+def test_rewinding_restores_every_bit_of_the_state(random_data):
+    model = net()
+    fit(model, random_data, SCHEDULE, seed=0, stop=1)
+    rewind = snapshot(model)
+    assert int(rewind["norm1.num_batches_tracked"]) == 3
+    fit(model, random_data, SCHEDULE, seed=0, start=1)
+    assert int(model.norm1.num_batches_tracked) == 9
+    assert not same(rewind, model.state_dict())
+    model.load_state_dict(rewind)
+    assert same(rewind, model.state_dict())
+
+
+def test_without_momentum_two_calls_are_one(random_data):
+    schedule = SCHEDULE.model_copy(update={"momentum": 0.0})
+    one, other = net(), net()
+    fit(one, random_data, schedule, seed=0)
+    fit(other, random_data, schedule, seed=0, stop=2)
+    fit(other, random_data, schedule, seed=0, start=2)
+    assert same(one.state_dict(), other.state_dict())
+
+
+def test_after_step_is_called_after_every_step(random_data):
+    calls = []
+    fit(net(), random_data, SCHEDULE, seed=0, after_step=lambda model: calls.append(model))
+    assert len(calls) == 3 * (96 // 32)
+
+
+def test_group_weights_are_weights_of_the_loss(random_data):
+    plain, ones, other = net(), net(), net()
+    for model, weights in ((plain, None), (ones, torch.ones(2)), (other, torch.tensor([0.5, 1.5]))):
+        Trainer(model, random_data, SCHEDULE, 0).epoch(0, weights)
+    assert same(plain.state_dict(), ones.state_dict())
+    assert not same(plain.state_dict(), other.state_dict())
+
+
+def test_a_loss_that_is_not_finite_stops_with_one_sentence(random_data):
+    model = net()
+    with torch.no_grad():
+        model.conv1.weight.fill_(math.nan)
+    with pytest.raises(FloatingPointError, match=r"the training loss became nan in epoch 1 at learning rate .*lower"):
+        fit(model, random_data, SCHEDULE, seed=0)
+
+
+def test_the_learning_rate_warms_up_and_ends_at_zero():
+    schedule = Schedule(epochs=10, lr=0.2, warmup=2.0)
+    assert learning_rate(schedule, 1.0) == pytest.approx(0.1)
+    assert learning_rate(schedule, 2.0) == pytest.approx(0.2)
+    assert learning_rate(schedule, 6.0) == pytest.approx(0.1)
+    assert learning_rate(schedule, 10.0) == pytest.approx(0.0)
+    assert learning_rate(Schedule(epochs=10, lr=0.2, warmup=0.0), 0.0) == pytest.approx(0.2)
+
+
+def test_counts_agree_with_a_loop_over_images(random_data):
+    model, split = net(), random_data.test
+    outputs = logits(model, split)
+    correct, total = np.zeros((3, 2), int), np.zeros((3, 2), int)
+    for y, group, guess in zip(split.y.tolist(), split.group.tolist(), outputs.argmax(1).tolist(), strict=True):
+        total[y, group] += 1
+        correct[y, group] += y == guess
+    counts = predict(model, split)
+    assert (counts.correct == correct).all() and (counts.total == total).all()
+    assert (count(outputs, split).correct == correct).all()
+
+
+def test_predicting_changes_nothing_and_keeps_the_mode(random_data):
+    model = net()
+    before = snapshot(model)
+    for training in (True, False):
+        model.train(training)
+        predict(model, random_data.test)
+        assert model.training is training
+    assert same(before, model.state_dict())
