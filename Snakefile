@@ -6,6 +6,7 @@ A run's record is the only mark that it is done; executed notebooks are logs, ke
 experiment notebooks read data/results/<preset>.csv and train nothing.
 """
 
+import csv
 import os
 
 from fairlth import config as house
@@ -20,8 +21,19 @@ if not isinstance(TRAIN, bool):
     raise ValueError(f"train={TRAIN!r} is refused: write true or false.")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def methods_in_table(preset):
+    """The methods that data/results/<preset>.csv has runs of; experiments with others cannot be drawn from it."""
+    path = house.TABLES / f"{preset}.csv"
+    if not path.exists():
+        raise ValueError(f"{path} is not there: run `make reproduce PRESET={preset}` first.")
+    with path.open(newline="") as file:
+        return {row["method"] for row in csv.DictReader(file)}
+
+
 RUNS = f"runs/{PRESET}"
-STUDIES = list(house.STUDIES)
+STUDIES = [name for name, methods in house.STUDIES.items() if TRAIN or set(methods) <= methods_in_table(PRESET)]
 TEACHING = ["01_data", "02_walkthrough", "03_one_run"] if house.PRESETS[PRESET].in_process and TRAIN else []
 FAN_OUT = {run.slug(): run for run in house.every_run(PRESET)} if TRAIN and not house.PRESETS[PRESET].in_process else {}
 CODE = [path.relative_to(house.ROOT).as_posix() for path in sorted(house.PACKAGE.rglob("*.py"))]

@@ -81,6 +81,9 @@ def table(notebook: str, preset: str, train: bool) -> pd.DataFrame:
     if train:
         return results.table(run_or_load(wanted))
     frame, order = results.load(preset), list(dict.fromkeys(run.method for run in wanted))
+    missing = [method for method in order if method not in set(frame["method"])]
+    if missing and notebook != "00_overview":
+        raise ValueError(f"data/results/{preset}.csv has no runs of {', '.join(missing)}: run this notebook with train=True.")
     frame = frame[frame["method"].isin(order)]
     return frame.sort_values("method", key=lambda methods: methods.map(order.index), kind="stable")
 

@@ -115,15 +115,8 @@ def comparison(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:
         ax.errorbar(mean, place, xerr=np.nan_to_num(ends), fmt="o", color=COLOURS[row["method"]], capsize=3)
     if f"{metric}_floor" in summary:
         ax.axvline(summary[f"{metric}_floor"].mean() * scale, color="#999999", linestyle=":", zorder=0)
-        ax.annotate(
-            "chance",
-            (summary[f"{metric}_floor"].mean() * scale, 1.0),
-            xycoords=("data", "axes fraction"),
-            fontsize=8,
-            color="#777777",
-            ha="left",
-            va="bottom",
-        )
+        chance = (summary[f"{metric}_floor"].mean() * scale, 0.0)
+        ax.annotate(" chance", chance, xycoords=("data", "axes fraction"), fontsize=8, color="#777777", va="bottom")
         ax.set_xlim(left=0)
     ax.set_yticks(range(len(summary)), [NAMES[name] for name in summary["method"].iloc[::-1]])
     ax.set(xlabel=label, ylim=(-0.6, len(summary) - 0.4))
@@ -190,10 +183,8 @@ def trace(steps: list[dict[str, Any]], groups: list[str], axes: Any) -> Any:
     axes[0].set(ylabel="validation\nCWV × 10⁴", ylim=(0, None))
     weights = np.array([step["weights"] for step in steps])
     for name, column, colour in zip(groups, weights.T, sns.color_palette("viridis", len(groups)), strict=True):
-        axes[1].plot(epochs, column, color=colour, linewidth=1.2)
-        axes[1].annotate(
-            name, (epochs[-1], column[-1]), xytext=(4, 0), textcoords="offset points", fontsize=7, color=colour, va="center"
-        )
+        axes[1].plot(epochs, column, color=colour, linewidth=1.2, label=name)
+    axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7, ncols=2 if len(groups) > 5 else 1)
     axes[1].set(ylabel="loss weight\nof a group")
     axes[2].plot(epochs, [step["lr"] for step in steps], "o-", color="#555555")
     axes[2].set(ylabel="learning\nrate", xlabel="epoch")

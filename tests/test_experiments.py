@@ -129,3 +129,12 @@ def test_a_table_for_a_notebook_refuses_what_is_not_a_switch():
 def test_runs_are_refused_by_type_too():
     with pytest.raises(ValueError, match="density='1e-3'"):
         Run(dataset="digits", model="mlp", method="lth", density="1e-3", seed=0, preset="smoke")
+
+
+def test_reading_a_table_trains_nothing_and_names_what_it_lacks(tmp_path, smoke_run, in_tmp, monkeypatch):
+    monkeypatch.setattr(config, "TABLES", tmp_path)
+    monkeypatch.setattr(experiments, "run_or_load", None)
+    results.save_table(results.table([experiments.run(smoke_run, in_tmp)]), "smoke")
+    with pytest.raises(ValueError, match="smoke.csv has no runs of dense, magnitude, lth_bias, ballot: run"):
+        experiments.table("11_comparison", "smoke", train=False)
+    assert len(experiments.table("00_overview", "smoke", train=False)) == 2 * 10

@@ -153,3 +153,11 @@ def test_a_truncated_ticket_is_one_sentence(tmp_path, smoke_run):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match="ticket.safetensors is not a whole ticket"):
         results.read_ticket(path, fresh_model(smoke_run, data.load(smoke_run)))
+
+
+def test_gains_are_printed_in_percent_with_their_interval():
+    shown = results.readable_gains(results.improvements(ballot_against((61, 60), (61, 60))))
+    assert shown.iloc[0].to_dict() == {
+        "rival": "lth", "task": "digits by class", "density": "0.05", "CWV lower by": "10%", "95 % interval": "10% to 10%", "n": 2
+    }  # fmt: skip
+    assert shown["task"].tolist() == ["digits by class", "all"] and shown["density"].tolist() == ["0.05", "all"]
