@@ -85,6 +85,14 @@ class Preset(Strict):
     in_process: bool = False  # notebooks train their grid themselves: importing costs more than training
     downloads: bool = True  # may fetch a data set that is not on disk
 
+    @model_validator(mode="after")
+    def _rewinds_before_the_end(self) -> "Preset":
+        if self.rewind_epochs >= self.schedule.epochs:
+            raise ValueError(
+                f"rewind_epochs={self.rewind_epochs} is refused: expected fewer than the {self.schedule.epochs} epochs"
+            )
+        return self
+
 
 PRESETS = {
     "smoke": Preset(

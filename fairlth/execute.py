@@ -13,6 +13,11 @@ from typing import Any
 import papermill
 
 KERNEL = "python3"
+QUIET: dict[str, Any] = {
+    "progress_bar": False,
+    "coalesce_streams": True,  # a line that is overwritten is one output
+    "extra_arguments": ["--IPKernelApp.log_level=40"],  # no notice of how the kernel is reached
+}
 
 
 def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
@@ -29,8 +34,7 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
         if name not in known:
             raise ValueError(f"{name!r} is not a parameter of {notebook.name}: choose one of {', '.join(known)}.")
     output.parent.mkdir(parents=True, exist_ok=True)
-    quiet = {"progress_bar": False, "coalesce_streams": True}
-    papermill.execute_notebook(str(notebook), str(output), parameters, kernel_name=KERNEL, **quiet)
+    papermill.execute_notebook(str(notebook), str(output), parameters, kernel_name=KERNEL, **QUIET)
 
 
 def parse(pairs: list[str]) -> dict[str, Any]:

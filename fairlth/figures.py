@@ -7,7 +7,6 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -182,7 +181,7 @@ def trace(steps: list[dict[str, Any]], groups: list[str], axes: Any) -> Any:
     axes[0].plot(epochs, [step["cwv"] * 1e4 for step in steps], "o-", color=COLOURS["ballot"])
     axes[0].set(ylabel="validation\nCWV × 10⁴", ylim=(0, None))
     weights = np.array([step["weights"] for step in steps])
-    for name, column, colour in zip(groups, weights.T, sns.color_palette("viridis", len(groups)), strict=True):
+    for name, column, colour in zip(groups, weights.T, plt.get_cmap("viridis")(np.linspace(0, 0.95, len(groups))), strict=True):
         axes[1].plot(epochs, column, color=colour, linewidth=1.2, label=name)
     axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7, ncols=2 if len(groups) > 5 else 1)
     axes[1].set(ylabel="loss weight\nof a group")
@@ -204,6 +203,8 @@ def unit_pictures(weights: Any, mask: Any, conflict: Any, axes: Any) -> Any:
         conflict: (units,) in [-1, 1].
         axes: one per unit.
     """
+    import seaborn as sns  # takes seconds to import, and only this picture needs it
+
     top = float(np.abs(weights).max())
     for ax, weight, kept, kappa in zip(np.ravel(axes), weights, mask, conflict, strict=True):
         sns.heatmap(

@@ -3,7 +3,6 @@
 Our reconstruction of the training half of Ballot (arXiv 2407.02805 names a dynamic learning rate and rewinding, no rules).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -78,7 +77,6 @@ def refine(
     after_step: AfterStep,
     floor: float,
     pressure: float,
-    judge: Callable[[nn.Module], Counts] | None = None,
 ) -> Refined:
     """Trains a ticket from epoch `start` to the fairest state whose validation accuracy is at least `floor`, in place.
 
@@ -101,15 +99,13 @@ def refine(
         after_step: keeps the mask.
         floor: the dense net's validation accuracy less epsilon.
         pressure: of `reweight`; 0 trains plainly and only chooses.
-        judge: gives the validation counts of a model; `predict` by default.
     """
-    judge = judge or (lambda model: predict(model, data.val))
     trainer = Trainer(model, data, schedule, seed, after_step)
     control = Control(floor, pressure, torch.ones(data.train.n_groups, device=data.train.y.device))
     for epoch in range(start, schedule.epochs):
         loss, rate = trainer.epoch(epoch, control.weights, control.lr_scale)
         settled = learning_rate(schedule, epoch + 1) <= SETTLED * schedule.lr
-        step = control.react(model, judge(model), Epoch(epoch, rate, loss, settled))
+        step = control.react(model, predict(model, data.val), Epoch(epoch, rate, loss, settled))
         if step.rewound:
             trainer = Trainer(model, data, schedule, seed, after_step)
         progress.say(
