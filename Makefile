@@ -30,7 +30,7 @@ reproduce: $(READY)    ## all notebooks at PRESET (smoke), figures/PRESET and th
 figures: $(READY)      ## figures of every committed table, without training
 	@for table in $$(git ls-files 'data/results/*.csv'); do \
 	  preset=$$(basename $$table .csv); echo "== figures of $$preset from $$table"; \
-	  $(BIN)/snakemake --cores $(CORES) --config preset=$$preset train=false --forceall || exit 1; \
+	  $(BIN)/snakemake --cores $(CORES) --config preset=$$preset train=False --forceall || exit 1; \
 	  cat runs/$$preset/claims.txt; done
 
 test: $(READY)         ## lint, unit tests, every notebook through Papermill and through nbval

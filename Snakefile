@@ -2,7 +2,7 @@
 
     snakemake --cores 2 --config preset=small
 
-A run's record is the only mark that it is done; executed notebooks are logs, kept also where they fail. With train=false the
+A run's record is the only mark that it is done; executed notebooks are logs, kept also where they fail. With train=False the
 experiment notebooks read data/results/<preset>.csv and train nothing.
 """
 
@@ -18,7 +18,7 @@ PRESET, TRAIN = config.get("preset", DEFAULTS["preset"]), config.get("train", DE
 if PRESET not in house.PRESETS:
     raise ValueError(f"preset={PRESET!r} is unknown: choose one of {', '.join(house.PRESETS)}.")
 if not isinstance(TRAIN, bool):
-    raise ValueError(f"train={TRAIN!r} is refused: write true or false.")
+    raise ValueError(f"train={TRAIN!r} is refused: write True or False.")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -18,7 +18,7 @@ from fairlth.data import Data, Split
 from fairlth.masks import MaskSet, count_kept
 from fairlth.models import build, prunable
 from fairlth.selection import magnitude
-from fairlth.training import Trainer
+from fairlth.training import Trainer, in_turn
 
 ROUNDS = 9
 SCHEDULE = PRESETS["small"].schedule
@@ -41,17 +41,9 @@ def trainers(data: Data, model_name: str) -> dict[str, Trainer]:
         weights = prunable(model)
         mask = MaskSet.from_scores(magnitude(weights), count_kept(0.05, weights))
         meter = ConflictMeter(data.train, seed=0, batch_size=SCHEDULE.batch_size)
-        after = {"dense": lambda model: None, "masked": mask.apply, "masked and watched": _both(mask, meter)}[name]
+        after = {"dense": lambda model: None, "masked": mask.apply, "masked and watched": in_turn(mask.apply, meter)}[name]
         made[name] = Trainer(model, data, SCHEDULE, 0, after)
     return made
-
-
-def _both(mask: MaskSet, meter: ConflictMeter):  # noqa: ANN202
-    def after(model: torch.nn.Module) -> None:
-        mask.apply(model)
-        meter(model)
-
-    return after
 
 
 def measure(model_name: str) -> dict[str, list[float]]:

@@ -3,6 +3,7 @@
 import os
 import tempfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,10 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent if (PACKAGE.parent / "pyproject.toml").exists() else Path.cwd()
 DATA = ROOT / os.environ.get("FAIRLTH_DATA", "data/sets")  # a relative path counts from the project's root
-RUNS = ROOT / os.environ.get("FAIRLTH_RUNS", "runs")
+HOME = ROOT / os.environ.get("FAIRLTH_HOME", ".")  # of all results
+RUNS = HOME / "runs"
+TABLES = HOME / "data" / "results"
+FIGURES = HOME / "figures"
 CACHE = ROOT / "data" / "cache"
-TABLES = ROOT / "data" / "results"
-FIGURES = ROOT / "figures"
+TASK = ["dataset", "target", "group_by", "model"]  # columns that name what is learned, by what, for whom
 THREADS = int(os.environ.get("FAIRLTH_THREADS", "1"))  # per run: a grid fans out over the cores, and one thread keeps bits
 
 
@@ -139,6 +142,8 @@ PRESETS = {
     ),
 }
 
+LISTS = {"tasks", "densities", "seeds", "in_process", "downloads"}  # what decides no single run
+
 STUDIES = {  # the methods that each experiment notebook compares
     "10_motivation": ("dense", "random", "magnitude", "lth", "ballot_select", "ballot_refine", "ballot"),
     "11_comparison": ("dense", "magnitude", "lth", "lth_bias", "ballot"),
@@ -167,8 +172,9 @@ class Run(Strict):
     @model_validator(mode="before")
     @classmethod
     def _default_model(cls, values: dict[str, Any]) -> dict[str, Any]:
-        if values.get("model") is None and values.get("preset") in PRESETS:
-            return values | {"model": PRESETS[values["preset"]].tasks[0].model}
+        preset = values.get("preset")
+        if values.get("model") is None and isinstance(preset, str) and preset in PRESETS:
+            return values | {"model": PRESETS[preset].tasks[0].model}
         return values
 
     @field_validator("preset")
@@ -200,6 +206,8 @@ class Run(Strict):
 
 def grid(preset: str, methods: tuple[str, ...]) -> list[Run]:
     """All runs of a preset for some methods; the dense net, which has one density, once per task and seed."""
+    if preset not in PRESETS:
+        raise ValueError(f"preset={preset!r} is refused: choose one of {', '.join(PRESETS)}.")
     scale = PRESETS[preset]
     return [
         Run(method=method, density=density, seed=seed, preset=preset, **task.model_dump())
@@ -212,14 +220,17 @@ def grid(preset: str, methods: tuple[str, ...]) -> list[Run]:
 
 def study(notebook: str, preset: str) -> list[Run]:
     """The runs that an experiment notebook shows."""
-    if preset not in PRESETS:
-        raise ValueError(f"preset={preset!r} is refused: choose one of {', '.join(PRESETS)}.")
     return grid(preset, STUDIES[notebook])
 
 
 def every_run(preset: str) -> list[Run]:
     """The runs of all experiment notebooks of a preset, each once."""
     return list(dict.fromkeys(run for notebook in STUDIES for run in study(notebook, preset)))
+
+
+def task_name(row: Mapping[str, Any]) -> str:
+    """A task for a title, from a table's row: data set, what fairness is over, and the model."""
+    return f"{row['dataset']} by {row['group_by']}, {row['model']}"
 
 
 def record_path(run: Run, runs: Path = RUNS) -> Path:
@@ -256,7 +267,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raises OSError now if the file could not be written later."""
+    """Raises OSError now if the file could not be written later: no access, or no room for a megabyte."""
     probe = path.parent / f".{path.name}.probe-{os.getpid()}"
-    write_atomically(probe, b"")
+    write_atomically(probe, bytes(1 << 20))
     probe.unlink()

@@ -55,15 +55,15 @@ def fairness_weights(means: Tensor, groups: Tensor) -> Tensor:
 def unit_conflict(accuracy: Gradients, fairness: Gradients) -> Gradients:
     """Conflict of each unit, -cos(gradient of the accuracy loss, gradient of the fairness loss), by layer (units,).
 
-    In [-1, 1]; above 0 the two goals pull the unit's weights apart. 0 for a unit whose gradients are both near nothing (the
-    product of their norms in the lowest tenth of its layer): its direction is noise.
+    In [-1, 1]; above 0 the two goals pull the unit's weights apart. Exactly 0 for a unit of which nothing can be said: the
+    product of its gradients' norms is 0 or below the lowest tenth of its layer, so its direction is noise.
     """
     return {name: _row_conflict(accuracy[name].flatten(1), fairness[name].flatten(1)) for name in accuracy}
 
 
 def _row_conflict(a: Tensor, f: Tensor) -> Tensor:
     norms = a.norm(dim=1) * f.norm(dim=1)
-    clear = (norms >= norms.quantile(0.1)) & (norms > 0)
+    clear = (norms >= norms.quantile(0.1, interpolation="lower")) & (norms > 0)
     return torch.where(clear, -(a * f).sum(1) / norms.clamp(min=1e-30), 0.0)
 
 
@@ -108,17 +108,21 @@ class ConflictMeter:
         self.observed += 1
 
     def conflict(self) -> Gradients:
-        """Mean conflict of each unit over all observations, by layer (units,), in [-1, 1]."""
+        """Mean conflict of each unit over all observations, by layer (units,), in [-1, 1]; ValueError before the first."""
+        if not self.observed:
+            raise ValueError(f"nothing was observed in {self.steps} steps, expected at least {self.every}: train longer.")
         even, odd = self.sums
         return {name: (even[name] + odd.get(name, 0.0)) / self.observed for name in even}
 
     def agreement(self) -> dict[str, float]:
         """By layer, the share of units whose conflict has the same sign in even and in odd observations.
 
-        1 means a stable sign, one half that it is noise.
+        Units without a sign (no weights left, or gradients near nothing) are left out; nan where none is left. 1 means a
+        stable sign, one half that it is noise.
         """
         even, odd = self.sums
-        return {name: float((even[name].sign() == odd[name].sign()).float().mean()) for name in odd}
+        signs = {name: even[name].sign() * odd[name].sign() for name in odd}
+        return {name: float((sign[sign != 0] > 0).float().mean()) for name, sign in signs.items()}
 
     def _gradients(self, model: nn.Module, rows: Tensor, fair: bool) -> Gradients:
         weights = prunable(model)

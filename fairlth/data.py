@@ -11,7 +11,7 @@ from fairlth.config import Run
 from fairlth.sources import SOURCES, Source, Tables, decoded, local_files
 
 TEST_SEED = 0  # the test split of a source without one is the same for every run
-SMALLEST_CLASS = 4  # images: training, validation and test each need one
+SMALLEST_CLASS = 5  # images, so that training, validation and test can each have one
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,11 @@ def load(run: Run) -> Data:
     target, group_by = run.target or source.target, run.group_by or run.target or source.target
     parts = {name: _split(run.dataset, tables, name, target, group_by) for name in tables.splits}
     train, val, test = _three(run, parts, source)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    for name, split in (("training", train), ("validation", val)):
+        _check_groups(run.dataset, name, split.group, tables.names[group_by])
+        _check_groups(run.dataset, name, split.y, tables.names[target])
+    small = preset.in_process  # then a GPU only costs time
+    device = torch.device("cuda" if torch.cuda.is_available() and not small else "cpu")
     train, val, test = (split.to(device) for split in (train, val, test))
     return Data(train, val, test, tables.names[target], tables.names[group_by], source.mirror)
 
@@ -87,7 +91,7 @@ def group_name(run: Run) -> str:
 def check(run: Run) -> None:
     """Raises ValueError in one sentence if the run's data set is unknown or not to be had here."""
     source = source_of(run)
-    if source.fetch is None and not local_files(run.dataset) and not run.settings.downloads:
+    if not source.embedded and not local_files(run.dataset) and not run.settings.downloads:
         raise ValueError(
             f"{run.dataset} is not in {config.DATA / run.dataset}/train-*.parquet, and preset {run.preset!r} downloads "
             "nothing: place the file, set FAIRLTH_DATA or choose another preset."
@@ -154,13 +158,24 @@ def _draw(dataset: str, split: Split, n: int, seed: int) -> tuple[Split, Split]:
         raise ValueError(
             f"{dataset}: {n} of {len(split)} images cannot hold every one of {split.n_classes} classes: add images."
         )
-    rest, drawn = train_test_split(np.arange(len(split)), test_size=n, stratify=cells, random_state=seed)
+    try:
+        rest, drawn = train_test_split(np.arange(len(split)), test_size=n, stratify=cells, random_state=seed)
+    except ValueError as error:
+        least = int(torch.bincount(split.y).argmin())
+        raise ValueError(f"{dataset}: class number {least} has too few images to be split ({error}): add images.") from error
     return _take(split, rest), _take(split, drawn)
 
 
 def _take(split: Split, index: np.ndarray) -> Split:
     rows = torch.from_numpy(np.sort(index))
     return replace(split, x=split.x[rows], y=split.y[rows], group=split.group[rows])
+
+
+def _check_groups(dataset: str, part: str, labels: Tensor, names: list[str]) -> None:
+    """A group that training or validation never sees cannot be treated fairly."""
+    for name, n in zip(names, torch.bincount(labels, minlength=len(names)).tolist(), strict=True):
+        if n == 0:
+            raise ValueError(f"{dataset} has no {part} image of {name!r}: add images of it or leave it out of the labels.")
 
 
 def _check_classes(dataset: str, train: Split) -> None:

@@ -13,18 +13,18 @@ from fairlth.config import Run
 from fairlth.data import Data
 from fairlth.masks import count_kept
 from fairlth.methods import METHODS, Ticket
+from fairlth.methods.base import fresh_model
 from fairlth.metrics import Counts
 from fairlth.models import prunable
 from fairlth.results import Record
 from fairlth.training import predict
 
 
-def check(run: Run, runs: Path = config.RUNS) -> None:
-    """Raises ValueError or OSError in one sentence for anything that would stop the run later; trains nothing."""
+def check(run: Run) -> None:
+    """Raises ValueError in one sentence for a name that is unknown or data that are not there; reads and trains nothing."""
     data.check(run)
     models.check(run)
     methods.check(run)
-    config.check_writable(config.record_path(run, runs))
 
 
 def run(run: Run, runs: Path = config.RUNS) -> Record:
@@ -35,10 +35,12 @@ def run(run: Run, runs: Path = config.RUNS) -> Record:
         FloatingPointError: the loss became infinite or nan; nothing is written.
         OSError: the results cannot be written.
     """
-    check(run, runs)
+    check(run)
+    config.check_writable(config.record_path(run, runs))
     torch.set_num_threads(config.THREADS)
     started = time.perf_counter()
     loaded = data.load(run)
+    count_kept(run.density, prunable(fresh_model(run, loaded)))  # refuses a density that keeps nothing
     ticket = METHODS[run.method](run, loaded)
     _check_ticket(run, ticket)
     record = _record(run, loaded, ticket, started)
@@ -55,7 +57,7 @@ def run_or_load(grid: Iterable[Run], runs: Path = config.RUNS) -> list[Record]:
     """
     grid = list(dict.fromkeys(grid))
     for one in grid:
-        check(one, runs)
+        check(one)
     records = []
     for number, one in enumerate(grid):
         progress.say(f"run {number + 1} of {len(grid)}: {one.slug()}")
@@ -108,7 +110,7 @@ def _usable(run: Run, runs: Path) -> Record | None:
 
 def _settings(run: Run) -> dict[str, object]:
     """The preset as a record keeps it: without its lists of tasks, densities and seeds, which decide no single run."""
-    return run.settings.model_dump(mode="json", exclude={"tasks", "densities", "seeds", "in_process", "downloads"})
+    return run.settings.model_dump(mode="json", exclude=config.LISTS)
 
 
 def _check_ticket(run: Run, ticket: Ticket) -> None:
@@ -137,7 +139,7 @@ def _record(run: Run, loaded: Data, ticket: Ticket, started: float) -> Record:
         trace=ticket.trace,
         notes=ticket.notes,
         settings=_settings(run),
-        conditions=results.conditions(time.perf_counter() - started),
+        conditions=results.conditions(loaded.train.x.device, time.perf_counter() - started),
     )
 
 

@@ -50,7 +50,7 @@ def save(figure: Figure, notebook: str, preset: str) -> str:
         content = io.BytesIO()
         figure.savefig(content, format=ending, metadata=metadata)
         config.write_atomically(path.with_suffix(f".{ending}"), content.getvalue())
-    return str(path.with_suffix(".png").relative_to(config.ROOT))
+    return str(path.with_suffix(".png").relative_to(config.HOME))
 
 
 def panels(
@@ -63,16 +63,16 @@ def panels(
         draw: puts one panel's rows on its axes.
         width, height: of a panel, inches.
     """
-    tasks = summary[["dataset", "group_by"]].drop_duplicates().to_numpy()
+    tasks = summary[config.TASK].drop_duplicates()
     densities = sorted(summary.loc[summary["method"] != "dense", "density"].unique(), reverse=True)
     figure, axes = plt.subplots(
         len(tasks), len(densities), figsize=(width * len(densities), height * len(tasks)), squeeze=False
     )
-    for (dataset, group_by), line in zip(tasks, axes, strict=True):
-        own = summary[(summary["dataset"] == dataset) & (summary["group_by"] == group_by)]
+    for (_, task), line in zip(tasks.iterrows(), axes, strict=True):
+        own = summary[(summary[config.TASK] == task).all(axis=1)]
         for density, ax in zip(densities, line, strict=True):
             draw(own[(own["density"] == density) | (own["method"] == "dense")], ax)
-            ax.set_title(f"{dataset} by {group_by}, density {density:g}, n = {own['n'].min()} seeds")
+            ax.set_title(f"{config.task_name(task)}, density {density:g}, n = {own['n'].min()} seeds")
     return figure
 
 

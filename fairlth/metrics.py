@@ -166,8 +166,3 @@ def share_interval(correct: int, total: int, confidence: float = 0.95) -> Interv
         return Interval(np.nan, np.nan, np.nan, 0)
     ends = stats.binomtest(int(correct), int(total)).proportion_ci(confidence, method="wilson")
     return Interval(correct / total, float(ends.low), float(ends.high), int(total))
-
-
-def improvement(ours: ArrayLike, theirs: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Mean of 1 - ours/theirs over pairs (the same seed), with its t interval; 1 is a gap closed, below 0 is worse."""
-    return mean_interval(1 - np.asarray(ours, float) / np.asarray(theirs, float), confidence)

@@ -16,7 +16,7 @@ from fairlth.training import AfterStep, State, Trainer, learning_rate, predict, 
 
 CLIP = (0.25, 4.0)  # bounds of the group weights
 SETTLED = 0.25  # of the schedule's top learning rate: below it states are judged
-PATIENCE = 2  # epochs without a better feasible state before the learning rate is halved
+PATIENCE = 1  # epochs without a better feasible state before the learning rate is halved
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Step(Epoch):
     accuracy: float  # validation, over all images
     cwv: float  # validation
     pressure: float
-    weights: tuple[float, ...]  # of the groups' losses, mean 1
+    weights: tuple[float, ...]  # of the groups' losses
     feasible: bool
     rewound: bool
 
@@ -82,7 +82,8 @@ def refine(
 
     After every epoch the groups' weights follow `reweight`. States are judged once they have settled, that is when the
     schedule's learning rate is below SETTLED of its top: earlier ones are too noisy to choose from. A state is feasible if its
-    accuracy is at least `floor`; the best feasible state is the fairest by `better`. Three rules:
+    accuracy is at least `floor`; the best one is the most accurate among those whose CWV is within one standard error of the
+    lowest (the one-standard-error rule of Breiman et al., 1984), so that noise is not paid for with accuracy. Three rules:
 
     1. PATIENCE feasible epochs without a better state halve the learning rate.
     2. A settled state that breaks the constraint halves the pressure and moves the weights half-way (geometrically) to 1; if
@@ -120,7 +121,8 @@ class Control:
     def __init__(self, floor: float, pressure: float, weights: Tensor) -> None:
         self.floor, self.pressure, self.weights = floor, pressure, weights
         self.lr_scale, self.stale = 1.0, 0
-        self.best: tuple[Counts, State] | None = None  # among feasible states
+        self.lowest: tuple[float, float] | None = None  # CWV of the fairest feasible state, and its standard error
+        self.best: tuple[float, float, State] | None = None  # CWV, accuracy and state of the feasible state to return
         self.most_accurate: tuple[float, State] | None = None
         self.steps: list[Step] = []
 
@@ -131,7 +133,7 @@ class Control:
         weights, pressure = tuple(self.weights.tolist()), self.pressure
         self.weights = reweight(self.weights, counts, self.pressure)
         if epoch.settled and feasible:
-            self._keep_best(model, counts)
+            self._keep_best(model, accuracy, cwv, metrics.cwv_error(*counts.by_group()))
         elif epoch.settled:
             rewound = self._relax(model, accuracy)
         step = Step(
@@ -144,13 +146,16 @@ class Control:
         """Loads the best feasible state, or the most accurate one, into `model`."""
         chosen = self.best or self.most_accurate
         if chosen is not None:
-            model.load_state_dict(chosen[1])
+            model.load_state_dict(chosen[-1])
         return Refined(self.best is not None, self.steps)
 
-    def _keep_best(self, model: nn.Module, counts: Counts) -> None:
+    def _keep_best(self, model: nn.Module, accuracy: float, cwv: float, error: float) -> None:
         """Rule 1, for a feasible state."""
-        if self.best is None or better(counts, self.best[0]):
-            self.best, self.stale = (counts, snapshot(model)), 0
+        if self.lowest is None or cwv < self.lowest[0]:
+            self.lowest = (cwv, error)
+        limit = sum(self.lowest)
+        if cwv <= limit and (self.best is None or self.best[0] > limit or accuracy > self.best[1]):
+            self.best, self.stale = (cwv, accuracy, snapshot(model)), 0
         else:
             self.stale += 1
         if self.stale >= PATIENCE:
@@ -161,19 +166,8 @@ class Control:
         self.pressure, self.stale = self.pressure / 2, 0
         self.weights = self.weights.sqrt() / self.weights.sqrt().mean()
         if self.best is not None:
-            model.load_state_dict(self.best[1])
+            model.load_state_dict(self.best[-1])
             self.lr_scale /= 2
         elif self.most_accurate is None or accuracy > self.most_accurate[0]:
             self.most_accurate = (accuracy, snapshot(model))
         return self.best is not None
-
-
-def better(new: Counts, old: Counts) -> bool:
-    """Whether a state is better than another by their validation counts: the lower CWV, or, where that is within its standard
-    error, the higher accuracy (the one-standard-error rule of Breiman et al., 1984).
-    """
-    gap = metrics.cwv(*new.by_group()) - metrics.cwv(*old.by_group())
-    fairer = new if gap < 0 else old
-    if abs(gap) > metrics.cwv_error(*fairer.by_group()):
-        return gap < 0
-    return metrics.accuracy(*new) > metrics.accuracy(*old)

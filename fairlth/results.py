@@ -22,7 +22,7 @@ from fairlth.methods import Ticket
 from fairlth.metrics import Counts
 
 DECIDES = fairlth.ORDER[: fairlth.ORDER.index("methods") + 1]  # the modules whose code decides a run's outcome
-KEYS = ["dataset", "target", "group_by", "model", "method", "density", "seed", "preset", "pressure"]
+KEYS = [*config.TASK, "method", "density", "seed", "preset", "pressure"]
 CONDITIONS = ["version", "commit", "torch", "device", "seconds", "cost"]
 COLUMNS = [*KEYS, "split", "class", "group", "correct", "total", "feasible", *CONDITIONS]
 PAPER = {"magnitude": 0.3800, "lth": 0.3391, "safecompress": 0.1796, "fairscratch": 0.3582}  # arXiv 2407.02805, abstract
@@ -78,11 +78,11 @@ def read(path: Path) -> Record:
         raise ValueError(f"{path} is not a whole record of this version ({error}): delete it and run again.") from error
 
 
-def conditions(seconds: float) -> dict[str, Any]:
+def conditions(device: torch.device, seconds: float) -> dict[str, Any]:
     """What a number depends on beside its run: versions, commit, code, device, time."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} thread(s)"
+    named = f"cpu, {torch.get_num_threads()} thread(s)" if device.type == "cpu" else torch.cuda.get_device_name(device)
     versions = {"version": fairlth.__version__, "commit": _commit(), "code": code_fingerprint(), "torch": torch.__version__}
-    return versions | {"device": device, "seconds": round(seconds, 2)}
+    return versions | {"device": named, "seconds": round(seconds, 2)}
 
 
 def code_fingerprint() -> str:
@@ -124,12 +124,12 @@ def read_ticket(path: Path, model: nn.Module) -> MaskSet:
     state = {name.removeprefix("state/"): value for name, value in tensors.items() if name.startswith("state/")}
     mask = MaskSet({name.removeprefix("mask/"): value for name, value in tensors.items() if name.startswith("mask/")})
     mask.check_fits(model)
-    try:
-        nn.Module.load_state_dict(model, state)
-    except RuntimeError as error:
-        raise ValueError(
-            f"{path} does not fit the model ({' '.join(str(error).split())}): build the ticket's model."
-        ) from error
+    ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    theirs = {name: tuple(value.shape) for name, value in state.items()}
+    for name in sorted(ours.keys() | theirs.keys()):
+        if (here := ours.get(name)) != (there := theirs.get(name)):
+            raise ValueError(f"{path}: {name} is {there} in the ticket and {here} in the model: build the ticket's model.")
+    model.load_state_dict(state)
     return mask
 
 
@@ -165,7 +165,8 @@ def load(preset: str) -> pd.DataFrame:
     path = config.TABLES / f"{preset}.csv"
     if not path.exists():
         raise ValueError(f"{path} is not there: run `make reproduce PRESET={preset}` first.")
-    return pd.read_csv(path, dtype={"class": str, "group": str, "target": str})
+    text = {"class": str, "group": str, "target": str, "group_by": str}  # a class may be called 0, a group None
+    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""])
 
 
 def per_run(frame: pd.DataFrame, split: str = "test") -> pd.DataFrame:
@@ -203,7 +204,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
     """A summary as people read it: accuracy and MCD in points, CWV x 10^4, each mean with its interval; `chance` are floors."""
-    shown = frame[["dataset", "group_by", "method", "density"]].copy()
+    shown = frame[[*config.TASK, "method", "density"]].copy()
     for name, title, scale in (("accuracy", "accuracy %", 100), ("cwv", "CWV x1e4", 1e4), ("mcd", "MCD points", 100)):
         shown[title] = [_mean(row, name, scale) for _, row in frame.iterrows()]
         if f"{name}_floor" in frame:
@@ -221,7 +222,8 @@ def improvements(runs: pd.DataFrame, ours: str = "ballot", metric: str = "cwv") 
 
     A seed's improvement over all is the mean over its tasks and densities; the interval is over seeds.
     """
-    pair = ["dataset", "group_by", "model", "density", "seed"]
+    pair = [*config.TASK, "density", "seed"]
+    runs = runs[runs["pressure"].isna()]  # each method at its own default
     mine = runs[runs["method"] == ours].set_index(pair)[metric]
     found = []
     for rival, theirs in runs[~runs["method"].isin([ours, "dense"])].groupby("method", sort=False):
@@ -238,7 +240,7 @@ def improvements(runs: pd.DataFrame, ours: str = "ballot", metric: str = "cwv") 
 
 def readable_gains(gains: pd.DataFrame) -> pd.DataFrame:
     """Improvements as people read them: percent with the ends of the interval."""
-    task = gains["dataset"].where(gains["dataset"] == "all", gains["dataset"] + " by " + gains["group_by"].astype(str))
+    task = gains["dataset"].where(gains["dataset"] == "all", [config.task_name(row) for _, row in gains.iterrows()])
     ends = [f"{low:.0%} to {high:.0%}" for low, high in zip(gains["low"], gains["high"], strict=True)]
     density = [f"{value:g}" if np.isfinite(value) else "all" for value in gains["density"].astype(float)]
     shown = gains[["rival"]].assign(

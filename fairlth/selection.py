@@ -19,9 +19,10 @@ def magnitude(weights: Mapping[str, Tensor]) -> Scores:
 def conflict_aware(weights: Mapping[str, Tensor], conflict: Mapping[str, Tensor], strength: float) -> Scores:
     """|w| exp(-strength z_u): the weights of units in conflict come last.
 
-    z_u is the conflict of the weight's unit in standard deviations of its layer, where the unit is in conflict (above 0) and
-    above its layer's mean, else 0. Our reconstruction of the paper's conflict-detection-based mask generation
-    (arXiv 2407.02805); `strength` 0 is plain magnitude. The sign that hurts can be tried with a negative strength.
+    z_u is the conflict of the weight's unit in standard deviations of its layer (units of conflict exactly 0 do not count),
+    where the unit is in conflict (above 0) and above its layer's mean, else 0. Our reconstruction of the paper's
+    conflict-detection-based mask generation (arXiv 2407.02805); `strength` 0 is plain magnitude. The sign that hurts can be
+    tried with a negative strength.
 
     Args:
         weights: name -> weight.
@@ -33,7 +34,8 @@ def conflict_aware(weights: Mapping[str, Tensor], conflict: Mapping[str, Tensor]
 
 
 def _factor(conflict: Tensor, strength: float, dim: int) -> Tensor:
-    z = (conflict - conflict.mean()) / conflict.std(correction=0).clamp(min=1e-12)
+    known = conflict[conflict != 0] if conflict.any() else conflict
+    z = (conflict - known.mean()) / known.std(correction=0).clamp(min=1e-12)
     z = torch.where(conflict > 0, z.clamp(min=0), 0.0)
     return torch.exp(-strength * z).reshape(-1, *[1] * (dim - 1))
 
@@ -56,5 +58,5 @@ def select(scores: Scores, density: float, within: MaskSet | None = None) -> Mas
 
 def levels(density: float, keep_per_level: float) -> list[float]:
     """Densities after each level of pruning, geometric, the last one exactly `density`; at least one level."""
-    n = max(1, math.ceil(math.log(density) / math.log(keep_per_level)))
+    n = max(1, math.ceil(math.log(density) / math.log(keep_per_level) - 1e-9))
     return [density ** (level / n) for level in range(1, n)] + [density]

@@ -53,6 +53,7 @@ class Source:
     aliases: dict[str, str] = field(default_factory=dict)  # column on the hub -> our name
     bands: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)  # name -> (column, lower edges)
     fetch: Callable[["Source", int], Tables] | None = None  # for sources that are not parquet
+    embedded: bool = False  # comes with scikit-learn: nothing to download, nothing to cache
 
 
 def decoded(name: str, side: int, downloads: bool) -> Tables:
@@ -64,23 +65,30 @@ def decoded(name: str, side: int, downloads: bool) -> Tables:
         ValueError: no data, a damaged or empty file, a column that is not there; one sentence names it.
     """
     source, files = SOURCES[name], local_files(name)
-    if source.fetch is not None and not files:
+    if source.embedded and source.fetch is not None:
         return source.fetch(source, side)
     cache = config.CACHE / f"{name}-{side}-{_fingerprint(source, files)}.safetensors"
     if cache.exists():
         return _load(cache)
     if not files and not downloads:
         raise ValueError(f"{name} is not in {config.DATA / name}/train-*.parquet and this preset downloads nothing: place it.")
-    tables = _decode(name, _open(name, files) if files else _download(name), side)
+    if source.fetch is not None and not files:
+        tables = source.fetch(source, side)
+    else:
+        tables = _decode(name, _open(name, files) if files else _download(name), side)
     _save(cache, tables)
     return tables
 
 
 def local_files(name: str) -> dict[str, list[str]]:
-    """Local parquet files by split; a folder without train files is an error, no folder at all is not."""
+    """Local parquet files by split; a folder without train files is an error, no folder at all is not.
+
+    Where the set has no validation split of its own and there is no test file, the valid file is the test split.
+    """
     folder = config.DATA / name
-    theirs = SOURCES[name].splits
-    found = {split: sorted(folder.glob(f"{theirs.get(split, split)}-*.parquet")) for split in ("train", "valid", "test")}
+    found = {split: sorted(folder.glob(f"{split}-*.parquet")) for split in ("train", "valid", "test")}
+    if not found["test"] and "valid" not in SOURCES[name].splits:
+        found["test"] = found.pop("valid")
     if folder.is_dir() and not found["train"]:
         raise ValueError(f"{folder} holds no train-*.parquet: place the file there, or remove the folder to use the hub.")
     return {split: [str(path) for path in paths] for split, paths in found.items() if paths}
@@ -175,16 +183,30 @@ def _columns(
     """Label columns as codes, by split, and the names of the codes; numbers also in bands where the source has some."""
     columns: dict[str, dict[str, Tensor]] = {split: {} for split in raw}
     names: dict[str, list[str]] = {}
-    for column in next(iter(raw.values())):
+    for column in _label_columns(raw):
         ours = source.aliases.get(column, column)
         names[ours] = getattr(features[column], "names", None) or _values(rows[column] for rows in raw.values())
         for split, rows in raw.items():
             columns[split][ours] = _codes(rows[column], names[ours], coded=hasattr(features[column], "names"))
     for band, (column, edges) in source.bands.items():
+        if column not in names:
+            continue
         names[band] = [f"{low}-{high - 1}" for low, high in pairwise(edges)] + [f"{edges[-1]}+"]
         for split, rows in raw.items():
             columns[split][band] = torch.bucketize(torch.tensor(rows[column]), torch.tensor(edges[1:]), right=True)
     return columns, names
+
+
+def _label_columns(raw: dict[str, dict[str, list[Any]]]) -> list[str]:
+    """Columns that every split has and whose values are plain; ValueError names one with holes."""
+    found = []
+    for column in next(iter(raw.values())):
+        values = [value for rows in raw.values() for value in rows.get(column, [[]])]
+        if any(value is None for value in values):
+            raise ValueError(f"column {column!r} has rows without a value: fill them or leave the column out of the files.")
+        if all(isinstance(value, str | int | float) for value in values):
+            found.append(column)
+    return found
 
 
 def _values(columns: Iterable[list[Any]]) -> list[str]:
@@ -257,6 +279,7 @@ SOURCES = {
         mirror=False,
         test_fraction=0.25,
         fetch=_digits,
+        embedded=True,
         splits={},
     ),
     "fashion_mnist": Source("zalando-datasets/fashion_mnist", licence="MIT", side=28, grey=True),

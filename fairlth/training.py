@@ -118,6 +118,16 @@ def fit(
     return history
 
 
+def in_turn(*steps: AfterStep) -> AfterStep:
+    """One `after_step` that calls several, in order."""
+
+    def after_step(model: nn.Module) -> None:
+        for step in steps:
+            step(model)
+
+    return after_step
+
+
 def learning_rate(schedule: Schedule, epoch: float) -> float:
     """Linear warm-up over `warmup` epochs to `lr`, then a half cosine to 0 at the last epoch; `epoch` counts fractions."""
     if epoch < schedule.warmup:

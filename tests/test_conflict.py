@@ -88,6 +88,23 @@ def test_the_meter_depends_on_its_seed_and_on_nothing_else(random_data):
     assert not torch.equal(found[0], found[2])
 
 
+def test_the_weaker_unit_of_two_may_be_in_conflict_too():
+    gradients = {"w": torch.tensor([[1.0, 0.0], [2.0, 0.0]])}
+    assert unit_conflict(gradients, {"w": -gradients["w"]})["w"].tolist()[1] == 1
+    assert unit_conflict(gradients, {"w": -gradients["w"]})["w"].tolist()[0] == 1
+
+
+def test_agreement_leaves_out_units_without_a_sign():
+    meter = ConflictMeter.__new__(ConflictMeter)
+    meter.sums = ({"w": torch.tensor([0.5, 0.5, 0.0, -0.1])}, {"w": torch.tensor([0.5, -0.5, 0.0, -0.2])})
+    assert meter.agreement()["w"] == pytest.approx(2 / 3)
+
+
+def test_a_meter_that_saw_nothing_says_so(random_data):
+    with pytest.raises(ValueError, match="nothing was observed in 0 steps, expected at least 16"):
+        ConflictMeter(random_data.train, 0).conflict()
+
+
 def test_pruned_weights_have_no_say_in_a_units_conflict(random_data):
     model = net()
     weights = prunable(model)

@@ -118,8 +118,3 @@ def test_wilson_interval_by_hand():
     interval = metrics.share_interval(8, 10)
     assert (interval.low, interval.high) == pytest.approx((0.49016, 0.94332), abs=1e-5)
     assert math.isnan(metrics.share_interval(0, 0).mean)
-
-
-def test_improvement_is_paired():
-    gain = metrics.improvement([1.0, 4.0], [2.0, 8.0])
-    assert gain.mean == 0.5 and gain.low == gain.high == 0.5

@@ -21,6 +21,12 @@ def test_conflict_lowers_the_weights_of_units_in_conflict_only():
     assert scores["b"].tolist() == [[0.5, 0.5]]  # alone in its layer, it stands out from nothing
 
 
+def test_units_of_which_nothing_is_known_do_not_shift_the_others():
+    few, many = torch.tensor([0.3, -0.3, 0.1]), torch.tensor([0.3, -0.3, 0.1] + [0.0] * 100)
+    factors = [conflict_aware({"a": torch.ones(len(c), 1)}, {"a": c}, 0.1)["a"].flatten()[:3] for c in (few, many)]
+    assert torch.equal(factors[0], factors[1])
+
+
 def test_strength_is_a_switch_with_a_sign():
     conflict = {"a": torch.tensor([0.5, -0.5]), "b": torch.tensor([0.3])}
     none, some, other = (conflict_aware(WEIGHTS, conflict, strength)["a"][0, 0] for strength in (0.0, 0.1, -0.1))

@@ -95,10 +95,9 @@ def test_ages_come_in_bands(folder):
         (lambda path: write(path, []), "has no rows"),
         (lambda path: write(path, [0, 1, 2] * 8, column="picture"), "no image column 'img'.*picture, label"),
         (lambda path: path.rename(path.with_name("data.parquet")), r"holds no train-\*.parquet"),
-        (lambda path: write(path, [0, 1] * 8 + [2]), r"class number 2 has 1 image\(s\).*at least 4"),
-        (lambda path: write(path, [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]), "2 of 12 images cannot hold every one of 3 classes"),
+        (lambda path: write(path, [0, 1] * 8 + [2]), r"class number 2 has 1 image\(s\).*at least 5"),
     ],
-    ids=["truncated", "zero bytes", "no rows", "no column", "no file", "one image", "too few"],
+    ids=["truncated", "zero bytes", "no rows", "no column", "no file", "one image"],
 )
 def test_broken_files_get_one_sentence(folder, break_it, sentence):
     path = folder / "cifar10" / "train-0.parquet"
@@ -107,6 +106,63 @@ def test_broken_files_get_one_sentence(folder, break_it, sentence):
     with pytest.raises(ValueError, match=sentence) as caught:
         data.load(run())
     assert "\n" not in str(caught.value)
+
+
+def test_a_split_too_small_for_its_classes_is_refused_with_numbers(folder, monkeypatch):
+    monkeypatch.setitem(PRESETS, "smoke", PRESETS["smoke"].model_copy(update={"n_val": 2}))
+    write(folder / "cifar10" / "train-0.parquet", [0, 1, 2] * 10)
+    with pytest.raises(ValueError, match="cifar10: 2 of 24 images cannot hold every one of 3 classes"):
+        data.load(run())
+
+
+@pytest.mark.parametrize("n", [6, 7, 8])
+def test_the_smallest_class_that_is_let_in_reaches_every_split(folder, n):
+    write(folder / "cifar10" / "train-0.parquet", [0, 1] * 20 + [2] * n)
+    loaded = data.load(run())
+    assert [int((split.y == 2).sum()) > 0 for split in (loaded.train, loaded.val, loaded.test)] == [True] * 3
+
+
+def test_a_group_that_validation_lacks_is_named(folder):
+    write(folder / "celeba" / "train-0.parquet", [0, 1, 2] * 8, "image", Male=["no", "yes"] * 12)
+    write(folder / "celeba" / "valid-0.parquet", [0, 1, 2] * 4, "image", Male=["no"] * 12)
+    with pytest.raises(ValueError, match="celeba has no validation image of 'yes'"):
+        data.load(run("celeba", target="label", group_by="Male"))
+
+
+@pytest.mark.parametrize(("name", "kinds"), [("tiny_imagenet", ["train", "test"]), ("celeba", ["train", "valid"])])
+def test_a_valid_file_is_the_test_split_only_where_the_set_has_no_other(folder, name, kinds):
+    for kind in ("train", "valid"):
+        write(folder / name / f"{kind}-0.parquet", [0, 1, 2] * 8, "image")
+    assert list(sources.local_files(name)) == kinds
+
+
+def test_a_test_file_is_the_test_split_whatever_the_hub_calls_it(folder):
+    for kind in ("train", "valid", "test"):
+        write(folder / "fairface" / f"{kind}-0.parquet", [0, 1, 2] * 8, "image")
+    assert list(sources.local_files("fairface")) == ["train", "valid", "test"]
+
+
+def test_rows_without_a_value_are_named(folder):
+    write(folder / "cifar10" / "train-0.parquet", [0, 1, 2] * 8, note=["x", None] * 12)
+    with pytest.raises(ValueError, match="column 'note' has rows without a value"):
+        data.load(run())
+
+
+def test_columns_that_only_one_split_has_are_left_out(folder):
+    write(folder / "cifar10" / "train-0.parquet", [0, 1, 2] * 8, note=["x", "y"] * 12)
+    write(folder / "cifar10" / "test-0.parquet", [0, 1, 2])
+    assert list(sources.decoded("cifar10", 8, downloads=False).names) == ["label"]
+
+
+def test_ages_need_no_age_column(folder):
+    write(folder / "utkface" / "train-0.parquet", [0, 1] * 20, "image", race=["a", "b"] * 20)
+    assert list(sources.decoded("utkface", 8, downloads=False).names) == ["label", "race"]
+
+
+def test_nothing_but_digits_loads_at_smoke_without_a_file(folder, monkeypatch):
+    with pytest.raises(ValueError, match="lfw is not in .*downloads nothing"):
+        sources.decoded("lfw", 8, downloads=False)
+    assert sources.decoded("digits", 8, downloads=False).splits["train"].x.shape == (1797, 1, 8, 8)
 
 
 def test_a_preset_larger_than_the_data_is_refused_with_numbers(folder, monkeypatch):

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from torch import nn
 
-from fairlth import metrics
+from fairlth import config, metrics
 from fairlth.config import Run
 from fairlth.conflict import ConflictMeter
 from fairlth.data import Data
@@ -46,7 +46,8 @@ def _find_by_conflict(run: Run, data: Data) -> tuple[Found, dict[str, object]]:
     meters: list[ConflictMeter] = []
 
     def watch(level: int) -> AfterStep:
-        meters.append(ConflictMeter(data.train, run.seed + level, batch_size=run.settings.schedule.batch_size))
+        seed = config.seed_for(run.seed, f"level {level}")
+        meters.append(ConflictMeter(data.train, seed, batch_size=run.settings.schedule.batch_size))
         return meters[-1]
 
     def score(model: nn.Module) -> Scores:

@@ -12,7 +12,7 @@ from fairlth.methods.base import Ticket, fresh_model
 from fairlth.metrics import Counts
 from fairlth.models import prunable
 from fairlth.selection import Scores, levels, magnitude, select
-from fairlth.training import AfterStep, fit, predict, snapshot
+from fairlth.training import AfterStep, fit, in_turn, predict, snapshot
 
 
 @dataclass
@@ -41,7 +41,7 @@ def find(run: Run, data: Data, score: Callable[[nn.Module], Scores], watch: Call
     rewind, reference = snapshot(model), None
     plan = levels(run.density, preset.keep_per_level)
     for level, density in enumerate(plan):
-        after_step = _both(mask.apply, watch(level) if watch else None)
+        after_step = in_turn(mask.apply, watch(level)) if watch else mask.apply
         fit(model, data, schedule, seed=run.seed, start=k, after_step=after_step, label=f"level {level + 1} of {len(plan)}")
         reference = reference or predict(model, data.val)
         mask = select(score(model), density, within=mask)
@@ -68,12 +68,3 @@ def lth(run: Run, data: Data) -> Ticket:
     found = find(run, data, lambda model: magnitude(prunable(model)))
     cost = train(run, data, found)
     return Ticket(found.model, found.mask, cost)
-
-
-def _both(first: AfterStep, second: AfterStep | None) -> AfterStep:
-    def after_step(model: nn.Module) -> None:
-        first(model)
-        if second is not None:
-            second(model)
-
-    return after_step
