@@ -2,9 +2,9 @@
 PRESET ?= smoke
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
-BIN := .venv/bin
 READY := .venv/.ready
 export OMP_NUM_THREADS ?= 1
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: help setup reproduce figures test lint notebooks lab bench clean
 .DELETE_ON_ERROR:
@@ -24,34 +24,33 @@ $(READY): pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
 
 reproduce: $(READY)    ## all notebooks at PRESET (smoke), figures/PRESET and the claims table
 	@echo "== reproducing PRESET=$(PRESET) on $(CORES) cores; a line for each finished step"
-	@$(BIN)/snakemake --cores $(CORES) --config preset=$(PRESET)
-	@cat runs/$(PRESET)/claims.txt
+	@snakemake --cores $(CORES) --config preset=$(PRESET)
 
 figures: $(READY)      ## figures of every committed table, without training
-	@for table in $$(git ls-files 'data/results/*.csv'); do \
-	  preset=$$(basename $$table .csv); echo "== figures of $$preset from $$table"; \
-	  $(BIN)/snakemake --cores $(CORES) --config preset=$$preset train=False --forceall || exit 1; \
-	  cat runs/$$preset/claims.txt; done
+	@for preset in small paper; do table=data/results/$$preset.csv; if [ -f $$table ]; then \
+	  echo "== figures of $$preset from $$table"; \
+	  snakemake --cores $(CORES) --config preset=$$preset train=False --forceall || exit 1; \
+	  else echo "== $$table is not there: no figures of $$preset"; fi; done
 
 test: $(READY)         ## lint, unit tests, every notebook through Papermill and through nbval
-	@echo "== 1 of 3: ruff and mypy" && $(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy
-	@echo "== 2 of 3: pytest" && $(BIN)/pytest -n $(CORES) --dist worksteal --durations 8
-	@echo "== 3 of 3: nbval" && FAIRLTH_RUNS=runs/nbval $(BIN)/pytest -n $(CORES) --dist loadfile --nbval-lax \
+	@echo "== 1 of 3: ruff and mypy" && ruff check --quiet . && ruff format --check --quiet . && mypy
+	@echo "== 2 of 3: pytest" && pytest -n $(CORES) --dist worksteal --durations 8
+	@echo "== 3 of 3: nbval" && FAIRLTH_HOME=runs/nbval pytest -n $(CORES) --dist loadfile --nbval-lax \
 	  --nbval-current-env --nbval-cell-timeout 180 notebooks
 
 lint: $(READY)         ## ruff, with what it can mend mended, and mypy
-	@$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy
+	@ruff check --fix . && ruff format . && mypy
 
 notebooks: $(READY)    ## execute the notebooks in place at their defaults, as they are committed
 	@rm -rf runs/smoke && for notebook in notebooks/*.ipynb; do echo "== $$notebook"; \
-	  $(BIN)/jupyter nbconvert --to notebook --execute --inplace --log-level WARN $$notebook || exit 1; done
-	@$(BIN)/python tests/tidy_notebooks.py
+	  jupyter nbconvert --to notebook --execute --inplace --log-level WARN $$notebook || exit 1; done
+	@python notebooks/tidy.py
 
 lab: $(READY)          ## JupyterLab on the notebooks
-	@$(BIN)/jupyter lab --notebook-dir .
+	@jupyter lab --notebook-dir .
 
 bench: $(READY)        ## speed of what must be cheap, as ratios measured in one run
-	@$(BIN)/python benchmarks/overhead.py
+	@python benchmarks/overhead.py
 
 clean:                 ## remove results and caches, keep .venv/ and committed tables
 	@rm -rf runs figures/smoke data/results/smoke.csv data/cache .snakemake

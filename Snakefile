@@ -7,7 +7,11 @@ experiment notebooks read data/results/<preset>.csv and train nothing.
 """
 
 import csv
+import hashlib
+import json
 import os
+import shlex
+import sys
 
 from fairlth import config as house
 
@@ -32,7 +36,10 @@ def methods_in_table(preset):
         return {row["method"] for row in csv.DictReader(file)}
 
 
-RUNS = f"runs/{PRESET}"
+RUNS = os.path.relpath(house.RUNS / PRESET)
+FIGURES = os.path.relpath(house.FIGURES / PRESET)
+EXECUTE = f"{shlex.quote(sys.executable)} -m fairlth.execute"
+SETTINGS = hashlib.sha256(house.PRESETS[PRESET].model_dump_json(exclude=house.LISTS).encode()).hexdigest()[:12]
 STUDIES = [name for name, methods in house.STUDIES.items() if TRAIN or set(methods) <= methods_in_table(PRESET)]
 TEACHING = ["01_data", "02_walkthrough", "03_one_run"] if house.PRESETS[PRESET].in_process and TRAIN else []
 FAN_OUT = {run.slug(): run for run in house.every_run(PRESET)} if TRAIN and not house.PRESETS[PRESET].in_process else {}
@@ -41,9 +48,6 @@ CODE = [path.relative_to(house.ROOT).as_posix() for path in sorted(house.PACKAGE
 
 def values(**parameters):
     """Parameters as arguments of fairlth.execute."""
-    import json
-    import shlex
-
     return " ".join(shlex.quote(f"{name}={json.dumps(value)}") for name, value in parameters.items() if value is not None)
 
 
@@ -55,10 +59,15 @@ def code(wildcards):
 localrules: all, records
 
 
+onsuccess:
+    if os.path.exists(f"{RUNS}/claims.txt"):
+        shell(f"cat {RUNS}/claims.txt")
+
+
 rule all:
     input:
         f"{RUNS}/claims.txt",
-        expand(f"figures/{PRESET}/{{notebook}}.png", notebook=TEACHING + STUDIES),
+        expand(f"{FIGURES}/{{notebook}}.png", notebook=TEACHING + STUDIES),
 
 
 rule records:
@@ -75,8 +84,9 @@ rule run:
         notebook=f"{RUNS}/notebooks/{{slug}}.ipynb",
     params:
         run=lambda wildcards: values(**FAN_OUT[wildcards.slug].model_dump()),
+        settings=SETTINGS,  # a preset that changed is run again
     shell:
-        "python -m fairlth.execute {input} {log.notebook} {params.run}"
+        "{EXECUTE} {input} {log.notebook} {params.run}"
 
 
 rule teaching:
@@ -84,13 +94,13 @@ rule teaching:
         notebook="notebooks/{notebook}.ipynb",
         code=code,
     output:
-        f"figures/{PRESET}/{{notebook}}.png",
+        f"{FIGURES}/{{notebook}}.png",
     log:
         notebook=f"{RUNS}/notebooks/{{notebook}}.ipynb",
     wildcard_constraints:
         notebook="|".join(TEACHING) or "none",
     shell:
-        "python -m fairlth.execute {input.notebook} {log.notebook}"
+        "{EXECUTE} {input.notebook} {log.notebook}"
 
 
 rule study:
@@ -99,7 +109,7 @@ rule study:
         code=code,
         records=expand(f"{RUNS}/records/{{slug}}.json", slug=FAN_OUT),
     output:
-        f"figures/{PRESET}/{{notebook}}.png",
+        f"{FIGURES}/{{notebook}}.png",
     log:
         notebook=f"{RUNS}/notebooks/{{notebook}}.ipynb",
     wildcard_constraints:
@@ -107,13 +117,13 @@ rule study:
     params:
         values=values(preset=PRESET, train=TRAIN),
     shell:
-        "python -m fairlth.execute {input.notebook} {log.notebook} {params.values}"
+        "{EXECUTE} {input.notebook} {log.notebook} {params.values}"
 
 
 rule overview:
     input:
         notebook="notebooks/00_overview.ipynb",
-        studies=expand(f"figures/{PRESET}/{{notebook}}.png", notebook=STUDIES),
+        studies=expand(f"{FIGURES}/{{notebook}}.png", notebook=STUDIES),
     output:
         f"{RUNS}/claims.txt",
     log:
@@ -121,4 +131,4 @@ rule overview:
     params:
         values=values(preset=PRESET, train=TRAIN),
     shell:
-        "python -m fairlth.execute {input.notebook} {log.notebook} {params.values}"
+        "{EXECUTE} {input.notebook} {log.notebook} {params.values}"

@@ -1,5 +1,6 @@
 import os
-from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 
@@ -110,13 +111,16 @@ def test_a_place_that_cannot_be_written_is_found_before_any_work(tmp_path):
     assert not list((tmp_path / "new").iterdir())
 
 
-def test_only_config_knows_directories():
+def test_only_config_and_the_runner_touch_the_environment():
     for path in config.PACKAGE.rglob("*.py"):
-        if path.name not in ("config.py", "__init__.py"):
-            assert "__file__" not in path.read_text(), path
-            assert "os.environ[" not in path.read_text(), path
+        if path.name not in ("config.py", "execute.py"):
+            assert "environ" not in path.read_text() and "__file__" not in path.read_text(), path
 
 
-def test_relative_data_folders_count_from_the_project():
-    assert config.DATA.is_absolute()
-    assert Path(config.ROOT, "pyproject.toml").exists()
+def test_relative_folders_count_from_the_project(tmp_path):
+    code = "from fairlth import config; print(config.DATA, config.RUNS, config.FIGURES)"
+    environment = os.environ | {"FAIRLTH_DATA": "../faces", "FAIRLTH_HOME": "elsewhere"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, env=environment)
+    root = str(config.ROOT)
+    assert done.stdout.split() == [f"{root}/../faces", f"{root}/elsewhere/runs", f"{root}/elsewhere/figures"]

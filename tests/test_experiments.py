@@ -138,3 +138,15 @@ def test_reading_a_table_trains_nothing_and_names_what_it_lacks(tmp_path, smoke_
     with pytest.raises(ValueError, match="smoke.csv has no runs of dense, magnitude, lth_bias, ballot: run"):
         experiments.table("11_comparison", "smoke", train=False)
     assert len(experiments.table("00_overview", "smoke", train=False)) == 2 * 10
+
+
+def test_a_density_that_keeps_nothing_is_refused_before_training(in_tmp, smoke_run, monkeypatch):
+    monkeypatch.setattr(experiments, "METHODS", {})
+    with pytest.raises(ValueError, match="density=1e-05 keeps none of 17024 weights"):
+        experiments.run(smoke_run.model_copy(update={"density": 1e-5}), in_tmp)
+
+
+def test_records_in_a_folder_that_cannot_be_written_are_still_read(in_tmp, smoke_run, monkeypatch):
+    [first] = experiments.run_or_load([smoke_run], in_tmp)
+    monkeypatch.setattr(config, "check_writable", None)
+    assert experiments.run_or_load([smoke_run], in_tmp) == [first]

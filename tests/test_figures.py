@@ -18,7 +18,16 @@ def summary():
     """Two methods and the dense net at two densities, as `results.summary` gives them."""
     rows = []
     for method, density in (("dense", 1.0), ("lth", 0.05), ("lth", 0.02), ("ballot", 0.05), ("ballot", 0.02)):
-        row = {"dataset": "digits", "group_by": "class", "method": method, "density": density, "n": 3, "cwv_floor": 0.0002}
+        row = {
+            "dataset": "digits",
+            "target": "label",
+            "group_by": "class",
+            "model": "mlp",
+            "method": method,
+            "density": density,
+            "n": 3,
+            "cwv_floor": 0.0002,
+        }
         for name, mean in (("accuracy", 0.8), ("cwv", 0.004 * density), ("mcd", 0.2)):
             row |= {name: mean, f"{name}_low": mean * 0.9, f"{name}_high": mean * 1.1}
         rows.append(row)
@@ -49,7 +58,7 @@ def test_panels_are_tasks_by_densities_with_the_dense_net_in_each(summary):
     figure = figures.panels(summary, lambda rows, ax: drawn.append(list(rows["method"])) or ax)
     assert drawn == [["dense", "lth", "ballot"]] * 2
     assert [ax.get_title(loc="left") for ax in figure.axes] == [
-        f"digits by class, density {density}, n = 3 seeds" for density in ("0.05", "0.02")
+        f"digits by class, mlp, density {density}, n = 3 seeds" for density in ("0.05", "0.02")
     ]
 
 
@@ -81,7 +90,7 @@ def test_unit_pictures_leave_pruned_weights_blank():
 
 def test_a_saved_figure_has_the_same_bytes_again(tmp_path, monkeypatch):
     monkeypatch.setattr(config, "FIGURES", tmp_path / "figures")
-    monkeypatch.setattr(config, "ROOT", tmp_path)
+    monkeypatch.setattr(config, "HOME", tmp_path)
     contents = []
     for _ in range(2):
         figure, ax = plt.subplots()

@@ -5,11 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from fairlth import metrics
+from fairlth import metrics, refinement
 from fairlth.config import Schedule
+from fairlth.masks import MaskSet
 from fairlth.metrics import Counts
-from fairlth.models import build
+from fairlth.models import build, prunable
 from fairlth.refinement import Control, Epoch, refine, reweight
+from fairlth.training import learning_rate
 
 LATE, EARLY = Epoch(5, 0.01, 1.0, settled=True), Epoch(1, 0.1, 1.0, settled=False)
 
@@ -111,22 +113,38 @@ def test_without_a_feasible_state_the_most_accurate_is_returned_and_called_infea
 
 @pytest.fixture
 def setting(random_data):
-    def train(pressure=0.5, floor=0.0, seed=0):
+    def train(pressure=0.5, floor=0.0, seed=0, epochs=4):
         model = build("mlp", (1, 8, 8), 3, torch.Generator().manual_seed(0))
-        schedule, calls = Schedule(epochs=4, batch_size=32, lr=0.05), []
+        mask = MaskSet.from_scores({name: weight.detach().abs() for name, weight in prunable(model).items()}, 500)
+        mask.apply(model)
+        schedule = Schedule(epochs=epochs, batch_size=32, lr=0.05)
         refined = refine(
-            model, random_data, schedule, seed=seed, start=1, after_step=calls.append, floor=floor, pressure=pressure
+            model, random_data, schedule, seed=seed, start=1, after_step=mask.apply, floor=floor, pressure=pressure
         )
-        return model, refined, calls
+        return model, refined, mask
 
     return train
 
 
 def test_refining_trains_the_remaining_epochs_and_keeps_the_mask(setting):
-    _, refined, calls = setting()
+    model, refined, mask = setting()
     assert [step.epoch for step in refined.steps] == [1, 2, 3]
-    assert len(calls) == 3 * 3
     assert refined.feasible and [step.settled for step in refined.steps] == [False, False, True]
+    assert all((prunable(model)[name][~kept] == 0).all() for name, kept in mask.items())
+
+
+def test_a_rewind_inside_a_training_lowers_rate_and_pressure_of_the_next_epoch(setting, monkeypatch):
+    """Validation counts by script: the first settled epoch is feasible, the second breaks the constraint."""
+    script = iter([counts(0.9, 0.9)] * 7 + [counts(0.1, 0.1)] + [counts(0.9, 0.9)] * 5)
+    monkeypatch.setattr(refinement, "predict", lambda model, split: next(script))
+    monkeypatch.setattr(refinement, "PATIENCE", 99)
+    _, refined, _ = setting(floor=0.5, epochs=10)
+    steps = {step.epoch: step for step in refined.steps}
+    assert [step.epoch for step in refined.steps if step.rewound] == [8]
+    assert steps[9].pressure == steps[8].pressure / 2
+    schedule = Schedule(epochs=10, batch_size=32, lr=0.05)
+    assert steps[8].lr == pytest.approx(learning_rate(schedule, 8 + 2 / 3))
+    assert steps[9].lr == pytest.approx(learning_rate(schedule, 9 + 2 / 3) / 2)
 
 
 def test_same_seed_same_bits_and_every_switch_changes_something(setting):

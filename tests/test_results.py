@@ -158,6 +158,18 @@ def test_a_truncated_ticket_is_one_sentence(tmp_path, smoke_run):
 def test_gains_are_printed_in_percent_with_their_interval():
     shown = results.readable_gains(results.improvements(ballot_against((61, 60), (61, 60))))
     assert shown.iloc[0].to_dict() == {
-        "rival": "lth", "task": "digits by class", "density": "0.05", "CWV lower by": "10%", "95 % interval": "10% to 10%", "n": 2
+        "rival": "lth", "task": "digits by class, mlp", "density": "0.05", "CWV lower by": "10%", "95 % interval": "10% to 10%", "n": 2
     }  # fmt: skip
-    assert shown["task"].tolist() == ["digits by class", "all"] and shown["density"].tolist() == ["0.05", "all"]
+    assert shown["task"].tolist() == ["digits by class, mlp", "all"] and shown["density"].tolist() == ["0.05", "all"]
+
+
+def test_a_ticket_with_a_missing_bias_changes_nothing(tmp_path, smoke_run):
+    loaded = data.load(smoke_run)
+    ticket = METHODS["random"](smoke_run, loaded)
+    ticket.model.linear1.bias = None
+    results.write_ticket(ticket, smoke_run, tmp_path / "ticket.safetensors")
+    model = fresh_model(smoke_run, loaded)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r"linear1.bias is None in the ticket and \(128,\) in the model"):
+        results.read_ticket(tmp_path / "ticket.safetensors", model)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

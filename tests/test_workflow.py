@@ -1,0 +1,62 @@
+"""The Snakefile, planned and never run to the end: what it would do, and what it refuses."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from fairlth import config
+
+
+def snakemake(*arguments, **environment):
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--nolock", *arguments]
+    done = subprocess.run(command, cwd=config.ROOT, capture_output=True, text=True, check=False, env=os.environ | environment)
+    return done.returncode, done.stdout + done.stderr
+
+
+def planned(text):
+    """Jobs by rule, from the table that a dry run prints."""
+    return {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", text, re.M)}
+
+
+def test_smoke_is_every_notebook_in_one_job_each(tmp_path):
+    code, text = snakemake("--dry-run", FAIRLTH_HOME=str(tmp_path))
+    assert code == 0
+    assert planned(text) == {"overview": 1, "study": 3, "teaching": 3, "all": 1, "total": 8}
+
+
+def test_small_is_one_job_a_run(tmp_path):
+    code, text = snakemake("--dry-run", "--config", "preset=small", FAIRLTH_HOME=str(tmp_path))
+    n_runs = len(config.every_run("small"))
+    assert code == 0
+    assert planned(text) == {"run": n_runs, "study": 3, "overview": 1, "all": 1, "total": n_runs + 5}
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("preset=huge", "preset='huge' is unknown: choose one of smoke, small, paper"),
+        ("presett=small", "presett is not a setting of this workflow: choose among preset, train"),
+        ("train=maybe", "train='maybe' is refused: write True or False"),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(setting, sentence):
+    code, text = snakemake("--dry-run", "--config", setting)
+    assert code != 0 and sentence in text
+
+
+def test_figures_from_a_table_that_is_not_there_name_the_command(tmp_path):
+    code, text = snakemake("--dry-run", "--config", "preset=small", "train=False", FAIRLTH_HOME=str(tmp_path))
+    assert code != 0 and "run `make reproduce PRESET=small` first" in text
+
+
+def test_a_rule_runs_without_the_environment_on_the_path_and_a_second_call_does_nothing(tmp_path):
+    target = os.path.relpath(tmp_path / "figures/smoke/03_one_run.png", config.ROOT)
+    environment = {"FAIRLTH_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    code, text = snakemake("--", target, **environment)
+    assert code == 0, text
+    assert (tmp_path / "figures/smoke/03_one_run.png").exists()
+    assert len(list((tmp_path / "runs/smoke/records").glob("*.json"))) == 1
+    assert "Nothing to be done" in snakemake("--", target, **environment)[1]
