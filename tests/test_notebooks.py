@@ -140,5 +140,5 @@ class TestForm:
 
     def test_no_absolute_paths_and_a_bounded_size(self, path):
         text = Path(path).read_text()
-        assert not re.search(r"(/home/|/root/|/work/|/tmp/|[A-Z]:\\\\)", text)
+        assert not re.search(r"/(home|root|tmp|Users)/", text)
         assert len(text) < 900_000
