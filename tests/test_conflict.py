@@ -77,6 +77,14 @@ def test_the_meter_reads_every_so_many_steps_and_changes_nothing(random_data):
     assert set(meter.agreement()) == set(prunable(model))
 
 
+def test_the_meter_leaves_batch_norm_alone(random_data):
+    model = build("convnet", (1, 8, 8), 3, torch.Generator().manual_seed(0))
+    before, meter = snapshot(model), ConflictMeter(random_data.train, seed=0, every=1, batch_size=32)
+    meter(model)
+    assert meter.observed == 1
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
 def test_the_meter_depends_on_its_seed_and_on_nothing_else(random_data):
     found = []
     for seed in (0, 0, 1):

@@ -3,11 +3,14 @@ import torch
 
 from fairlth import data, methods, metrics
 from fairlth.config import Run
-from fairlth.masks import count_kept
+from fairlth.masks import MaskSet, count_kept
 from fairlth.methods import METHODS
+from fairlth.methods.base import fresh_model
+from fairlth.methods.lth import find
 from fairlth.methods.lth_bias import fair_shift
 from fairlth.models import prunable
-from fairlth.training import count, logits, predict
+from fairlth.selection import levels, magnitude, select
+from fairlth.training import count, fit, logits, predict, snapshot
 
 
 def run_of(method, **change):
@@ -92,6 +95,24 @@ def test_a_lottery_ticket_beats_random_weights_at_2_percent(tickets, smoke_run):
     split = data.load(smoke_run).test
     found = {name: metrics.accuracy(*predict(tickets(name).model, split)) for name in ("lth", "random")}
     assert found["lth"] > found["random"] + 0.3
+
+
+def test_a_found_ticket_stands_at_the_rewind_point_and_was_found_level_by_level_from_there(smoke_run):
+    """The plain twin of the search: every level starts from theta_k, and so does the ticket."""
+    loaded, preset = data.load(smoke_run), smoke_run.settings
+    model = fresh_model(smoke_run, loaded)
+    fit(model, loaded, preset.schedule, seed=0, stop=preset.rewind_epochs)
+    theta, kept = snapshot(model), MaskSet.full(prunable(model))
+    for density in levels(smoke_run.density, preset.keep_per_level):
+        model.load_state_dict(theta)
+        kept.apply(model)
+        fit(model, loaded, preset.schedule, seed=0, start=preset.rewind_epochs, after_step=kept.apply)
+        kept = select(magnitude(prunable(model)), density, within=kept)
+    found = find(smoke_run, loaded, lambda model: magnitude(prunable(model)))
+    model.load_state_dict(theta)
+    kept.apply(model)
+    assert all(torch.equal(found.mask[name], kept[name]) for name in kept)
+    assert all(torch.equal(value, found.model.state_dict()[name]) for name, value in model.state_dict().items())
 
 
 def test_no_pressure_is_no_bias_shift(tickets):
