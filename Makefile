@@ -3,6 +3,7 @@ PRESET ?= smoke
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 READY := .venv/.ready
+HOME_OF_RESULTS := $(or $(FAIRLTH_HOME),.)
 export OMP_NUM_THREADS ?= 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -25,11 +26,13 @@ $(READY): pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
 reproduce: $(READY)    ## all notebooks at PRESET (smoke), figures/PRESET and the claims table
 	@echo "== reproducing PRESET=$(PRESET) on $(CORES) cores; a line for each finished step"
 	@snakemake --cores $(CORES) --config preset=$(PRESET)
+	@cat $(HOME_OF_RESULTS)/runs/$(PRESET)/claims.txt
 
 figures: $(READY)      ## figures of every committed table, without training
 	@for preset in small paper; do table=data/results/$$preset.csv; if [ -f $$table ]; then \
 	  echo "== figures of $$preset from $$table"; \
 	  snakemake --cores $(CORES) --config preset=$$preset train=False --forceall || exit 1; \
+	  cat $(HOME_OF_RESULTS)/runs/$$preset/claims.txt; \
 	  else echo "== $$table is not there: no figures of $$preset"; fi; done
 
 test: $(READY)         ## lint, unit tests, every notebook through Papermill and through nbval

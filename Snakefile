@@ -59,11 +59,6 @@ def code(wildcards):
 localrules: all, records
 
 
-onsuccess:
-    if os.path.exists(f"{RUNS}/claims.txt"):
-        shell(f"cat {RUNS}/claims.txt")
-
-
 rule all:
     input:
         f"{RUNS}/claims.txt",

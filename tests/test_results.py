@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -113,7 +114,15 @@ def test_verdicts_follow_their_rule(pairs, verdict):
     claims = results.claims(ballot_against(*pairs)).set_index("claim")
     assert claims["verdict"]["CWV lower than lth"] == verdict
     assert claims["verdict"]["CWV lower than safecompress"] == "not run"
+    assert claims["verdict"]["CWV lower than lth_bias (control)"] == "not run"
     assert "38.0%" in results.claims_text(claims.reset_index(), "smoke")
+
+
+@pytest.mark.parametrize(("pairs", "verdict"), [(((61, 60), (61, 60)), "better"), (((59, 60), (61, 60)), "not better")])
+def test_the_control_is_a_row_without_a_number_of_the_papers(pairs, verdict):
+    runs = ballot_against(*pairs).replace({"method": {"lth": "lth_bias"}})
+    control = results.claims(runs).set_index("claim").loc["CWV lower than lth_bias (control)"]
+    assert control["verdict"] == verdict and np.isnan(control["paper"]) and control["n"] == 2
 
 
 def test_summaries_have_their_interval_and_n():
