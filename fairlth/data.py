@@ -70,8 +70,8 @@ def load(run: Run) -> Data:
     for name, split in (("training", train), ("validation", val)):
         _check_groups(run.dataset, name, split.group, tables.names[group_by])
         _check_groups(run.dataset, name, split.y, tables.names[target])
-    small = preset.in_process  # then a GPU only costs time
-    device = torch.device("cuda" if torch.cuda.is_available() and not small else "cpu")
+    on_gpu = torch.cuda.is_available() and not preset.in_process  # trainings of a second lose time there
+    device = torch.device("cuda" if on_gpu else "cpu")
     train, val, test = (split.to(device) for split in (train, val, test))
     return Data(train, val, test, tables.names[target], tables.names[group_by], source.mirror)
 

@@ -111,6 +111,13 @@ def test_a_place_that_cannot_be_written_is_found_before_any_work(tmp_path):
     assert not list((tmp_path / "new").iterdir())
 
 
+def test_the_probe_of_a_place_asks_for_room(tmp_path, monkeypatch):
+    sizes, write = [], config.write_atomically
+    monkeypatch.setattr(config, "write_atomically", lambda path, content: sizes.append(len(content)) or write(path, content))
+    config.check_writable(tmp_path / "record.json")
+    assert sizes == [1 << 20]
+
+
 def test_only_config_and_the_runner_touch_the_environment():
     for path in config.PACKAGE.rglob("*.py"):
         if path.name not in ("config.py", "execute.py"):

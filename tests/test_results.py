@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -99,6 +101,25 @@ def test_improvements_are_paired_by_seed_and_by_hand():
     gains = results.improvements(ballot_against((70, 60), (60, 40)))  # CWV 25/100, 100/400 of the rival's
     assert gains["dataset"].tolist() == ["digits", "all"]
     assert gains["mean"].tolist() == pytest.approx([0.75, 0.75]) and gains["n"].tolist() == [2, 2]
+
+
+def test_the_overall_improvement_averages_a_seed_before_it_counts():
+    found = [
+        record(method, seed, correct=((80, 0), (0, rate)), total=((100, 0), (0, 100)), density=density)
+        for density, rates in ((0.05, (70, 60)), (0.02, (60, 60)))  # CWV 75 % lower, then equal
+        for method, rate in zip(("ballot", "lth"), rates, strict=True)
+        for seed in (0, 1)
+    ]
+    overall = results.improvements(results.per_run(results.table(found))).query("dataset == 'all'").iloc[0]
+    assert overall["n"] == 2
+    assert (overall["mean"], overall["low"], overall["high"]) == pytest.approx((0.375, 0.375, 0.375))
+
+
+@pytest.mark.parametrize("name", ["None", "NA", "0"])
+def test_a_group_of_any_name_survives_a_csv_file(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(config, "TABLES", tmp_path)
+    results.save_table(results.table([dataclasses.replace(record(), groups=[name, "b"], classes=[name, "b"])]), "smoke")
+    assert set(results.load("smoke")["group"]) == {name, "b"}
 
 
 @pytest.mark.parametrize(
