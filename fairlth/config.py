@@ -1,9 +1,10 @@
 """Runs, presets and directories: the only file that knows paths."""
 
+import hashlib
 import os
 import tempfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -85,6 +86,7 @@ class Preset(Strict):
     rewind_epochs: Annotated[int, Field(ge=0)] = 1  # theta_k is the state after k epochs
     keep_per_level: Annotated[float, Field(gt=0, lt=1)] = 0.36  # share of the weights that a level of pruning keeps
     epsilon: Annotated[float, Field(ge=0)] = 0.05  # accuracy a fair ticket may lose against the dense net, validation
+    sparsities: tuple[float, ...] = (0.2, 0.1, 0.05, 0.02, 0.01)  # densities of the sparsity sweep
     in_process: bool = False  # notebooks train their grid themselves: importing costs more than training
     downloads: bool = True  # may fetch a data set that is not on disk
 
@@ -101,7 +103,8 @@ PRESETS = {
     "smoke": Preset(
         tasks=(Task(dataset="digits", model="mlp"),),
         densities=(0.005,),  # 85 of 17 024 weights: sparse enough for digits to show who pays
-        seeds=(0, 1, 2, 3, 4),
+        sparsities=(0.02, 0.005),
+        seeds=(0, 1, 2),
         schedule=Schedule(epochs=10, batch_size=64),
         n_val=269,
         epsilon=0.2,
@@ -111,10 +114,11 @@ PRESETS = {
     "small": Preset(
         tasks=(
             Task(dataset="cifar10", model="convnet"),
+            Task(dataset="utkface", model="convnet", target="race"),
             Task(dataset="utkface", model="convnet", target="gender", group_by="race"),
         ),
-        densities=(0.05, 0.02),
-        seeds=(0, 1, 2),
+        densities=(0.05,),
+        seeds=(0, 1, 2, 3, 4),
         schedule=Schedule(epochs=8, batch_size=64, lr=0.05),
         n_train=8000,
         n_val=4000,
@@ -142,7 +146,7 @@ PRESETS = {
     ),
 }
 
-LISTS = {"tasks", "densities", "seeds", "in_process", "downloads"}  # what decides no single run
+LISTS = {"tasks", "densities", "sparsities", "seeds", "in_process", "downloads"}  # what decides no single run
 
 STUDIES = {  # the methods that each experiment notebook compares
     "10_motivation": ("dense", "random", "magnitude", "lth", "ballot_select", "ballot_refine", "ballot"),
@@ -241,6 +245,21 @@ def record_path(run: Run, runs: Path = RUNS) -> Path:
 def ticket_path(run: Run, runs: Path = RUNS) -> Path:
     """Where the run's trained ticket lies."""
     return runs / run.preset / "tickets" / f"{run.slug()}.safetensors"
+
+
+def dense_path(run: Run, digest: str) -> Path:
+    """Where the dense training lies that the run shares with all others of its task and seed."""
+    return RUNS / run.preset / "dense" / f"{run.dataset}_{run.model}_s{run.seed}_{digest}.safetensors"
+
+
+def code_fingerprint(modules: Iterable[str]) -> str:
+    """Changes when the code of one of these modules of the package does."""
+    digest = hashlib.sha256()
+    for module in modules:
+        path = PACKAGE / module
+        for file in sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def seed_for(seed: int, purpose: str) -> int:

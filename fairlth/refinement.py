@@ -12,7 +12,7 @@ from fairlth import metrics, progress
 from fairlth.config import Schedule
 from fairlth.data import Data
 from fairlth.metrics import Counts
-from fairlth.training import AfterStep, State, Trainer, learning_rate, predict, snapshot
+from fairlth.training import AfterStep, State, Trainer, learning_rate, predict, snapshot, weighted_by_group
 
 CLIP = (0.25, 4.0)  # bounds of the group weights
 SETTLED = 0.25  # of the schedule's top learning rate: below it states are judged
@@ -104,7 +104,7 @@ def refine(
     trainer = Trainer(model, data, schedule, seed, after_step)
     control = Control(floor, pressure, torch.ones(data.train.n_groups, device=data.train.y.device))
     for epoch in range(start, schedule.epochs):
-        loss, rate = trainer.epoch(epoch, control.weights, control.lr_scale)
+        loss, rate = trainer.epoch(epoch, weighted_by_group(control.weights), control.lr_scale)
         settled = learning_rate(schedule, epoch + 1) <= SETTLED * schedule.lr
         step = control.react(model, predict(model, data.val), Epoch(epoch, rate, loss, settled))
         if step.rewound:

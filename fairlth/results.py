@@ -1,6 +1,5 @@
 """What is kept of a run: a record as JSON, a ticket as safetensors, all records as one tidy table, and what the table says."""
 
-import hashlib
 import json
 import subprocess
 from dataclasses import asdict, dataclass
@@ -88,12 +87,7 @@ def conditions(device: torch.device, seconds: float) -> dict[str, Any]:
 
 def code_fingerprint() -> str:
     """Changes when the code that decides a run's outcome does."""
-    digest = hashlib.sha256()
-    for module in DECIDES:
-        path = config.PACKAGE / module
-        for file in sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:12]
+    return config.code_fingerprint(DECIDES)
 
 
 def _commit() -> str:

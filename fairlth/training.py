@@ -3,6 +3,8 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +15,35 @@ from fairlth.config import Schedule
 from fairlth.data import Data, Split, as_float, augment
 from fairlth.metrics import Counts
 
-AfterStep = Callable[[nn.Module], None]
-State = dict[str, Tensor]
 PREDICT_BATCH = 1000  # images
+
+
+class Batch(NamedTuple):
+    """The images of one step: `x` floats, `y` classes, `group` groups, `rows` their places in the training split."""
+
+    x: Tensor
+    y: Tensor
+    group: Tensor
+    rows: Tensor
+
+
+AfterStep = Callable[[nn.Module], None]
+Loss = Callable[[Tensor, Batch], Tensor]  # from the outputs (batch, classes) to the scalar that a step lowers
+State = dict[str, Tensor]
+
+
+def cross_entropy(outputs: Tensor, batch: Batch) -> Tensor:
+    """The mean cross-entropy of a batch: plain training."""
+    return F.cross_entropy(outputs, batch.y)
+
+
+def weighted_by_group(weights: Tensor) -> Loss:
+    """Cross-entropy with a weight for each image by its group: (1/n) sum_i w_{g(i)} loss_i; weights (groups,)."""
+
+    def loss(outputs: Tensor, batch: Batch) -> Tensor:
+        return (F.cross_entropy(outputs, batch.y, reduction="none") * weights[batch.group]).mean()
+
+    return loss
 
 
 @dataclass
@@ -44,49 +72,54 @@ class Trainer:
         self.after_step = after_step or (lambda model: None)
         self.optimizer = _optimizer(model, schedule)
 
-    def epoch(self, number: int, group_weights: Tensor | None = None, lr_scale: float = 1.0) -> tuple[float, float]:
-        """Trains epoch `number` of the schedule and returns its mean loss and last learning rate.
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of one epoch."""
+        return max(1, len(self.data.train) // self.schedule.batch_size)
+
+    def epoch(
+        self, number: int, loss: Loss = cross_entropy, lr_scale: float = 1.0, first: int = 0, last: int | None = None
+    ) -> tuple[float, float]:
+        """Trains epoch `number` of the schedule, or part of it, and returns its mean loss and last learning rate.
 
         Args:
             number: 0 ... schedule.epochs - 1; sets learning rate, order and augmentation.
-            group_weights: (groups,) weights of the loss of each image by its group; None: all 1.
+            loss: what a step lowers.
             lr_scale: factor on the schedule's learning rate.
+            first, last: trains the batches first ... last - 1 of the epoch, each as in the whole one.
 
         Raises:
             FloatingPointError: the loss is not finite.
         """
         self.model.train()
         total, steps, rate = torch.zeros((), device=self.data.train.y.device), 0, 0.0
-        n_steps = max(1, len(self.data.train) // self.schedule.batch_size)
-        for x, y, group in self._batches(number):
-            rate = lr_scale * learning_rate(self.schedule, number + steps / n_steps)
-            total += self._step(x, y, None if group_weights is None else group_weights[group], rate)
-            steps += 1
-        if not math.isfinite(loss := float(total) / steps):
+        for steps, batch in enumerate(islice(self._batches(number), first, last), 1):
+            rate = lr_scale * learning_rate(self.schedule, number + (first + steps - 1) / self.steps_per_epoch)
+            total += self._step(batch, loss, rate)
+        if not math.isfinite(mean := float(total) / max(steps, 1)):
             raise FloatingPointError(
-                f"the training loss became {loss} in epoch {number + 1} at learning rate {rate:.3g}: choose a lower one."
+                f"the training loss became {mean} in epoch {number + 1} at learning rate {rate:.3g}: choose a lower one."
             )
-        return loss, rate
+        return mean, rate
 
-    def _batches(self, number: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def _batches(self, number: int) -> Iterator[Batch]:
         """Batches of one epoch, images as floats; the last incomplete batch is left out unless it is the only one."""
         split, size = self.data.train, self.schedule.batch_size
         order = torch.randperm(len(split), generator=_generator(self.seed, f"order/{number}")).to(split.y.device)
         generator = _generator(self.seed, f"augment/{number}", split.y.device)
         for rows in order[: max(size, len(split) // size * size)].split(size):
             x = augment(split.x[rows], self.schedule.shift, self.schedule.mirror and self.data.mirror, generator)
-            yield as_float(x), split.y[rows], split.group[rows]
+            yield Batch(as_float(x), split.y[rows], split.group[rows], rows)
 
-    def _step(self, x: Tensor, y: Tensor, weights: Tensor | None, rate: float) -> Tensor:
-        losses = F.cross_entropy(self.model(x), y, reduction="none")
-        loss = losses.mean() if weights is None else (losses * weights).mean()
+    def _step(self, batch: Batch, loss: Loss, rate: float) -> Tensor:
+        value = loss(self.model(batch.x), batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        value.backward()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
         self.after_step(self.model)
-        return loss.detach()
+        return value.detach()
 
 
 def fit(
@@ -98,6 +131,7 @@ def fit(
     start: int = 0,
     stop: int | None = None,
     after_step: AfterStep | None = None,
+    loss: Loss = cross_entropy,
     label: str = "training",
 ) -> History:
     """Trains epochs `start` ... `stop` - 1 of the schedule with a fresh optimiser, in place.
@@ -111,10 +145,10 @@ def fit(
     trainer, history = Trainer(model, data, schedule, seed, after_step), History()
     stop = schedule.epochs if stop is None else stop
     for number in range(start, stop):
-        loss, rate = trainer.epoch(number)
-        history.loss.append(loss)
+        mean, rate = trainer.epoch(number, loss)
+        history.loss.append(mean)
         history.lr.append(rate)
-        progress.say(f"{label}: epoch {number + 1} of {stop}, loss {loss:.3f}")
+        progress.say(f"{label}: epoch {number + 1} of {stop}, loss {mean:.3f}")
     return history
 
 
@@ -166,9 +200,10 @@ def snapshot(model: nn.Module) -> State:
 
 
 def _optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if schedule.optimizer == "adamw":
-        return torch.optim.AdamW(model.parameters(), lr=schedule.lr, weight_decay=schedule.weight_decay)
-    return torch.optim.SGD(model.parameters(), lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay)
+        return torch.optim.AdamW(trained, lr=schedule.lr, weight_decay=schedule.weight_decay)
+    return torch.optim.SGD(trained, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay)
 
 
 def _generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:

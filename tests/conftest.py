@@ -11,6 +11,14 @@ from fairlth.data import Data, Split
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_runs(tmp_path_factory):
+    """Dense trainings that tests share lie in a folder of the session's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, "RUNS", tmp_path_factory.mktemp("runs"))
+        yield
+
+
 @pytest.fixture
 def smoke_run():
     """A run that trains in under a second."""

@@ -1,3 +1,6 @@
+import sys
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -6,6 +9,7 @@ from fairlth.config import Run
 from fairlth.masks import MaskSet, count_kept
 from fairlth.methods import METHODS
 from fairlth.methods.base import fresh_model
+from fairlth.methods.dense import shared
 from fairlth.methods.lth import find
 from fairlth.methods.lth_bias import fair_shift
 from fairlth.models import prunable
@@ -95,6 +99,30 @@ def test_a_lottery_ticket_beats_random_weights_at_2_percent(tickets, smoke_run):
     split = data.load(smoke_run).test
     found = {name: metrics.accuracy(*predict(tickets(name).model, split)) for name in ("lth", "random")}
     assert found["lth"] > found["random"] + 0.3
+
+
+def test_the_dense_training_is_done_once_and_read_by_the_others(smoke_run, monkeypatch):
+    loaded = data.load(smoke_run)
+    first = shared(smoke_run, loaded)
+    monkeypatch.setattr(sys.modules["fairlth.methods.dense"], "fit", None)
+    second = shared(smoke_run.model_copy(update={"method": "magnitude", "density": 0.1}), loaded)
+    assert all(torch.equal(value, second.trained[name]) for name, value in first.trained.items())
+    assert all(torch.equal(value, second.rewind[name]) for name, value in first.rewind.items())
+    for other in (data.load(smoke_run.model_copy(update={"seed": 9})), replace(loaded, mirror=True)):
+        with pytest.raises(TypeError, match="NoneType"):  # other images or augmentation need another training
+            shared(smoke_run, other)
+
+
+def test_a_watched_level_is_the_dense_training(smoke_run):
+    """Ballot's meter changes nothing: the first level that it watches ends in the shared dense net, bit by bit."""
+    loaded, ends, watched = data.load(smoke_run), [], []
+
+    def score(model):
+        ends.append(snapshot(model))
+        return magnitude(prunable(model))
+
+    find(smoke_run, loaded, score, lambda level: watched.append)
+    assert watched and all(torch.equal(value, ends[0][name]) for name, value in shared(smoke_run, loaded).trained.items())
 
 
 def test_a_found_ticket_stands_at_the_rewind_point_and_was_found_level_by_level_from_there(smoke_run):

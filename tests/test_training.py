@@ -6,7 +6,7 @@ import torch
 
 from fairlth.config import Schedule
 from fairlth.models import build
-from fairlth.training import Trainer, count, fit, learning_rate, logits, predict, snapshot
+from fairlth.training import Trainer, count, fit, learning_rate, logits, predict, snapshot, weighted_by_group
 
 SCHEDULE = Schedule(epochs=3, batch_size=32, lr=0.05)
 
@@ -90,10 +90,29 @@ def test_after_step_is_called_after_every_step(random_data):
 
 def test_group_weights_are_weights_of_the_loss(random_data):
     plain, ones, other = net(), net(), net()
-    for model, weights in ((plain, None), (ones, torch.ones(2)), (other, torch.tensor([0.5, 1.5]))):
-        Trainer(model, random_data, SCHEDULE, 0).epoch(0, weights)
+    Trainer(plain, random_data, SCHEDULE, 0).epoch(0)
+    for model, weights in ((ones, torch.ones(2)), (other, torch.tensor([0.5, 1.5]))):
+        Trainer(model, random_data, SCHEDULE, 0).epoch(0, weighted_by_group(weights))
     assert same(plain.state_dict(), ones.state_dict())
     assert not same(plain.state_dict(), other.state_dict())
+
+
+def test_an_epoch_in_two_parts_is_the_epoch(random_data):
+    whole, parts = net(), net()
+    Trainer(whole, random_data, SCHEDULE, 0).epoch(1)
+    trainer = Trainer(parts, random_data, SCHEDULE, 0)
+    trainer.epoch(1, last=1)
+    halfway = snapshot(parts)
+    trainer.epoch(1, first=1)
+    assert same(whole.state_dict(), parts.state_dict()) and not same(whole.state_dict(), halfway)
+
+
+def test_what_is_frozen_stays(random_data):
+    model = net()
+    frozen = next(model.parameters()).requires_grad_(False)
+    before = frozen.clone()
+    fit(model, random_data, SCHEDULE, seed=0)
+    assert torch.equal(frozen, before)
 
 
 def test_a_loss_that_is_not_finite_stops_with_one_sentence(random_data):

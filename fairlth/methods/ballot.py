@@ -4,11 +4,12 @@ from dataclasses import asdict
 
 from torch import nn
 
-from fairlth import config, metrics
+from fairlth import config
 from fairlth.config import Run
 from fairlth.conflict import ConflictMeter
 from fairlth.data import Data
 from fairlth.methods.base import Ticket
+from fairlth.methods.dense import floor
 from fairlth.methods.lth import Found, find, train
 from fairlth.models import prunable
 from fairlth.refinement import refine
@@ -66,7 +67,7 @@ def _refined(run: Run, data: Data, found: Found, notes: dict[str, object]) -> Ti
         seed=run.seed,
         start=preset.rewind_epochs,
         after_step=found.mask.apply,
-        floor=metrics.accuracy(*found.reference) - preset.epsilon,
+        floor=floor(run, data),
         pressure=PRESSURE if run.pressure is None else run.pressure,
     )
     cost = (found.epochs + preset.schedule.epochs - preset.rewind_epochs) / preset.schedule.epochs

@@ -9,10 +9,10 @@ from fairlth.config import Run
 from fairlth.data import Data
 from fairlth.masks import MaskSet
 from fairlth.methods.base import Ticket, fresh_model
-from fairlth.metrics import Counts
+from fairlth.methods.dense import shared
 from fairlth.models import prunable
 from fairlth.selection import Scores, levels, magnitude, select
-from fairlth.training import AfterStep, fit, in_turn, predict, snapshot
+from fairlth.training import AfterStep, State, fit, in_turn
 
 
 @dataclass
@@ -21,34 +21,35 @@ class Found:
 
     model: nn.Module
     mask: MaskSet
-    reference: Counts  # the dense net on validation data
+    rewind: State  # theta_k, before the mask
     epochs: int  # trained so far
 
 
 def find(run: Run, data: Data, score: Callable[[nn.Module], Scores], watch: Callable[[int], AfterStep] | None = None) -> Found:
     """Levels of training, pruning and rewinding; the last level's mask and the rewind state are the ticket.
 
+    The first level is the dense training, shared with all methods; it is trained anew only to be watched.
+
     Args:
         run: its density and its preset's rewind epoch and share kept per level.
-        data: train and val are used, val only for the dense net's accuracy.
+        data: train is used.
         score: scores of a trained model's weights; the highest are kept.
         watch: given a level, called after each of its steps.
     """
-    preset, schedule = run.settings, run.settings.schedule
-    model = fresh_model(run, data)
-    mask, k = MaskSet.full(prunable(model)), preset.rewind_epochs
-    fit(model, data, schedule, seed=run.seed, stop=k, label="to the rewind point")
-    rewind, reference = snapshot(model), None
-    plan = levels(run.density, preset.keep_per_level)
+    preset, dense = run.settings, shared(run, data)
+    model, k = fresh_model(run, data), preset.rewind_epochs
+    mask, plan = MaskSet.full(prunable(model)), levels(run.density, preset.keep_per_level)
     for level, density in enumerate(plan):
-        after_step = in_turn(mask.apply, watch(level)) if watch else mask.apply
-        fit(model, data, schedule, seed=run.seed, start=k, after_step=after_step, label=f"level {level + 1} of {len(plan)}")
-        reference = reference or predict(model, data.val)
+        model.load_state_dict(dense.rewind if level or watch else dense.trained)
+        if level or watch:
+            mask.apply(model)
+            after_step = in_turn(mask.apply, watch(level)) if watch else mask.apply
+            label = f"level {level + 1} of {len(plan)}"
+            fit(model, data, preset.schedule, seed=run.seed, start=k, after_step=after_step, label=label)
         mask = select(score(model), density, within=mask)
-        model.load_state_dict(rewind)
-        mask.apply(model)
-    assert reference is not None
-    return Found(model, mask, reference, k + len(plan) * (schedule.epochs - k))
+    model.load_state_dict(dense.rewind)
+    mask.apply(model)
+    return Found(model, mask, dense.rewind, k + len(plan) * (preset.schedule.epochs - k))
 
 
 def train(run: Run, data: Data, found: Found) -> float:

@@ -2,7 +2,8 @@
 
 from fairlth.config import Run
 from fairlth.data import Data
-from fairlth.methods.base import Ticket, fresh_model
+from fairlth.methods.base import Ticket
+from fairlth.methods.dense import dense_model
 from fairlth.models import prunable
 from fairlth.selection import magnitude as score
 from fairlth.selection import select
@@ -16,10 +17,8 @@ def magnitude(run: Run, data: Data) -> Ticket:
     (learning-rate rewinding, Renda et al., 2020), the strongest of the variants in use; the paper does not say which it
     compared with. It differs from `lth` in that weights are not rewound and all are pruned at once.
     """
-    schedule = run.settings.schedule
-    model = fresh_model(run, data)
-    fit(model, data, schedule, seed=run.seed, label="dense")
+    model = dense_model(run, data)
     mask = select(score(prunable(model)), run.density)
     mask.apply(model)
-    fit(model, data, schedule, seed=run.seed, after_step=mask.apply, label="pruned")
+    fit(model, data, run.settings.schedule, seed=run.seed, after_step=mask.apply, label="pruned")
     return Ticket(model, mask, cost=2.0)
