@@ -87,6 +87,7 @@ class Preset(Strict):
     keep_per_level: Annotated[float, Field(gt=0, lt=1)] = 0.36  # share of the weights that a level of pruning keeps
     epsilon: Annotated[float, Field(ge=0)] = 0.05  # accuracy a fair ticket may lose against the dense net, validation
     sparsities: tuple[float, ...] = (0.2, 0.1, 0.05, 0.02, 0.01)  # densities of the sparsity sweep
+    sweep_seeds: tuple[int, ...] = (0, 1, 2)  # seeds of 12_sparsity, which has many runs a seed
     in_process: bool = False  # notebooks train their grid themselves: importing costs more than training
     downloads: bool = True  # may fetch a data set that is not on disk
 
@@ -102,8 +103,8 @@ class Preset(Strict):
 PRESETS = {
     "smoke": Preset(
         tasks=(Task(dataset="digits", model="mlp"),),
-        densities=(0.005,),  # 85 of 17 024 weights: sparse enough for digits to show who pays
-        sparsities=(0.02, 0.005),
+        densities=(0.02,),  # 340 of 17 024 weights: sparse enough for digits to show who pays
+        sparsities=(0.1, 0.02),
         seeds=(0, 1, 2),
         schedule=Schedule(epochs=10, batch_size=64),
         n_val=269,
@@ -146,12 +147,27 @@ PRESETS = {
     ),
 }
 
-LISTS = {"tasks", "densities", "sparsities", "seeds", "in_process", "downloads"}  # what decides no single run
+LISTS = {"tasks", "densities", "sparsities", "sweep_seeds", "seeds", "in_process", "downloads"}  # what decides no single run
 
 STUDIES = {  # the methods that each experiment notebook compares
     "10_motivation": ("dense", "random", "magnitude", "lth", "ballot_select", "ballot_refine", "ballot"),
-    "11_comparison": ("dense", "magnitude", "lth", "lth_bias", "ballot"),
+    "11_comparison": (
+        *("dense", "random", "magnitude", "lth", "lth_bias", "safecompress", "fairscratch", "fairscratch_train"),
+        *("fairgrape", "pw_loss", "constrained", "shuffled", "ballot"),
+    ),
+    "12_sparsity": (
+        *("dense", "magnitude", "lth", "lth_bias", "safecompress", "fairscratch_train"),
+        *("fairgrape", "pw_loss", "constrained", "ballot"),
+    ),
     "13_ablation": ("lth", "lth_bias", "ballot_select", "ballot_refine", "ballot"),
+}
+CURVES: dict[str, tuple[float, ...]] = {  # pressures beside a method's own, for its curve of accuracy against fairness
+    "lth_bias": (0.25, 1.0),
+    "safecompress": (0.0, 0.5),
+    "fairscratch_train": (0.1, 0.3),
+    "pw_loss": (0.0, 1.0),
+    "constrained": (0.01, 0.2),
+    "ballot": (0.1, 1.0),
 }
 
 
@@ -208,23 +224,48 @@ class Run(Strict):
         return "_".join(parts).replace("/", "-")
 
 
-def grid(preset: str, methods: tuple[str, ...]) -> list[Run]:
-    """All runs of a preset for some methods; the dense net, which has one density, once per task and seed."""
+def check_preset(preset: str) -> None:
+    """Raises ValueError if there is no such preset."""
     if preset not in PRESETS:
         raise ValueError(f"preset={preset!r} is refused: choose one of {', '.join(PRESETS)}.")
+
+
+def grid(
+    preset: str,
+    methods: Iterable[str],
+    densities: tuple[float, ...] | None = None,
+    seeds: tuple[int, ...] | None = None,
+    pressure: float | None = None,
+) -> list[Run]:
+    """All runs of a preset for some methods; the dense net, which has one density, once per task and seed.
+
+    Args:
+        preset: a key of PRESETS.
+        methods: their names.
+        densities, seeds: None: the preset's.
+        pressure: of all of them.
+    """
+    check_preset(preset)
     scale = PRESETS[preset]
     return [
-        Run(method=method, density=density, seed=seed, preset=preset, **task.model_dump())
+        Run(method=method, density=density, seed=seed, preset=preset, pressure=pressure, **task.model_dump())
         for task in scale.tasks
         for method in methods
-        for density in ((1.0,) if method == "dense" else scale.densities)
-        for seed in scale.seeds
+        for density in ((1.0,) if method == "dense" else densities or scale.densities)
+        for seed in seeds or scale.seeds
     ]
 
 
 def study(notebook: str, preset: str) -> list[Run]:
-    """The runs that an experiment notebook shows."""
-    return grid(preset, STUDIES[notebook])
+    """The runs that an experiment notebook shows; 12_sparsity goes along densities and along pressures."""
+    check_preset(preset)
+    if notebook != "12_sparsity":
+        return grid(preset, STUDIES[notebook])
+    runs = grid(preset, STUDIES[notebook], PRESETS[preset].sparsities, PRESETS[preset].sweep_seeds)
+    for name, values in CURVES.items():
+        for pressure in values:
+            runs += grid(preset, [name], PRESETS[preset].densities[:1], PRESETS[preset].sweep_seeds, pressure)
+    return runs
 
 
 def every_run(preset: str) -> list[Run]:

@@ -13,7 +13,6 @@ from fairlth.config import Run
 from fairlth.data import Data
 from fairlth.masks import count_kept
 from fairlth.methods import METHODS, Ticket
-from fairlth.methods.base import fresh_model
 from fairlth.metrics import Counts
 from fairlth.models import prunable
 from fairlth.results import Record
@@ -40,7 +39,7 @@ def run(run: Run, runs: Path = config.RUNS) -> Record:
     torch.set_num_threads(config.THREADS)
     started = time.perf_counter()
     loaded = data.load(run)
-    count_kept(run.density, prunable(fresh_model(run, loaded)))  # refuses a density that keeps nothing
+    methods.check_data(run, loaded)
     ticket = METHODS[run.method](run, loaded)
     _check_ticket(run, ticket)
     record = _record(run, loaded, ticket, started)
@@ -118,6 +117,8 @@ def _check_ticket(run: Run, ticket: Ticket) -> None:
     weights = prunable(ticket.model)
     expected = count_kept(run.density, weights)
     assert ticket.mask.n_kept == expected, f"{run.method} keeps {ticket.mask.n_kept} weights, expected {expected}"
+    if empty := [name for name, mask in ticket.mask.items() if not mask.any()]:
+        warnings.warn(f"{run.slug()} kept no weight of {', '.join(empty)}: its outputs are constant.", stacklevel=3)
     for name, mask in ticket.mask.items():
         assert not weights[name][~mask].any(), f"{run.method} leaves pruned weights of {name} that are not 0"
 

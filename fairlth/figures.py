@@ -14,15 +14,22 @@ from fairlth import config, metrics
 
 plt.style.use(config.PACKAGE / "fairlth.mplstyle")
 
-COLOURS = {  # Okabe and Ito's palette; what belongs together has one hue
+COLOURS = {  # after Okabe and Ito: blues are plain pruning, greens and browns rivals, warm colours ours; controls are grey
     "dense": "#000000",
     "random": "#999999",
     "magnitude": "#56B4E9",
     "lth": "#0072B2",
     "lth_bias": "#E69F00",
+    "safecompress": "#009E73",
+    "fairscratch": "#B8A200",
+    "fairscratch_train": "#7A6A00",
+    "fairgrape": "#66428C",
+    "pw_loss": "#8C564B",
+    "constrained": "#2CA6A4",
+    "shuffled": "#666666",
     "ballot": "#D55E00",
     "ballot_select": "#CC79A7",
-    "ballot_refine": "#009E73",
+    "ballot_refine": "#F28E7C",
 }
 NAMES = {
     "dense": "dense",
@@ -30,9 +37,30 @@ NAMES = {
     "magnitude": "magnitude",
     "lth": "lottery ticket",
     "lth_bias": "lottery ticket + bias shift",
+    "safecompress": "SafeCompress",
+    "fairscratch": "FairScratch",
+    "fairscratch_train": "FairScratch, trained",
+    "fairgrape": "FairGRAPE",
+    "pw_loss": "performance-weighted",
+    "constrained": "Balancing Act",
+    "shuffled": "Ballot, shuffled mask",
     "ballot": "Ballot",
     "ballot_select": "Ballot's selection only",
     "ballot_refine": "Ballot's training only",
+}
+MARKERS = {  # beside the colour, for grey print
+    **dict.fromkeys(NAMES, "o"),
+    "dense": "*",
+    "random": "x",
+    "magnitude": "s",
+    "lth_bias": "D",
+    "safecompress": "^",
+    "fairscratch": "v",
+    "fairscratch_train": "<",
+    "fairgrape": "P",
+    "pw_loss": "X",
+    "constrained": ">",
+    "shuffled": "h",
 }
 SCALES = {  # metric -> factor and axis label
     "accuracy": (100, "accuracy (%)"),

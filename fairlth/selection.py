@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from fairlth import config
 from fairlth.masks import MaskSet, count_kept
 
 Scores = dict[str, Tensor]
@@ -54,6 +55,17 @@ def select(scores: Scores, density: float, within: MaskSet | None = None) -> Mas
     if within is not None:
         scores = {name: torch.where(within[name], score, -math.inf) for name, score in scores.items()}
     return MaskSet.from_scores(scores, count_kept(density, scores))
+
+
+def select_by_layer(scores: Mapping[str, Tensor], budget: Mapping[str, int]) -> MaskSet:
+    """The mask of the highest scores within each layer, as many as the budget (see `allocation`) gives it."""
+    return MaskSet({name: MaskSet.from_scores({name: score}, budget[name])[name] for name, score in scores.items()})
+
+
+def random_scores(weights: Mapping[str, Tensor], seed: int) -> Scores:
+    """One uniform random number per weight, from a generator of the run's seed for selection."""
+    generator = torch.Generator().manual_seed(config.seed_for(seed, "selection"))
+    return {name: torch.rand(weight.shape, generator=generator).to(weight.device) for name, weight in weights.items()}
 
 
 def levels(density: float, keep_per_level: float) -> list[float]:

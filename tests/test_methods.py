@@ -7,7 +7,7 @@ import torch
 from fairlth import data, methods, metrics
 from fairlth.config import Run
 from fairlth.masks import MaskSet, count_kept
-from fairlth.methods import METHODS
+from fairlth.methods import KNOBS, METHODS
 from fairlth.methods.base import fresh_model
 from fairlth.methods.dense import shared
 from fairlth.methods.lth import find
@@ -66,7 +66,20 @@ def test_same_seed_same_bits_another_seed_others(tickets, method):
 
 @pytest.mark.parametrize(
     ("method", "cost"),
-    [("dense", 1), ("random", 1), ("magnitude", 2), ("lth", (1 + 5 * 9) / 10), ("ballot", (1 + 5 * 9) / 10)],
+    [
+        ("dense", 1),
+        ("random", 1),
+        ("magnitude", 2),
+        ("lth", (1 + 5 * 9) / 10),
+        ("ballot", (1 + 5 * 9) / 10),
+        ("shuffled", (1 + 5 * 9) / 10),
+        ("fairscratch", 1),
+        ("fairscratch_train", 2),
+        ("pw_loss", 2),
+        ("constrained", 2),
+        ("safecompress", 2 + 3 * 2 * 9 / (10 * 16)),  # 3 branches not taken, of 2 of 16 steps, before 9 epochs
+        ("fairgrape", 2 + (7 * 1 + 8 * 1169 / 1169) / 10),  # 8 steps, 7 of them followed by an epoch; all images each time
+    ],
 )
 def test_costs_count_every_epoch(tickets, method, cost):
     assert tickets(method).cost == pytest.approx(cost)
@@ -78,6 +91,15 @@ def test_what_shares_a_selection_shares_the_mask(tickets):
     assert torch.equal(mask(tickets("ballot")), mask(tickets("ballot_select")))
     assert not torch.equal(mask(tickets("lth")), mask(tickets("ballot")))
     assert not torch.equal(mask(tickets("lth")), mask(tickets("random")))
+    assert torch.equal(mask(tickets("fairscratch")), mask(tickets("fairscratch_train")))
+    assert torch.equal(mask(tickets("magnitude")), mask(tickets("pw_loss")))
+    assert not torch.equal(mask(tickets("fairgrape")), mask(tickets("constrained")))
+
+
+def test_shuffling_keeps_the_counts_of_each_layer_and_nothing_else(tickets):
+    ours, shuffled = tickets("ballot").mask, tickets("shuffled").mask
+    assert [kept.sum() for kept in ours.values()] == [kept.sum() for kept in shuffled.values()]
+    assert not torch.equal(mask(tickets("ballot")), mask(tickets("shuffled")))
 
 
 def test_what_differs_in_training_differs_in_weights(tickets):
@@ -85,9 +107,10 @@ def test_what_differs_in_training_differs_in_weights(tickets):
         assert not torch.equal(state(tickets(one)), state(tickets(other)))
 
 
-@pytest.mark.parametrize("method", ["lth_bias", "ballot", "ballot_refine"])
+@pytest.mark.parametrize("method", KNOBS)
 def test_pressure_is_a_switch(tickets, method):
-    assert not torch.equal(state(tickets(method)), state(tickets(method, pressure=0.1)))
+    """At a density where every method learns."""
+    assert not torch.equal(state(tickets(method, density=0.1)), state(tickets(method, density=0.1, pressure=0.1)))
 
 
 @pytest.mark.parametrize("method", SPARSE)
@@ -156,10 +179,34 @@ def test_the_bias_shift_lowers_validation_cwv(tickets, smoke_run):
     assert shift.sum() == pytest.approx(0, abs=1e-4)
 
 
-def test_a_pressure_out_of_range_is_refused_before_training(smoke_run):
-    run = smoke_run.model_copy(update={"method": "lth_bias", "pressure": 1.5})
-    with pytest.raises(ValueError, match="pressure=1.5 is out of range for lth_bias"):
-        METHODS["lth_bias"](run, None)
+@pytest.mark.parametrize(
+    ("method", "pressure", "sentence"),
+    [
+        ("lth_bias", 1.5, "pressure=1.5 is out of range for lth_bias: expected 0 to 1"),
+        ("safecompress", 2.0, "pressure=2.0 is out of range for safecompress: expected 0 to 1"),
+        ("lth", 0.5, "pressure=0.5 is refused: lth has no fairness knob, leave pressure out"),
+    ],
+)
+def test_a_pressure_that_a_method_cannot_take_is_refused(method, pressure, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        methods.check(run_of(method, pressure=pressure))
+
+
+@pytest.mark.parametrize(
+    "method", ["ballot", "fairgrape", "constrained", "safecompress", "fairscratch", "lth_bias", "shuffled"]
+)
+def test_one_group_is_refused_by_what_compares_groups(random_data, method):
+    alone = replace(random_data.train, group=torch.zeros(96, dtype=torch.long), n_groups=1)
+    one = replace(random_data, train=alone, groups=["everyone"])
+    with pytest.raises(ValueError, match=f"digits has one group, 'everyone', and {method} compares groups"):
+        methods.check_data(run_of(method, density=0.1), one)
+    methods.check_data(run_of("lth", density=0.1), one)
+
+
+@pytest.mark.parametrize("method", ["fairgrape", "constrained", "fairscratch", "safecompress"])
+def test_a_density_that_empties_a_layer_is_refused_by_name(random_data, method):
+    with pytest.raises(ValueError, match=r"density=0.0001 leaves linear\d.weight, which has \d+ weights, without any"):
+        methods.check_data(run_of(method, density=0.0001), random_data)
 
 
 def test_an_unknown_method_is_refused_by_name(smoke_run):

@@ -28,21 +28,21 @@ def ballot(run: Run, data: Data) -> Ticket:
     (`conflict`), its use in the score (`selection.conflict_aware`), the rules of the refined training (`refinement.refine`).
     `pressure` is the strength of the feedback on the groups' weights.
     """
-    return _refined(run, data, *_find_by_conflict(run, data))
+    return refined(run, data, *find_by_conflict(run, data))
 
 
 def ballot_select(run: Run, data: Data) -> Ticket:
     """Ablation: Ballot's selection with plain training."""
-    found, notes = _find_by_conflict(run, data)
+    found, notes = find_by_conflict(run, data)
     return Ticket(found.model, found.mask, train(run, data, found), notes=notes)
 
 
 def ballot_refine(run: Run, data: Data) -> Ticket:
     """Ablation: the mask of a standard lottery ticket with Ballot's refined training."""
-    return _refined(run, data, find(run, data, lambda model: magnitude(prunable(model))), {})
+    return refined(run, data, find(run, data, lambda model: magnitude(prunable(model))), {})
 
 
-def _find_by_conflict(run: Run, data: Data) -> tuple[Found, dict[str, object]]:
+def find_by_conflict(run: Run, data: Data) -> tuple[Found, dict[str, object]]:
     """Lottery-ticket levels whose score demotes the units that were in conflict during the level's training."""
     meters: list[ConflictMeter] = []
 
@@ -58,9 +58,10 @@ def _find_by_conflict(run: Run, data: Data) -> tuple[Found, dict[str, object]]:
     return found, {"agreement": [meter.agreement() for meter in meters]}
 
 
-def _refined(run: Run, data: Data, found: Found, notes: dict[str, object]) -> Ticket:
+def refined(run: Run, data: Data, found: Found, notes: dict[str, object]) -> Ticket:
+    """Ballot's training of a found ticket."""
     preset = run.settings
-    refined = refine(
+    end = refine(
         found.model,
         data,
         preset.schedule,
@@ -71,4 +72,4 @@ def _refined(run: Run, data: Data, found: Found, notes: dict[str, object]) -> Ti
         pressure=PRESSURE if run.pressure is None else run.pressure,
     )
     cost = (found.epochs + preset.schedule.epochs - preset.rewind_epochs) / preset.schedule.epochs
-    return Ticket(found.model, found.mask, cost, refined.feasible, [asdict(step) for step in refined.steps], notes)
+    return Ticket(found.model, found.mask, cost, end.feasible, [asdict(step) for step in end.steps], notes)

@@ -21,8 +21,6 @@ def lth_bias(run: Run, data: Data) -> Ticket:
     `pressure` in [0, 1] is how far to go towards the fairest shift found. No training, no source: a control of ours.
     """
     pressure = PRESSURE if run.pressure is None else run.pressure
-    if pressure > 1:
-        raise ValueError(f"pressure={pressure} is out of range for lth_bias: expected 0 (no shift) to 1 (the whole shift).")
     ticket = lth(run, data)
     shift = pressure * fair_shift(logits(ticket.model, data.val), data.val)
     head = [module for module in ticket.model.modules() if isinstance(module, nn.Linear)][-1]

@@ -1,0 +1,99 @@
+"""Importance of each weight for each group, and the greedy selection that keeps every group's share of it."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fairlth import config
+from fairlth.data import Split, as_float
+from fairlth.masks import MaskSet
+from fairlth.models import prunable
+
+Importance = dict[str, Tensor]  # layer -> (groups, *weight shape)
+
+
+def group_importance(model: nn.Module, split: Split, rows: list[Tensor], batch_size: int = 32) -> Importance:
+    """I_{g,i} = sum over batches of (w_i dL_g/dw_i)^2, L_g the mean loss of a batch of group g; pruned weights have 0.
+
+    In evaluation mode, each gradient on its own, the same number of images of each group where it has them.
+
+    Source: FairGRAPE (Bernardo1998/FairGRAPE), without the released code's accumulated gradients, its optimiser step on
+    the scored network, and its division of the last group only.
+
+    Args:
+        model: trained, pruned weights exactly 0.
+        split: training images.
+        rows: of each group, the images to use, see `rows_by_group`.
+        batch_size: images per gradient.
+    """
+    weights, training = prunable(model), model.training
+    found = {name: torch.zeros(len(rows), *weight.shape, device=weight.device) for name, weight in weights.items()}
+    model.eval()
+    for group, members in enumerate(rows):
+        for part in members.split(batch_size):
+            loss = F.cross_entropy(model(as_float(split.x[part])), split.y[part])
+            for (name, weight), g in zip(weights.items(), torch.autograd.grad(loss, list(weights.values())), strict=True):
+                found[name][group] += (weight.detach() * g).square()
+    model.train(training)
+    return found
+
+
+def rows_by_group(split: Split, n: int, seed: int) -> list[Tensor]:
+    """`n` random images of each group, or all of a smaller one."""
+    generator = torch.Generator().manual_seed(config.seed_for(seed, "importance"))
+    order = torch.randperm(len(split), generator=generator).to(split.y.device)
+    return [order[split.group[order] == group][:n] for group in range(split.n_groups)]
+
+
+def select_by_shares(importance: Importance, budget: Mapping[str, int], within: MaskSet) -> MaskSet:
+    """The mask that FairGRAPE's greedy rule keeps in each layer, see `keep_shares`."""
+    return MaskSet({name: _layer(importance[name], n, within[name]) for name, n in budget.items()})
+
+
+def _layer(importance: Tensor, n_keep: int, within: Tensor) -> Tensor:
+    free = within.flatten().nonzero()[:, 0].cpu()
+    scores = importance.flatten(1).cpu()[:, free].numpy().astype(np.float64)
+    kept = torch.zeros(within.numel(), dtype=torch.bool)
+    kept[free[torch.from_numpy(keep_shares(scores, n_keep))]] = True
+    return torch.empty_like(within).copy_(kept.reshape(within.shape))
+
+
+def keep_shares(importance: NDArray[np.float64], n_keep: int) -> NDArray[np.int64]:
+    """Indices of `n_keep` weights, picked one by one so that each group's share of the importance stays what it was.
+
+    Before each pick, p_g is group g's share of the importance of what has been picked (uniform before the first pick) and
+    pi_g its share before pruning; the group with the most negative p_g - pi_g picks its most important weight that is left.
+    Ties go to the earlier group and the earlier weight. A layer without any importance keeps its first weights.
+
+    Source: FairGRAPE, ECCV 2022. Ideally p = pi at the end.
+
+    Args:
+        importance: (groups, weights), at least 0.
+        n_keep: 1 ... the number of weights.
+    """
+    n_groups = len(importance)
+    target = importance.sum(1) / max(importance.sum(), 1e-300)
+    queues = np.argsort(-importance, axis=1, kind="stable").tolist()
+    columns, places = importance.T.copy(), [0] * n_groups
+    taken, picked, sums = bytearray(importance.shape[1]), [], np.zeros(n_groups)
+    for _ in range(n_keep):
+        total = sums.sum()
+        group = int(np.argmin((sums / total if total > 0 else 1 / n_groups) - target))
+        queue, place = queues[group], places[group]
+        while taken[queue[place]]:
+            place += 1
+        places[group] = place + 1
+        taken[queue[place]] = 1
+        picked.append(queue[place])
+        sums += columns[queue[place]]
+    return np.array(picked)
+
+
+def shares(importance: Tensor, kept: Tensor) -> Tensor:
+    """(groups,) share of each group in the importance of a layer's kept weights; sums to 1."""
+    sums = (importance * kept).flatten(1).sum(1)
+    return sums / sums.sum()

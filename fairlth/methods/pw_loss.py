@@ -1,0 +1,59 @@
+"""Performance-weighted loss: what the dense net gets wrong counts more while the pruned net learns."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fairlth.config import Run
+from fairlth.data import Data
+from fairlth.methods.base import Ticket
+from fairlth.methods.dense import dense_model
+from fairlth.models import prunable
+from fairlth.selection import magnitude, select
+from fairlth.training import Batch, Loss, fit, logits
+
+PRESSURE = 0.5  # theta = 0.5 and gamma = 1: the source's values for CIFAR-10
+GAMMA = 1.0
+
+
+def pw_loss(run: Run, data: Data) -> Ticket:
+    """One-shot magnitude pruning whose second training weighs images by how badly the dense net predicts them.
+
+    An image i weighs omega_i = theta + (1 - theta)(1 - p_i)^gamma, p_i the dense net's probability of its class, and its label
+    is the dense net's prediction where that is right, the class itself where it is wrong. Needs no groups.
+
+    `pressure` is 1 - theta in [0, 1]: 0 weighs all images alike, 1 leaves an image that the dense net is sure of no weight.
+
+    Source: robbiemeyer/pw_loss_pruning, from its code. The source prunes filters and uses the loss there too; reconstructed
+    is its combination with unstructured magnitude pruning, whose scores need no loss.
+    """
+    model, schedule = dense_model(run, data), run.settings.schedule
+    loss = performance_weighted(
+        logits(model, data.train).softmax(1), data.train.y, PRESSURE if run.pressure is None else run.pressure
+    )
+    mask = select(magnitude(prunable(model)), run.density)
+    mask.apply(model)
+    fit(model, data, schedule, seed=run.seed, after_step=mask.apply, loss=loss, label="pruned")
+    return Ticket(model, mask, cost=2.0)
+
+
+def performance_weighted(dense: Tensor, y: Tensor, pressure: float) -> Loss:
+    """The loss mean_i omega_i CE(outputs_i, label_i) from the dense net's probabilities (n, classes) and the classes (n,)."""
+    weights, labels = image_weights(dense, y, pressure), corrected_labels(dense, y)
+
+    def loss(outputs: Tensor, batch: Batch) -> Tensor:
+        return (weights[batch.rows] * F.cross_entropy(outputs, labels[batch.rows], reduction="none")).mean()
+
+    return loss
+
+
+def image_weights(dense: Tensor, y: Tensor, pressure: float) -> Tensor:
+    """(n,) weights omega_i = theta + (1 - theta)(1 - p_i)^gamma, theta = 1 - pressure."""
+    right = dense.gather(1, y[:, None])[:, 0]
+    return 1 - pressure + pressure * (1 - right) ** GAMMA
+
+
+def corrected_labels(dense: Tensor, y: Tensor) -> Tensor:
+    """(n, classes) soft labels: the dense net's probabilities where its prediction is right, else one-hot classes."""
+    one_hot = F.one_hot(y, dense.shape[1]).to(dense)
+    return torch.where((dense.argmax(1) == y)[:, None], dense, one_hot)

@@ -1,0 +1,154 @@
+"""SafeCompress with a fairness test: sparse training in which several ways to change the mask compete."""
+
+import copy
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fairlth import config, metrics, progress
+from fairlth.allocation import erk
+from fairlth.config import Run
+from fairlth.data import Data, as_float
+from fairlth.masks import MaskSet
+from fairlth.methods.base import Ticket, fresh_model
+from fairlth.methods.dense import floor
+from fairlth.models import prunable
+from fairlth.regrowth import cosine_rate, regrow
+from fairlth.selection import random_scores, select_by_layer
+from fairlth.training import State, Trainer, predict, snapshot
+
+Strategy = tuple[str, str]  # what drops, what grows
+STRATEGIES: tuple[Strategy, ...] = tuple(product(("magnitude", "threshold"), ("random", "gradient")))
+RECOVERY = 0.1  # of an epoch: what a branch trains before its test, since what has grown starts at 0
+PRESSURE = 1.0
+
+
+def safecompress(run: Run, data: Data) -> Ticket:
+    """Sparse training from random ERK masks; before each epoch several prune-and-grow branches are tried and one goes on.
+
+    Each branch drops and grows weights (`regrowth.regrow`), trains a tenth of an epoch on the same images, and is tested on
+    validation data. Of those that are at most the slack less accurate than the best so far, the one with the lowest CWV goes
+    on; the ticket is the fairest state recorded after an epoch that keeps the accuracy constraint. `pressure` in [0, 1] is
+    the slack in units of epsilon, in both: 0 always takes the most accurate branch.
+
+    Source: the loop in the figure of JiePKU/SafeCompress (TSE 2024). A reconstruction: the released code has no such loop, it
+    trains one branch by fixed rules, and its test influences nothing. The test here is of fairness in place of privacy,
+    growth is by the largest gradient where the released code takes the smallest, and updates come once an epoch.
+    """
+    return sparse_training(run, data, STRATEGIES)
+
+
+def sparse_training(run: Run, data: Data, strategies: Sequence[Strategy]) -> Ticket:
+    """The loop of `safecompress` with any strategies; with a single one, plain dynamic sparse training."""
+    slack = (PRESSURE if run.pressure is None else run.pressure) * run.settings.epsilon
+    least, branches = floor(run, data) + run.settings.epsilon - slack, Branches(run, data)
+    trainer, epochs = branches.trainer, run.settings.schedule.epochs
+    trainer.epoch(0)
+    best = now = branches.test(0, ("erk", "random"))
+    for epoch in range(1, epochs):
+        tried = branches.grow(now, strategies, epoch)
+        chosen = choose(tried, max(best.accuracy, *(one.accuracy for one in tried)) - slack)
+        branches.load(chosen)
+        trainer.epoch(epoch, first=branches.recovery)
+        now = branches.test(epoch, chosen.strategy, "epoch")
+        best = choose([best, now], least)
+        progress.say(f"safecompress: epoch {epoch + 1} of {epochs}, {' '.join(chosen.strategy)}, accuracy {now.accuracy:.3f}")
+    branches.load(best)
+    return Ticket(trainer.model, best.mask, branches.cost, best.accuracy >= least, branches.trace)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A sparse net that was tested on validation data, and everything needed to go on from it."""
+
+    strategy: Strategy
+    accuracy: float
+    unfairness: float  # CWV
+    mask: MaskSet
+    model: State
+    optimizer: dict[str, Any]
+
+
+def choose(candidates: Sequence[Candidate], least: float) -> Candidate:
+    """The fairest candidate with at least that accuracy, the more accurate of two as fair; without any, the most accurate."""
+    enough = [one for one in candidates if one.accuracy >= least]
+    if not enough:
+        return max(candidates, key=lambda one: one.accuracy)
+    return min(enough, key=lambda one: (one.unfairness, -one.accuracy))
+
+
+class Branches:
+    """A sparse net in training that can branch, be tested, and go on from a candidate; `trace` has a row for every test."""
+
+    def __init__(self, run: Run, data: Data) -> None:
+        model = fresh_model(run, data)
+        weights = prunable(model)
+        self.mask = select_by_layer(random_scores(weights, run.seed), erk(run.density, weights))
+        self.mask.apply(model)
+        self.data, self.trainer = data, Trainer(model, data, run.settings.schedule, run.seed, self.mask.apply)
+        self.recovery = math.ceil(RECOVERY * self.trainer.steps_per_epoch)
+        self.generator = torch.Generator().manual_seed(config.seed_for(run.seed, "growth"))
+        self.trace: list[dict[str, Any]] = []
+        self.extra_steps = 0
+
+    @property
+    def cost(self) -> float:
+        """Dense-training equivalents: the dense net behind the constraint, the training, the branches not taken."""
+        return 2 + self.extra_steps / (self.trainer.schedule.epochs * self.trainer.steps_per_epoch)
+
+    def grow(self, start: Candidate, strategies: Sequence[Strategy], epoch: int) -> list[Candidate]:
+        """One tested branch per strategy, each from `start` and trained on the first images of the epoch."""
+        self.load(start)
+        weights, gradients = prunable(self.trainer.model), self._gradients()
+        rate = cosine_rate(epoch / self.trainer.schedule.epochs)
+        self.extra_steps += (len(strategies) - 1) * self.recovery
+        tried = []
+        for strategy in strategies:
+            self.load(start)
+            self._put(regrow(weights, gradients, start.mask, rate, *strategy, self.generator))
+            self.trainer.epoch(epoch, last=self.recovery)
+            tried.append(self.test(epoch, strategy))
+        return tried
+
+    def test(self, epoch: int, strategy: Strategy, what: str = "branch") -> Candidate:
+        """The net as it is, with its accuracy and CWV on validation data."""
+        counts = predict(self.trainer.model, self.data.val)
+        accuracy, groups = metrics.accuracy(*counts), counts.by_group()
+        cwv, mcd = metrics.cwv(*groups), metrics.mcd(*groups)
+        row = {"epoch": epoch, "tested": what, "strategy": " ".join(strategy), "accuracy": accuracy, "cwv": cwv, "mcd": mcd}
+        self.trace.append(row | {"density": self.mask.density})
+        optimizer = copy.deepcopy(self.trainer.optimizer.state_dict())
+        return Candidate(strategy, accuracy, cwv, self.mask, snapshot(self.trainer.model), optimizer)
+
+    def load(self, candidate: Candidate) -> None:
+        """Goes back to a candidate: weights, statistics, momentum, mask."""
+        self.trainer.model.load_state_dict(candidate.model)
+        self.trainer.optimizer.load_state_dict(copy.deepcopy(candidate.optimizer))
+        self.mask, self.trainer.after_step = candidate.mask, candidate.mask.apply
+
+    def _put(self, mask: MaskSet) -> None:
+        """Changes the mask; weights and momentum survive only where both masks keep them, so that what grows starts at 0."""
+        state = self.trainer.optimizer.state
+        for name, weight in prunable(self.trainer.model).items():
+            for buffer in state.get(weight, {}).values():
+                if isinstance(buffer, Tensor) and buffer.shape == weight.shape:
+                    buffer.mul_(self.mask[name] & mask[name])
+        self.mask, self.trainer.after_step = mask, mask.apply
+        mask.apply(self.trainer.model)
+
+    def _gradients(self) -> dict[str, Tensor]:
+        """The loss gradient of all weights, pruned ones too, on one random batch of training images."""
+        split, model = self.data.train, self.trainer.model
+        rows = torch.randperm(len(split), generator=self.generator)[: self.trainer.schedule.batch_size].to(split.y.device)
+        weights, training = prunable(model), model.training
+        model.eval()
+        loss = F.cross_entropy(model(as_float(split.x[rows])), split.y[rows])
+        gradients = torch.autograd.grad(loss, list(weights.values()))
+        model.train(training)
+        return dict(zip(weights, gradients, strict=True))
