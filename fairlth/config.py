@@ -1,12 +1,13 @@
 """Runs, presets and directories: the only file that knows paths."""
 
 import hashlib
+import math
 import os
 import tempfile
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -161,13 +162,26 @@ STUDIES = {  # the methods that each experiment notebook compares
     ),
     "13_ablation": ("lth", "lth_bias", "ballot_select", "ballot_refine", "ballot"),
 }
-CURVES: dict[str, tuple[float, ...]] = {  # pressures beside a method's own, for its curve of accuracy against fairness
-    "lth_bias": (0.25, 1.0),
-    "safecompress": (0.0, 0.5),
-    "fairscratch_train": (0.1, 0.3),
-    "pw_loss": (0.0, 1.0),
-    "constrained": (0.01, 0.2),
-    "ballot": (0.1, 1.0),
+
+
+class Knob(NamedTuple):
+    """A method's pressure: its own value, the highest that it takes, and the other values of its accuracy-fairness curve."""
+
+    default: float
+    highest: float = math.inf
+    others: tuple[float, ...] = ()
+
+
+KNOBS = {  # what the pressure is stands with each method
+    "lth_bias": Knob(0.5, 1.0, (0.25, 1.0)),
+    "safecompress": Knob(1.0, 1.0, (0.0, 0.5)),
+    "fairscratch": Knob(1.0),
+    "fairscratch_train": Knob(1.0, others=(0.1, 0.3)),
+    "pw_loss": Knob(0.5, 1.0, (0.0, 1.0)),
+    "constrained": Knob(0.03, others=(0.01, 0.04)),
+    "shuffled": Knob(0.5),
+    "ballot": Knob(0.5, others=(0.1, 1.0)),
+    "ballot_refine": Knob(0.5),
 }
 
 
@@ -214,6 +228,12 @@ class Run(Strict):
     def settings(self) -> Preset:
         """The preset's content."""
         return PRESETS[self.preset]
+
+    @property
+    def knob(self) -> float:
+        """The pressure, or where none is given the method's own; 0 for a method without one."""
+        own = KNOBS[self.method].default if self.method in KNOBS else 0.0
+        return own if self.pressure is None else self.pressure
 
     def slug(self) -> str:
         """A file name that a person can read; runs of one preset never share one."""
@@ -262,8 +282,8 @@ def study(notebook: str, preset: str) -> list[Run]:
     if notebook != "12_sparsity":
         return grid(preset, STUDIES[notebook])
     runs = grid(preset, STUDIES[notebook], PRESETS[preset].sparsities, PRESETS[preset].sweep_seeds)
-    for name, values in CURVES.items():
-        for pressure in values:
+    for name, knob in KNOBS.items():
+        for pressure in knob.others:
             runs += grid(preset, [name], PRESETS[preset].densities[:1], PRESETS[preset].sweep_seeds, pressure)
     return runs
 
@@ -275,7 +295,8 @@ def every_run(preset: str) -> list[Run]:
 
 def task_name(row: Mapping[str, Any]) -> str:
     """A task for a title, from a table's row: data set, what fairness is over, and the model."""
-    return f"{row['dataset']} by {row['group_by']}, {row['model']}"
+    target = "" if row["target"] == "label" else f" {row['target']}"
+    return f"{row['dataset']}{target} by {row['group_by']}, {row['model']}"
 
 
 def record_path(run: Run, runs: Path = RUNS) -> Path:

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -85,8 +86,16 @@ def table(notebook: str, preset: str, train: bool) -> pd.DataFrame:
     missing = [method for method in order if method not in set(frame["method"])]
     if missing and notebook != "00_overview":
         raise ValueError(f"data/results/{preset}.csv has no runs of {', '.join(missing)}: run this notebook with train=True.")
-    frame = frame[frame["method"].isin(order)]
+    frame = frame if notebook == "00_overview" else of(notebook, preset, frame)
     return frame.sort_values("method", key=lambda methods: methods.map(order.index), kind="stable")
+
+
+def of(notebook: str, preset: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table that an experiment notebook shows: its methods, densities, pressures and seeds."""
+    wanted = {(run.method, run.density, run.seed, run.pressure) for run in config.study(notebook, preset)}
+    pressures = [None if np.isnan(value) else value for value in frame["pressure"].astype(float)]
+    keys = zip(frame["method"], frame["density"], frame["seed"], pressures, strict=True)
+    return frame[[key in wanted for key in keys]]
 
 
 def _usable(run: Run, runs: Path) -> Record | None:

@@ -104,6 +104,37 @@ def panels(
     return figure
 
 
+def rows(
+    summary: pd.DataFrame, draws: list[Callable[[pd.DataFrame, Axes], Axes]], width: float = 6.4, height: float = 4.2
+) -> Figure:
+    """A figure with one row per task and one column per way to draw it.
+
+    Args:
+        summary: from `results.summary`.
+        draws: each puts one task's rows on its axes.
+        width, height: of a panel, inches.
+    """
+    tasks = summary[config.TASK].drop_duplicates()
+    figure, axes = plt.subplots(len(tasks), len(draws), figsize=(width * len(draws), height * len(tasks)), squeeze=False)
+    for (_, task), line in zip(tasks.iterrows(), axes, strict=True):
+        own = summary[(summary[config.TASK] == task).all(axis=1)]
+        sizes = own.loc[own["method"] != "dense", "n"]
+        seeds = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
+        for draw, ax in zip(draws, line, strict=True):
+            draw(own, ax)
+            ax.set_title(f"{config.task_name(task)}, n = {seeds} seeds")
+    return figure
+
+
+def legend_below(figure: Figure, ncols: int = 5) -> None:
+    """One legend under a figure for all of its panels, each label once."""
+    found: dict[str, Any] = {}
+    for ax in figure.axes:
+        handles, labels = ax.get_legend_handles_labels()
+        found |= dict(zip(labels, handles, strict=True))
+    figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=ncols)
+
+
 def group_accuracy(correct: Any, total: Any, names: list[str], ax: Axes, method: str, shift: float = 0.0) -> Axes:
     """Accuracy of each group as a point with its 95 % Wilson interval; `shift` moves the points beside another method's.
 
@@ -139,12 +170,13 @@ def comparison(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:
             row[metric] * scale,
             [[(row[metric] - row[f"{metric}_low"]) * scale], [(row[f"{metric}_high"] - row[metric]) * scale]],
         )
-        ax.errorbar(mean, place, xerr=np.nan_to_num(ends), fmt="o", color=COLOURS[row["method"]], capsize=3)
+        marker = MARKERS[row["method"]]
+        ax.errorbar(mean, place, xerr=np.nan_to_num(ends), fmt=marker, color=COLOURS[row["method"]], capsize=3)
     if f"{metric}_floor" in summary:
         ax.axvline(summary[f"{metric}_floor"].mean() * scale, color="#999999", linestyle=":", zorder=0)
         chance = (summary[f"{metric}_floor"].mean() * scale, 0.0)
         ax.annotate(" chance", chance, xycoords=("data", "axes fraction"), fontsize=8, color="#777777", va="bottom")
-        ax.set_xlim(left=0)
+        ax.set_xlim(0, summary[metric].max() * scale * 1.3)
     ax.set_yticks(range(len(summary)), [NAMES[name] for name in summary["method"].iloc[::-1]])
     ax.set(xlabel=label, ylim=(-0.6, len(summary) - 0.4))
     ax.grid(axis="y", visible=False)
@@ -158,12 +190,66 @@ def tradeoff(summary: pd.DataFrame, ax: Axes) -> Axes:
         summary: rows of `results.summary` of one task and density.
     """
     for _, row in summary.iterrows():
-        x, y = row["cwv"] * 1e4, row["accuracy"] * 100
-        x_ends = np.nan_to_num([[x - row["cwv_low"] * 1e4], [row["cwv_high"] * 1e4 - x]])
-        y_ends = np.nan_to_num([[y - row["accuracy_low"] * 100], [row["accuracy_high"] * 100 - y]])
-        ax.errorbar(x, y, y_ends, x_ends, fmt="o", color=COLOURS[row["method"]], elinewidth=0.9, label=NAMES[row["method"]])
+        _point(row, ax, label=NAMES[row["method"]])
+    return _accuracy_against_cwv(summary, ax)
+
+
+def curves(rows: pd.DataFrame, ax: Axes) -> Axes:
+    """Accuracy against CWV along each method's pressure, its points joined in the order of the pressure.
+
+    Args:
+        rows: from `results.curves`, of one task.
+    """
+    for method, own in rows.groupby("method", sort=False):
+        ax.plot(own["cwv"] * 1e4, own["accuracy"] * 100, "-", color=COLOURS[method], linewidth=1.2, alpha=0.7)
+        for place, (_, row) in enumerate(own.iterrows()):
+            _point(row, ax, label=None if place else NAMES[method])
+    return _accuracy_against_cwv(rows, ax)
+
+
+def _accuracy_against_cwv(rows: pd.DataFrame, ax: Axes) -> Axes:
+    """Labels, and limits that hold all means; an interval may leave the picture where it says no more than "anything"."""
     ax.set(xlabel=SCALES["cwv"][1], ylabel=SCALES["accuracy"][1])
-    ax.set_xlim(left=0)
+    ax.set_xlim(0, rows["cwv"].max() * 1e4 * 1.2)
+    span = max(rows["accuracy"].max() - rows["accuracy"].min(), 0.01) * 100
+    ax.set_ylim(rows["accuracy"].min() * 100 - 0.2 * span, min(100, rows["accuracy"].max() * 100 + 0.2 * span))
+    return ax
+
+
+def _point(row: pd.Series, ax: Axes, label: str | None) -> None:
+    x, y = row["cwv"] * 1e4, row["accuracy"] * 100
+    x_ends = np.nan_to_num([[x - row["cwv_low"] * 1e4], [row["cwv_high"] * 1e4 - x]])
+    y_ends = np.nan_to_num([[y - row["accuracy_low"] * 100], [row["accuracy_high"] * 100 - y]])
+    marker, colour = MARKERS[row["method"]], COLOURS[row["method"]]
+    ax.errorbar(x, y, y_ends, x_ends, fmt=marker, color=colour, elinewidth=0.7, label=label)
+
+
+def sweep(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:
+    """One metric along densities, a line a method with its intervals, the dense net as a dashed line, chance dotted.
+
+    Args:
+        summary: rows of `results.summary` of one task, each method at its own pressure.
+        metric: a key of SCALES.
+    """
+    scale, label = SCALES[metric]
+    for place, (method, own) in enumerate(summary.groupby("method", sort=False)):
+        if method == "dense":
+            ax.axhline(float(own[metric].iloc[0]) * scale, color=COLOURS["dense"], linestyle="--", linewidth=1, label="dense")
+            continue
+        own = own.sort_values("density")
+        ends = np.nan_to_num([own[metric] - own[f"{metric}_low"], own[f"{metric}_high"] - own[metric]]) * scale
+        x = own["density"] * 1.02 ** (place - summary["method"].nunique() / 2)  # beside each other, to tell bars apart
+        ax.errorbar(
+            x, own[metric] * scale, ends, fmt=f"{MARKERS[method]}-", color=COLOURS[method], elinewidth=0.7, label=NAMES[method]
+        )
+    if f"{metric}_floor" in summary:
+        floor = summary.groupby("density")[f"{metric}_floor"].mean().drop(1.0, errors="ignore") * scale
+        ax.plot(floor.index, floor, ":", color="#999999", label="chance")
+    densities = sorted(set(summary["density"]) - {1.0})
+    top = summary[metric].max() * scale * 1.15
+    ax.set(xscale="log", xlabel="density", ylabel=label, ylim=(0, min(100, top) if "accuracy" in metric else top))
+    ax.set_xticks(densities, [f"{density:g}" for density in densities])
+    ax.minorticks_off()
     return ax
 
 

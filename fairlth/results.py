@@ -197,6 +197,17 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def curves(summary: pd.DataFrame, density: float) -> pd.DataFrame:
+    """The rows of a summary at one density from which accuracy-fairness curves are drawn, along each method's pressure.
+
+    A column `knob` holds the pressure, the method's own where a run names none; methods without one have a single point.
+    """
+    rows = summary[(summary["density"] == density) | (summary["method"] == "dense")]
+    own = rows["method"].map({name: knob.default for name, knob in config.KNOBS.items()}).astype(float)
+    rows = rows.assign(knob=rows["pressure"].astype(float).fillna(own))
+    return rows.sort_values("knob", kind="stable")
+
+
 def readable(frame: pd.DataFrame) -> pd.DataFrame:
     """A summary as people read it: accuracy and MCD in points, CWV x 10^4, each mean with its interval; `chance` are floors."""
     shown = frame[[*config.TASK, "method", "density"]].copy()

@@ -5,8 +5,7 @@ import sys
 import pytest
 
 from fairlth import config
-from fairlth.config import CURVES, PRESETS, STUDIES, Run, Schedule
-from fairlth.methods import KNOBS
+from fairlth.config import KNOBS, PRESETS, STUDIES, Run, Schedule
 
 GOOD = {"dataset": "digits", "model": "mlp", "method": "lth", "density": 0.05, "seed": 0, "preset": "smoke"}
 
@@ -72,7 +71,9 @@ def test_a_grid_has_the_dense_net_once_and_the_others_at_every_density():
 def test_every_run_counts_a_run_of_two_notebooks_once():
     runs = config.every_run("smoke")
     methods = {method for methods in STUDIES.values() for method in methods}
-    extra = (len(STUDIES["12_sparsity"]) - 1) + sum(map(len, CURVES.values()))  # another density, other pressures
+    extra = (len(STUDIES["12_sparsity"]) - 1) + sum(
+        len(knob.others) for knob in KNOBS.values()
+    )  # another density, other pressures
     assert len(runs) == len(set(runs)) == (len(methods) + extra) * len(PRESETS["smoke"].seeds)
 
 
@@ -80,9 +81,9 @@ def test_the_sparsity_study_goes_along_densities_and_pressures():
     runs, scale = config.study("12_sparsity", "small"), PRESETS["small"]
     assert {run.density for run in runs} == {1.0, *scale.sparsities} and {run.seed for run in runs} == set(scale.sweep_seeds)
     knobs = {(run.method, run.pressure) for run in runs if run.pressure is not None}
-    assert knobs == {(name, pressure) for name, values in CURVES.items() for pressure in values}
+    assert knobs == {(name, pressure) for name, knob in KNOBS.items() for pressure in knob.others}
     assert {run.density for run in runs if run.pressure is not None} == {0.05}
-    assert set(CURVES) <= set(STUDIES["12_sparsity"]) & set(KNOBS)
+    assert {name for name, _ in knobs} <= set(STUDIES["12_sparsity"])
 
 
 def test_an_unknown_preset_is_refused_by_name():

@@ -135,9 +135,20 @@ def test_reading_a_table_trains_nothing_and_names_what_it_lacks(tmp_path, smoke_
     monkeypatch.setattr(config, "TABLES", tmp_path)
     monkeypatch.setattr(experiments, "run_or_load", None)
     results.save_table(results.table([experiments.run(smoke_run, in_tmp)]), "smoke")
-    with pytest.raises(ValueError, match="smoke.csv has no runs of dense, magnitude, lth_bias, ballot: run"):
+    with pytest.raises(
+        ValueError, match="smoke.csv has no runs of dense, random, magnitude, lth_bias, safecompress, .*, ballot: run"
+    ):
         experiments.table("11_comparison", "smoke", train=False)
     assert len(experiments.table("00_overview", "smoke", train=False)) == 2 * 10
+
+
+def test_a_notebook_sees_its_own_runs_of_a_table_only(smoke_run, in_tmp):
+    own = smoke_run.model_copy(update={"method": "lth_bias", "density": 0.02})
+    other = [own.model_copy(update=change) for change in ({"pressure": 1.0}, {"density": 0.1}, {"seed": 7})]
+    frame = results.table(experiments.run_or_load([own, *other], in_tmp))
+    shown = results.per_run(experiments.of("11_comparison", "smoke", frame))
+    assert shown[["density", "seed"]].to_numpy().tolist() == [[0.02, 0]] and shown["pressure"].isna().all()
+    assert len(results.per_run(experiments.of("12_sparsity", "smoke", frame))) == 3
 
 
 def test_a_density_that_keeps_nothing_is_refused_before_training(in_tmp, smoke_run, monkeypatch):

@@ -3,7 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fairlth import config, figures
+from fairlth import config, figures, results
 from fairlth.methods import METHODS
 
 
@@ -68,6 +68,40 @@ def test_tradeoff_and_forest_draw_what_they_are_given(summary):
     rows = pd.DataFrame({"label": ["a"], "mean": [0.2], "low": [0.1], "high": [0.3], "paper": [0.38]})
     ax = figures.forest(rows, plt.subplots()[1])
     assert 38 in [float(line.get_xdata()[0]) for line in ax.lines]
+
+
+def with_pressure(summary):
+    """One density, Ballot at three pressures of which the middle one is its own."""
+    own = summary[summary["density"].isin([0.05, 1.0])].assign(pressure=np.nan)
+    ballot = own[own["method"] == "ballot"]
+    weaker, stronger = (ballot.assign(pressure=p, cwv=c, cwv_low=c, cwv_high=c) for p, c in ((0.1, 0.01), (1.0, 0.001)))
+    return pd.concat([own, stronger, weaker])
+
+
+def test_curves_join_the_points_of_a_method_in_the_order_of_its_pressure(summary):
+    rows = results.curves(with_pressure(summary), 0.05)
+    assert list(rows.loc[rows["method"] == "ballot", "knob"]) == [0.1, config.KNOBS["ballot"].default, 1.0]
+    ax = figures.curves(rows, plt.subplots()[1])
+    [line] = [line for line in ax.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 3]
+    assert line.get_xdata().tolist() == pytest.approx([100, 2, 10])
+
+
+def test_a_sweep_draws_a_line_a_method_along_densities_and_the_dense_net_across(summary):
+    ax = figures.sweep(summary, "cwv", plt.subplots()[1])
+    lines = [container.lines[0].get_ydata().tolist() for container in ax.containers]
+    assert lines == [pytest.approx([0.8, 2.0])] * 2  # lth and ballot, sparse first
+    assert ax.get_xticks().tolist() == [0.02, 0.05]
+    assert [line.get_label() for line in ax.lines if line.get_linestyle() == "--"] == ["dense"]
+
+
+def test_rows_are_tasks_and_the_legend_has_each_label_once(summary):
+    other = summary.assign(dataset="cifar10", n=[3, 3, 3, 5, 5])
+    figure = figures.rows(pd.concat([summary, other]), [figures.tradeoff, figures.tradeoff])
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["digits by class, mlp, n = 3 seeds"] * 2 + [
+        "cifar10 by class, mlp, n = 3 to 5 seeds"
+    ] * 2
+    figures.legend_below(figure)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["dense", "lottery ticket", "Ballot"]
 
 
 def test_layers_and_trace_draw_every_row():

@@ -1,10 +1,9 @@
 """One file, one published method or control. A method takes a Run and its Data and returns a `base.Ticket`."""
 
-import math
 from collections.abc import Callable
 
 from fairlth.allocation import erk, uniform
-from fairlth.config import Run
+from fairlth.config import KNOBS, Run
 from fairlth.data import Data
 from fairlth.masks import count_kept
 from fairlth.methods.ballot import ballot, ballot_refine, ballot_select
@@ -39,23 +38,11 @@ METHODS: dict[str, Callable[[Run, Data], Ticket]] = {
     "ballot_select": ballot_select,
     "ballot_refine": ballot_refine,
 }
-KNOBS = {  # methods with a fairness knob, and the highest pressure that it takes
-    "lth_bias": 1.0,
-    "safecompress": 1.0,
-    "fairscratch": math.inf,
-    "fairscratch_train": math.inf,
-    "pw_loss": 1.0,
-    "constrained": math.inf,
-    "shuffled": math.inf,
-    "ballot": math.inf,
-    "ballot_refine": math.inf,
-}
 BUDGETS = {  # methods that fix each layer's number of weights beforehand, and how
     "safecompress": erk,
     "fairscratch": uniform,
     "fairscratch_train": uniform,
     "fairgrape": uniform,
-    "constrained": uniform,
 }
 BY_GROUPS = {*KNOBS, "fairgrape", "ballot_select"} - {"pw_loss"}  # methods that compare groups
 
@@ -68,8 +55,10 @@ def check(run: Run) -> None:
         return
     if run.method not in KNOBS:
         raise ValueError(f"pressure={run.pressure} is refused: {run.method} has no fairness knob, leave pressure out.")
-    if run.pressure > KNOBS[run.method]:
-        raise ValueError(f"pressure={run.pressure} is out of range for {run.method}: expected 0 to {KNOBS[run.method]:g}.")
+    if run.pressure > KNOBS[run.method].highest:
+        raise ValueError(
+            f"pressure={run.pressure} is out of range for {run.method}: expected 0 to {KNOBS[run.method].highest:g}."
+        )
 
 
 def check_data(run: Run, data: Data) -> None:

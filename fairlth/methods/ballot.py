@@ -17,7 +17,6 @@ from fairlth.selection import Scores, conflict_aware, magnitude
 from fairlth.training import AfterStep
 
 STRENGTH = 0.1  # of the conflict in the score
-PRESSURE = 0.5  # of the refined training
 
 
 def ballot(run: Run, data: Data) -> Ticket:
@@ -69,7 +68,7 @@ def refined(run: Run, data: Data, found: Found, notes: dict[str, object]) -> Tic
         start=preset.rewind_epochs,
         after_step=found.mask.apply,
         floor=floor(run, data),
-        pressure=PRESSURE if run.pressure is None else run.pressure,
+        pressure=run.knob,
     )
     cost = (found.epochs + preset.schedule.epochs - preset.rewind_epochs) / preset.schedule.epochs
     return Ticket(found.model, found.mask, cost, end.feasible, [asdict(step) for step in end.steps], notes)

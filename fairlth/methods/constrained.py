@@ -3,7 +3,6 @@
 import math
 
 from fairlth import progress
-from fairlth.allocation import uniform
 from fairlth.config import Run
 from fairlth.data import Data
 from fairlth.masks import MaskSet
@@ -11,10 +10,9 @@ from fairlth.methods.base import Ticket
 from fairlth.methods.dense import dense_model
 from fairlth.models import prunable
 from fairlth.multipliers import Multipliers
-from fairlth.selection import magnitude, select_by_layer
+from fairlth.selection import magnitude, select
 from fairlth.training import Trainer, cross_entropy, predict
 
-PRESSURE = 0.05  # learning rate of the multipliers
 PRUNING = 0.3  # of the epochs
 
 
@@ -22,21 +20,21 @@ def constrained(run: Run, data: Data) -> Ticket:
     """Gradual magnitude pruning of the dense net, then training under one constraint per group.
 
     minimise L subject to [A_g(dense) - A_g] - [A(dense) - A] <= tolerance for each group g: multipliers grow with the
-    violation, measured on each group's last images, and weigh the loss surrogate L_g - L (see `Multipliers`). Each layer is
-    pruned alike, its density falling along a cubic during the first 30 % of the epochs; constraints hold from then on.
-    `pressure` is the multipliers' learning rate: 0 is gradual magnitude pruning.
+    violation, measured on each group's last images, and weigh the loss surrogate L_g - L (see `Multipliers`). The density
+    falls along a cubic during the first 30 % of the epochs; constraints hold from then on. `pressure` is the multipliers'
+    learning rate: 0 is gradual magnitude pruning.
 
-    Source: Hashemizadeh et al., ICLR 2024 (merajhashemi/balancing-act). Reconstructed: the run's schedule, and first and last
-    layers pruned as for all methods here, where the source leaves them dense.
+    Source: Hashemizadeh et al., ICLR 2024 (merajhashemi/balancing-act). Reconstructed: the run's schedule, and all layers
+    pruned together as by every magnitude method here, where the source prunes each alike and leaves first and last dense.
     """
     schedule, model = run.settings.schedule, dense_model(run, data)
     weights, pruning = prunable(model), math.ceil(PRUNING * schedule.epochs)
-    duals = Multipliers(predict(model, data.train).by_group(), PRESSURE if run.pressure is None else run.pressure)
+    duals = Multipliers(predict(model, data.train).by_group(), run.knob)
     mask, trainer, trace = MaskSet.full(weights), Trainer(model, data, schedule, run.seed), []
     for epoch in range(schedule.epochs):
         if epoch < pruning:
             density = cubic(run.density, (epoch + 1) / pruning)
-            mask = select_by_layer(magnitude(weights), uniform(density, weights))  # what was pruned before is 0, so last
+            mask = select(magnitude(weights), density, within=mask)
             mask.apply(model)
             trainer.after_step = mask.apply
         loss, rate = trainer.epoch(epoch, cross_entropy if epoch < pruning else duals)

@@ -9,8 +9,6 @@ from fairlth.popup import Popup, signed_constants
 from fairlth.surrogates import loss_variance
 from fairlth.training import Loss, fit
 
-PRESSURE = 1.0  # lambda
-
 
 def fairscratch(run: Run, data: Data) -> Ticket:
     """Edge-popup on frozen signed-constant weights with a fairness penalty; no weight is ever trained.
@@ -48,4 +46,4 @@ def search(run: Run, data: Data, loss: Loss, signed: bool = True) -> Popup:
 
 
 def _surrogate(run: Run, data: Data) -> Loss:
-    return loss_variance(PRESSURE if run.pressure is None else run.pressure, data.train.n_groups)
+    return loss_variance(run.knob, data.train.n_groups)

@@ -10,7 +10,6 @@ from fairlth.methods.base import Ticket
 from fairlth.methods.lth import lth
 from fairlth.training import count, logits
 
-PRESSURE = 0.5  # of the way to the fairest shift
 STEPS = 200
 RATE = 1.0  # logits per unit of accuracy a step moves, cooled linearly to 0
 
@@ -20,7 +19,7 @@ def lth_bias(run: Run, data: Data) -> Ticket:
 
     `pressure` in [0, 1] is how far to go towards the fairest shift found. No training, no source: a control of ours.
     """
-    pressure = PRESSURE if run.pressure is None else run.pressure
+    pressure = run.knob
     ticket = lth(run, data)
     shift = pressure * fair_shift(logits(ticket.model, data.val), data.val)
     head = [module for module in ticket.model.modules() if isinstance(module, nn.Linear)][-1]

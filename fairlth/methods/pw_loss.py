@@ -12,7 +12,6 @@ from fairlth.models import prunable
 from fairlth.selection import magnitude, select
 from fairlth.training import Batch, Loss, fit, logits
 
-PRESSURE = 0.5  # theta = 0.5 and gamma = 1: the source's values for CIFAR-10
 GAMMA = 1.0
 
 
@@ -28,9 +27,7 @@ def pw_loss(run: Run, data: Data) -> Ticket:
     is its combination with unstructured magnitude pruning, whose scores need no loss.
     """
     model, schedule = dense_model(run, data), run.settings.schedule
-    loss = performance_weighted(
-        logits(model, data.train).softmax(1), data.train.y, PRESSURE if run.pressure is None else run.pressure
-    )
+    loss = performance_weighted(logits(model, data.train).softmax(1), data.train.y, run.knob)
     mask = select(magnitude(prunable(model)), run.density)
     mask.apply(model)
     fit(model, data, schedule, seed=run.seed, after_step=mask.apply, loss=loss, label="pruned")

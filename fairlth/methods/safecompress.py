@@ -26,7 +26,6 @@ from fairlth.training import State, Trainer, predict, snapshot
 Strategy = tuple[str, str]  # what drops, what grows
 STRATEGIES: tuple[Strategy, ...] = tuple(product(("magnitude", "threshold"), ("random", "gradient")))
 RECOVERY = 0.1  # of an epoch: what a branch trains before its test, since what has grown starts at 0
-PRESSURE = 1.0
 
 
 def safecompress(run: Run, data: Data) -> Ticket:
@@ -46,7 +45,7 @@ def safecompress(run: Run, data: Data) -> Ticket:
 
 def sparse_training(run: Run, data: Data, strategies: Sequence[Strategy]) -> Ticket:
     """The loop of `safecompress` with any strategies; with a single one, plain dynamic sparse training."""
-    slack = (PRESSURE if run.pressure is None else run.pressure) * run.settings.epsilon
+    slack = run.knob * run.settings.epsilon
     least, branches = floor(run, data) + run.settings.epsilon - slack, Branches(run, data)
     trainer, epochs = branches.trainer, run.settings.schedule.epochs
     trainer.epoch(0)
