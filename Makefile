@@ -53,7 +53,7 @@ lab: $(READY)          ## JupyterLab on the notebooks
 	@jupyter lab --notebook-dir .
 
 bench: $(READY)        ## speed of what must be cheap, as ratios measured in one run
-	@python benchmarks/overhead.py
+	@python benchmarks/overhead.py && python benchmarks/methods.py
 
 clean:                 ## remove results and caches, keep .venv/ and committed tables
 	@rm -rf runs figures/smoke data/results/smoke.csv data/cache .snakemake

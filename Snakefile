@@ -56,11 +56,17 @@ def code(wildcards):
     return CODE if house.PRESETS[PRESET].in_process else ancient(CODE)
 
 
-def dense_first(wildcards):
-    """The dense run of the same task and seed: its training is done once and read by the other methods."""
+SEARCHES = {"lth_bias": "lth", "ballot_refine": "lth", "ballot_select": "ballot", "shuffled": "ballot"}
+
+
+def first(wildcards):
+    """The run whose shared training this one needs: of its search where it has one, else of the dense net."""
     run = FAN_OUT[wildcards.slug]
-    dense = run.model_copy(update={"method": "dense", "density": 1.0, "pressure": None})
-    return [] if run == dense else ancient(f"{RUNS}/records/{dense.slug()}.json")
+    search = SEARCHES.get(run.method, run.method)
+    base = run.model_copy(update={"method": search, "pressure": None})
+    if base == run or base.slug() not in FAN_OUT:
+        base = run.model_copy(update={"method": "dense", "density": 1.0, "pressure": None})
+    return [] if run == base else ancient(f"{RUNS}/records/{base.slug()}.json")
 
 
 localrules: all, records
@@ -80,7 +86,7 @@ rule records:
 rule run:
     input:
         notebook=ancient("notebooks/03_one_run.ipynb"),
-        dense=dense_first,
+        shared=first,
     output:
         f"{RUNS}/records/{{slug}}.json",
     log:

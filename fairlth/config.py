@@ -309,9 +309,9 @@ def ticket_path(run: Run, runs: Path = RUNS) -> Path:
     return runs / run.preset / "tickets" / f"{run.slug()}.safetensors"
 
 
-def dense_path(run: Run, digest: str) -> Path:
-    """Where the dense training lies that the run shares with all others of its task and seed."""
-    return RUNS / run.preset / "dense" / f"{run.dataset}_{run.model}_s{run.seed}_{digest}.safetensors"
+def shared_path(run: Run, kind: str, digest: str) -> Path:
+    """Where a training lies that the run shares with others of its task and seed."""
+    return RUNS / run.preset / "shared" / f"{kind}_{run.dataset}_{run.model}_s{run.seed}_{digest}.safetensors"
 
 
 def code_fingerprint(modules: Iterable[str]) -> str:

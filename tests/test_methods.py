@@ -4,12 +4,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fairlth import data, methods, metrics
+from fairlth import config, data, methods, metrics
 from fairlth.config import KNOBS, Run
 from fairlth.masks import MaskSet, count_kept
 from fairlth.methods import METHODS
 from fairlth.methods.base import fresh_model
-from fairlth.methods.dense import shared
+from fairlth.methods.dense import train_once
 from fairlth.methods.lth import find
 from fairlth.methods.lth_bias import fair_shift
 from fairlth.models import prunable
@@ -57,8 +57,9 @@ def test_density_is_exact_and_pruned_weights_are_zero(tickets, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_same_seed_same_bits_another_seed_others(tickets, method):
+def test_same_seed_same_bits_another_seed_others(tickets, method, tmp_path, monkeypatch):
     run = run_of(method)
+    monkeypatch.setattr(config, "RUNS", tmp_path)  # nothing shared is found, all is trained again
     again = METHODS[method](run, data.load(run))
     assert torch.equal(state(tickets(method)), state(again))
     assert not torch.equal(state(again), state(tickets(method, seed=1)))
@@ -126,14 +127,40 @@ def test_a_lottery_ticket_beats_random_weights_at_2_percent(tickets, smoke_run):
 
 def test_the_dense_training_is_done_once_and_read_by_the_others(smoke_run, monkeypatch):
     loaded = data.load(smoke_run)
-    first = shared(smoke_run, loaded)
+    first = train_once(smoke_run, loaded)
     monkeypatch.setattr(sys.modules["fairlth.methods.dense"], "fit", None)
-    second = shared(smoke_run.model_copy(update={"method": "magnitude", "density": 0.1}), loaded)
+    second = train_once(smoke_run.model_copy(update={"method": "magnitude", "density": 0.1}), loaded)
     assert all(torch.equal(value, second.trained[name]) for name, value in first.trained.items())
     assert all(torch.equal(value, second.rewind[name]) for name, value in first.rewind.items())
     for other in (data.load(smoke_run.model_copy(update={"seed": 9})), replace(loaded, mirror=True)):
         with pytest.raises(TypeError, match="NoneType"):  # other images or augmentation need another training
-            shared(smoke_run, other)
+            train_once(smoke_run, other)
+
+
+def test_a_search_is_done_once_and_read_by_the_others(monkeypatch):
+    """The control, the ablation and other pressures train the ticket that was found, and search no more."""
+    run = run_of("lth", seed=3)
+    loaded = data.load(run)
+    for base, others in (("lth", ("lth_bias", "ballot_refine")), ("ballot", ("shuffled", "ballot_select"))):
+        METHODS[base](run.model_copy(update={"method": base}), loaded)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys.modules["fairlth.methods.lth"], "find", None)
+            patch.setattr(sys.modules["fairlth.methods.ballot"], "find", None)
+            for other in (base, *others):
+                METHODS[other](run.model_copy(update={"method": other}), loaded)
+            with pytest.raises(TypeError, match="NoneType"):  # another density is another search
+                METHODS[base](run.model_copy(update={"method": base, "density": 0.3}), loaded)
+
+
+def test_a_damaged_shared_training_is_made_anew(tmp_path, monkeypatch, smoke_run):
+    monkeypatch.setattr(config, "RUNS", tmp_path)
+    loaded = data.load(smoke_run)
+    first = train_once(smoke_run, loaded)
+    [path] = tmp_path.rglob("dense_digits_mlp_s0_*.safetensors")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.warns(UserWarning, match="is not a whole shared training"):
+        second = train_once(smoke_run, loaded)
+    assert all(torch.equal(value, second.trained[name]) for name, value in first.trained.items())
 
 
 def test_a_watched_level_is_the_dense_training(smoke_run):
@@ -145,7 +172,7 @@ def test_a_watched_level_is_the_dense_training(smoke_run):
         return magnitude(prunable(model))
 
     find(smoke_run, loaded, score, lambda level: watched.append)
-    assert watched and all(torch.equal(value, ends[0][name]) for name, value in shared(smoke_run, loaded).trained.items())
+    assert watched and all(torch.equal(value, ends[0][name]) for name, value in train_once(smoke_run, loaded).trained.items())
 
 
 def test_a_found_ticket_stands_at_the_rewind_point_and_was_found_level_by_level_from_there(smoke_run):

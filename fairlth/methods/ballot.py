@@ -1,6 +1,6 @@
 """Ballot: conflict-aware selection and refined training, and its two halves alone as ablations."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from torch import nn
 
@@ -10,10 +10,10 @@ from fairlth.conflict import ConflictMeter
 from fairlth.data import Data
 from fairlth.methods.base import Ticket
 from fairlth.methods.dense import floor
-from fairlth.methods.lth import Found, find, train
+from fairlth.methods.lth import Found, find, find_by_magnitude, find_once, train
 from fairlth.models import prunable
 from fairlth.refinement import refine
-from fairlth.selection import Scores, conflict_aware, magnitude
+from fairlth.selection import Scores, conflict_aware
 from fairlth.training import AfterStep
 
 STRENGTH = 0.1  # of the conflict in the score
@@ -27,21 +27,21 @@ def ballot(run: Run, data: Data) -> Ticket:
     (`conflict`), its use in the score (`selection.conflict_aware`), the rules of the refined training (`refinement.refine`).
     `pressure` is the strength of the feedback on the groups' weights.
     """
-    return refined(run, data, *find_by_conflict(run, data))
+    return refined(run, data, find_by_conflict(run, data))
 
 
 def ballot_select(run: Run, data: Data) -> Ticket:
     """Ablation: Ballot's selection with plain training."""
-    found, notes = find_by_conflict(run, data)
-    return Ticket(found.model, found.mask, train(run, data, found), notes=notes)
+    found = find_by_conflict(run, data)
+    return Ticket(found.model, found.mask, train(run, data, found), notes=found.notes)
 
 
 def ballot_refine(run: Run, data: Data) -> Ticket:
     """Ablation: the mask of a standard lottery ticket with Ballot's refined training."""
-    return refined(run, data, find(run, data, lambda model: magnitude(prunable(model))), {})
+    return refined(run, data, find_by_magnitude(run, data))
 
 
-def find_by_conflict(run: Run, data: Data) -> tuple[Found, dict[str, object]]:
+def find_by_conflict(run: Run, data: Data) -> Found:
     """Lottery-ticket levels whose score demotes the units that were in conflict during the level's training."""
     meters: list[ConflictMeter] = []
 
@@ -53,11 +53,14 @@ def find_by_conflict(run: Run, data: Data) -> tuple[Found, dict[str, object]]:
     def score(model: nn.Module) -> Scores:
         return conflict_aware(prunable(model), meters[-1].conflict(), STRENGTH)
 
-    found = find(run, data, score, watch)
-    return found, {"agreement": [meter.agreement() for meter in meters]}
+    def search() -> Found:
+        found = find(run, data, score, watch)
+        return replace(found, notes={"agreement": [meter.agreement() for meter in meters]})
+
+    return find_once("ballot", run, data, search, ["conflict", "methods/ballot"])
 
 
-def refined(run: Run, data: Data, found: Found, notes: dict[str, object]) -> Ticket:
+def refined(run: Run, data: Data, found: Found) -> Ticket:
     """Ballot's training of a found ticket."""
     preset = run.settings
     end = refine(
@@ -71,4 +74,4 @@ def refined(run: Run, data: Data, found: Found, notes: dict[str, object]) -> Tic
         pressure=run.knob,
     )
     cost = (found.epochs + preset.schedule.epochs - preset.rewind_epochs) / preset.schedule.epochs
-    return Ticket(found.model, found.mask, cost, end.feasible, [asdict(step) for step in end.steps], notes)
+    return Ticket(found.model, found.mask, cost, end.feasible, [asdict(step) for step in end.steps], found.notes)

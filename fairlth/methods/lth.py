@@ -1,7 +1,8 @@
 """Lottery tickets: iterative magnitude pruning with late rewinding."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import nn
 
@@ -9,10 +10,11 @@ from fairlth.config import Run
 from fairlth.data import Data
 from fairlth.masks import MaskSet
 from fairlth.methods.base import Ticket, fresh_model
-from fairlth.methods.dense import shared
+from fairlth.methods.dense import train_once
+from fairlth.methods.shared import Kept, shared
 from fairlth.models import prunable
 from fairlth.selection import Scores, levels, magnitude, select
-from fairlth.training import AfterStep, State, fit, in_turn
+from fairlth.training import AfterStep, fit, in_turn
 
 
 @dataclass
@@ -21,8 +23,8 @@ class Found:
 
     model: nn.Module
     mask: MaskSet
-    rewind: State  # theta_k, before the mask
     epochs: int  # trained so far
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 def find(run: Run, data: Data, score: Callable[[nn.Module], Scores], watch: Callable[[int], AfterStep] | None = None) -> Found:
@@ -36,7 +38,7 @@ def find(run: Run, data: Data, score: Callable[[nn.Module], Scores], watch: Call
         score: scores of a trained model's weights; the highest are kept.
         watch: given a level, called after each of its steps.
     """
-    preset, dense = run.settings, shared(run, data)
+    preset, dense = run.settings, train_once(run, data)
     model, k = fresh_model(run, data), preset.rewind_epochs
     mask, plan = MaskSet.full(prunable(model)), levels(run.density, preset.keep_per_level)
     for level, density in enumerate(plan):
@@ -47,9 +49,35 @@ def find(run: Run, data: Data, score: Callable[[nn.Module], Scores], watch: Call
             label = f"level {level + 1} of {len(plan)}"
             fit(model, data, preset.schedule, seed=run.seed, start=k, after_step=after_step, label=label)
         mask = select(score(model), density, within=mask)
-    model.load_state_dict(dense.rewind)
+    return at_rewind(run, data, mask)
+
+
+def at_rewind(run: Run, data: Data, mask: MaskSet) -> Found:
+    """A mask as a ticket: the network at the shared rewind point with the mask applied."""
+    preset, model = run.settings, fresh_model(run, data)
+    model.load_state_dict(train_once(run, data).rewind)
     mask.apply(model)
-    return Found(model, mask, dense.rewind, k + len(plan) * (preset.schedule.epochs - k))
+    n_levels, k = len(levels(run.density, preset.keep_per_level)), preset.rewind_epochs
+    return Found(model, mask, k + n_levels * (preset.schedule.epochs - k))
+
+
+def find_once(kind: str, run: Run, data: Data, search: Callable[[], Found], code: Iterable[str] = ()) -> Found:
+    """What `search` finds, searched once for all methods of a task, seed and density that ask for this kind."""
+
+    def make() -> Kept:
+        found = search()
+        return Kept(dict(found.mask), found.notes)
+
+    settings = {"schedule", "rewind_epochs", "keep_per_level"}
+    modules = ["masks", "selection", "methods/dense", "methods/lth", *code]
+    kept = shared(kind, run, data, make, settings, modules, run.density)
+    found = at_rewind(run, data, MaskSet(kept.tensors))
+    return replace(found, notes=kept.notes)
+
+
+def find_by_magnitude(run: Run, data: Data) -> Found:
+    """The standard ticket before its training."""
+    return find_once("lth", run, data, lambda: find(run, data, lambda model: magnitude(prunable(model))))
 
 
 def train(run: Run, data: Data, found: Found) -> float:
@@ -66,6 +94,6 @@ def lth(run: Run, data: Data) -> Ticket:
     the whole state dict, batch-norm statistics included, the learning rate and the order of images; momentum starts afresh.
     Levels keep the same share each; the last one keeps exactly floor(density * N) weights.
     """
-    found = find(run, data, lambda model: magnitude(prunable(model)))
+    found = find_by_magnitude(run, data)
     cost = train(run, data, found)
     return Ticket(found.model, found.mask, cost)

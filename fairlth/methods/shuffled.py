@@ -4,6 +4,7 @@ from fairlth.config import Run
 from fairlth.data import Data
 from fairlth.methods.ballot import find_by_conflict, refined
 from fairlth.methods.base import Ticket
+from fairlth.methods.lth import at_rewind
 from fairlth.models import prunable
 from fairlth.selection import random_scores, select_by_layer
 
@@ -15,9 +16,7 @@ def shuffled(run: Run, data: Data) -> Ticket:
     Source: the sanity check of Frankle et al., 2021 ("Pruning neural networks at initialization: why are we missing the
     mark?"). `pressure` is that of Ballot's training.
     """
-    found, notes = find_by_conflict(run, data)
-    budget = {name: int(kept.sum()) for name, kept in found.mask.items()}
-    found.mask = select_by_layer(random_scores(prunable(found.model), run.seed), budget)
-    found.model.load_state_dict(found.rewind)
-    found.mask.apply(found.model)
-    return refined(run, data, found, notes)
+    ours = find_by_conflict(run, data)
+    budget = {name: int(kept.sum()) for name, kept in ours.mask.items()}
+    mask = select_by_layer(random_scores(prunable(ours.model), run.seed), budget)
+    return refined(run, data, at_rewind(run, data, mask))

@@ -1,0 +1,57 @@
+"""What each method costs: its time over that of one dense training in the same run, beside the cost that its records count.
+
+    make bench
+
+Each method trains everything it needs, the dense net included, on random images in ten classes with the schedule of preset
+`small`; nothing is shared. Rounds take turns over the methods. Time above the counted cost is overhead: masks, scores,
+branches, readings of conflict.
+"""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from overhead import random_images, ratio
+
+from fairlth import config, progress
+from fairlth.config import Run
+from fairlth.data import Data
+from fairlth.methods import METHODS
+
+ROUNDS = 5
+IMAGES = 512
+
+
+def seconds(method: str, data: Data) -> tuple[float, float]:
+    """Wall seconds of one run from nothing, and the cost that its ticket states."""
+    density = 1.0 if method == "dense" else 0.05
+    run = Run(dataset="cifar10", model="convnet", method=method, density=density, seed=0, preset="small")
+    with tempfile.TemporaryDirectory() as folder:
+        config.RUNS = Path(folder)  # so that no dense training is found
+        started = time.perf_counter()
+        cost = METHODS[method](run, data).cost
+        return time.perf_counter() - started, cost
+
+
+def main() -> None:
+    """Prints one line per method: counted cost, measured ratio with quartiles."""
+    torch.set_num_threads(1)
+    data, times, costs = random_images(IMAGES), {name: [] for name in METHODS}, {}
+    for number in range(ROUNDS + 1):
+        for name in METHODS:
+            progress.say(f"round {number} of {ROUNDS}: {name}")
+            spent, costs[name] = seconds(name, data)
+            if number:
+                times[name].append(spent)
+    print(
+        f"cost of each method in dense trainings, {IMAGES} images, {ROUNDS} rounds, one thread; dense: "
+        f"{statistics.median(times['dense']):.2f} s"
+    )
+    for name in METHODS:
+        print(f"{name:18s} counted {costs[name]:5.2f}   measured {ratio(times, name, 'dense')}")
+
+
+if __name__ == "__main__":
+    main()
