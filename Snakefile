@@ -56,14 +56,14 @@ def code(wildcards):
     return CODE if house.PRESETS[PRESET].in_process else ancient(CODE)
 
 
-SEARCHES = {"lth_bias": "lth", "ballot_refine": "lth", "ballot_select": "ballot", "shuffled": "ballot"}
+SEARCHES = {"lth": "lth", "lth_bias": "lth", "ballot_refine": "lth"}  # method -> the one whose search for a ticket it shares
+SEARCHES |= {"ballot": "ballot", "ballot_select": "ballot", "shuffled": "ballot"}
 
 
 def first(wildcards):
     """The run whose shared training this one needs: of its search where it has one, else of the dense net."""
     run = FAN_OUT[wildcards.slug]
-    search = SEARCHES.get(run.method, run.method)
-    base = run.model_copy(update={"method": search, "pressure": None})
+    base = run.model_copy(update={"method": SEARCHES.get(run.method, "dense"), "pressure": None})
     if base == run or base.slug() not in FAN_OUT:
         base = run.model_copy(update={"method": "dense", "density": 1.0, "pressure": None})
     return [] if run == base else ancient(f"{RUNS}/records/{base.slug()}.json")

@@ -45,7 +45,7 @@ def erk(density: float, weights: Mapping[str, Tensor]) -> Budget:
 
 def _whole(density: float, wanted: dict[str, float], weights: Mapping[str, Tensor]) -> Budget:
     """Largest-remainder rounding: the exact total, each layer within one weight of what is wanted."""
-    budget = {name: math.floor(n + 1e-9) for name, n in wanted.items()}
+    budget = {name: math.floor(n) for name, n in wanted.items()}
     missing = count_kept(density, weights) - sum(budget.values())
     for name in sorted(wanted, key=lambda name: budget[name] - wanted[name])[:missing]:
         budget[name] += 1

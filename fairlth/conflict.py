@@ -37,6 +37,13 @@ def group_means(losses: Tensor, groups: Tensor, n_groups: int) -> Tensor:
     return torch.where(sizes > 0, (losses @ members) / sizes.clamp(min=1), torch.nan)
 
 
+def running_means(before: Tensor, losses: Tensor, groups: Tensor) -> Tensor:
+    """(n_groups,) exponential averages of the groups' mean losses, 0.9 of what was `before`; nan for groups never seen."""
+    new = group_means(losses, groups, len(before))
+    old = torch.where(before.isnan(), new, before)
+    return torch.where(new.isnan(), old, 0.9 * old + 0.1 * new)
+
+
 def fairness_weights(means: Tensor, groups: Tensor) -> Tensor:
     """(n,) weights w with sum_i w_i grad loss_i = grad L_fair: (2/G) (L_g - mean L) / n_g for an image of group g.
 
@@ -128,12 +135,7 @@ class ConflictMeter:
         weights = prunable(model)
         groups = self.split.group[rows]
         losses = F.cross_entropy(model(as_float(self.split.x[rows])), self.split.y[rows], reduction="none")
-        self._track(losses.detach(), groups)
+        self.group_loss = running_means(self.group_loss, losses.detach(), groups)
         loss = (losses * fairness_weights(self.group_loss, groups)).sum() if fair else losses.mean()
         gradients = torch.autograd.grad(loss, list(weights.values()))
         return {name: g * (w != 0) for (name, w), g in zip(weights.items(), gradients, strict=True)}
-
-    def _track(self, losses: Tensor, groups: Tensor) -> None:
-        new = group_means(losses, groups, self.split.n_groups)
-        old = torch.where(self.group_loss.isnan(), new, self.group_loss)
-        self.group_loss = torch.where(new.isnan(), old, 0.9 * old + 0.1 * new)

@@ -14,6 +14,7 @@ from fairlth.config import Run
 from fairlth.data import Data
 from fairlth.masks import count_kept
 from fairlth.methods import METHODS, Ticket
+from fairlth.methods.shared import LEDGER
 from fairlth.metrics import Counts
 from fairlth.models import prunable
 from fairlth.results import Record
@@ -39,6 +40,8 @@ def run(run: Run, runs: Path = config.RUNS) -> Record:
     config.check_writable(config.record_path(run, runs))
     torch.set_num_threads(config.THREADS)
     started = time.perf_counter()
+    LEDGER.made.clear()
+    LEDGER.read.clear()
     loaded = data.load(run)
     methods.check_data(run, loaded)
     ticket = METHODS[run.method](run, loaded)
@@ -83,10 +86,10 @@ def table(notebook: str, preset: str, train: bool) -> pd.DataFrame:
     if train:
         return results.table(run_or_load(wanted))
     frame, order = results.load(preset), list(dict.fromkeys(run.method for run in wanted))
+    frame = frame if notebook == "00_overview" else of(notebook, preset, frame)
     missing = [method for method in order if method not in set(frame["method"])]
     if missing and notebook != "00_overview":
         raise ValueError(f"data/results/{preset}.csv has no runs of {', '.join(missing)}: run this notebook with train=True.")
-    frame = frame if notebook == "00_overview" else of(notebook, preset, frame)
     return frame.sort_values("method", key=lambda methods: methods.map(order.index), kind="stable")
 
 
@@ -149,7 +152,7 @@ def _record(run: Run, loaded: Data, ticket: Ticket, started: float) -> Record:
         trace=ticket.trace,
         notes=ticket.notes,
         settings=_settings(run),
-        conditions=results.conditions(loaded.train.x.device, time.perf_counter() - started),
+        conditions=results.conditions(loaded.train.x.device, time.perf_counter() - started, sum(LEDGER.read.values())),
     )
 
 

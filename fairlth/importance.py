@@ -56,13 +56,13 @@ def select_by_shares(importance: Importance, budget: Mapping[str, int], within: 
 
 def _layer(importance: Tensor, n_keep: int, within: Tensor) -> Tensor:
     free = within.flatten().nonzero()[:, 0].cpu()
-    scores = importance.flatten(1).cpu()[:, free].numpy().astype(np.float64)
+    scores = importance.flatten(1).cpu()[:, free].numpy()
     kept = torch.zeros(within.numel(), dtype=torch.bool)
     kept[free[torch.from_numpy(keep_shares(scores, n_keep))]] = True
     return torch.empty_like(within).copy_(kept.reshape(within.shape))
 
 
-def keep_shares(importance: NDArray[np.float64], n_keep: int) -> NDArray[np.int64]:
+def keep_shares(importance: NDArray[np.floating], n_keep: int) -> NDArray[np.int64]:
     """Indices of `n_keep` weights, picked one by one so that each group's share of the importance stays what it was.
 
     Before each pick, p_g is group g's share of the importance of what has been picked (uniform before the first pick) and
@@ -76,9 +76,10 @@ def keep_shares(importance: NDArray[np.float64], n_keep: int) -> NDArray[np.int6
         n_keep: 1 ... the number of weights.
     """
     n_groups = len(importance)
-    target = importance.sum(1) / max(importance.sum(), 1e-300)
-    queues = np.argsort(-importance, axis=1, kind="stable").tolist()
-    columns, places = importance.T.copy(), [0] * n_groups
+    target = importance.sum(1, dtype=np.float64)
+    target /= max(target.sum(), 1e-300)
+    queues = [np.argsort(-own, kind="stable").astype(np.int32) for own in importance]
+    places = [0] * n_groups
     taken, picked, sums = bytearray(importance.shape[1]), [], np.zeros(n_groups)
     for _ in range(n_keep):
         total = sums.sum()
@@ -89,7 +90,7 @@ def keep_shares(importance: NDArray[np.float64], n_keep: int) -> NDArray[np.int6
         places[group] = place + 1
         taken[queue[place]] = 1
         picked.append(queue[place])
-        sums += columns[queue[place]]
+        sums += importance[:, queue[place]]
     return np.array(picked)
 
 

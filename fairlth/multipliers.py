@@ -16,6 +16,7 @@ class Multipliers:
 
         v_g = [A_g(dense) - A_g] - [A(dense) - A] - tolerance
         lambda_g <- max(0, lambda_g + rate v_g)                    the dual step, first
+        lambda   <- lambda / max(1, sum_g lambda_g)                so that no image ever has a negative weight: ours
         L + sum_g lambda_g (L_g - L)                               the loss returned, for the primal step
 
     A is the mean of the groups' accuracies weighted by their share of the training images. Groups absent from a batch have no
@@ -56,4 +57,5 @@ class Multipliers:
             now = torch.stack([bits.mean() if len(bits) else torch.tensor(0.0) for bits in self.last])
             share = self.share * full / (self.share * full).sum()
             violation = (self.dense - now) - ((self.dense - now) * share).sum() - self.tolerance
-            self.values = torch.where(full, (self.values + self.rate * violation).clamp(min=0), self.values)
+            values = torch.where(full, (self.values + self.rate * violation).clamp(min=0), self.values)
+            self.values = values / values.sum().clamp(min=1)

@@ -4,10 +4,12 @@ import math
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from fairlth.data import Split, as_float
 from fairlth.masks import MaskSet
 
+BATCH = 200  # images behind one reading of batch norm's statistics
 THRESHOLD = 0.001  # absolute value up to which the rule "threshold" drops a weight
 
 Drop = Callable[[Tensor, Tensor, float], int]  # weight, its mask, death rate -> how many of its smallest weights go
@@ -76,6 +78,25 @@ def _layer(weight: Tensor, gradient: Tensor, kept: Tensor, rate: float, drop: st
         return survivors
     new = torch.where(survivors, -math.inf, GROW[grow](gradient, g))
     return survivors | MaskSet.from_scores({"": new}, n_drop)[""]
+
+
+def refresh_statistics(model: nn.Module, split: Split, rows: Tensor) -> None:
+    """Takes batch norm's statistics anew, as plain averages over the batches of some images; changes nothing else.
+
+    After a mask has changed the old statistics are those of another network.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta, training = [norm.momentum for norm in norms], model.training
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative average
+    model.train()
+    with torch.no_grad():
+        for part in rows.split(BATCH) if norms else ():
+            model(as_float(split.x[part]))
+    model.train(training)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def cosine_rate(done: float, first: float = 0.5, last: float = 0.005) -> float:

@@ -22,7 +22,7 @@ from fairlth.metrics import Counts
 
 DECIDES = fairlth.ORDER[: fairlth.ORDER.index("methods") + 1]  # the modules whose code decides a run's outcome
 KEYS = [*config.TASK, "method", "density", "seed", "preset", "pressure"]
-CONDITIONS = ["version", "commit", "torch", "device", "seconds", "cost"]
+CONDITIONS = ["version", "commit", "torch", "device", "seconds", "shared_seconds", "cost"]
 COLUMNS = [*KEYS, "split", "class", "group", "correct", "total", "feasible", *CONDITIONS]
 PAPER = {"magnitude": 0.3800, "lth": 0.3391, "safecompress": 0.1796, "fairscratch": 0.3582}  # arXiv 2407.02805, abstract
 CONTROL = "lth_bias"
@@ -78,11 +78,14 @@ def read(path: Path) -> Record:
         raise ValueError(f"{path} is not a whole record of this version ({error}): delete it and run again.") from error
 
 
-def conditions(device: torch.device, seconds: float) -> dict[str, Any]:
-    """What a number depends on beside its run: versions, commit, code, device, time."""
+def conditions(device: torch.device, seconds: float, shared_seconds: float = 0.0) -> dict[str, Any]:
+    """What a number depends on beside its run: versions, commit, code, device, time.
+
+    `shared_seconds` is what the shared trainings took that the run read instead of making them; `seconds` is its own time.
+    """
     named = f"cpu, {torch.get_num_threads()} thread(s)" if device.type == "cpu" else torch.cuda.get_device_name(device)
     versions = {"version": fairlth.__version__, "commit": _commit(), "code": code_fingerprint(), "torch": torch.__version__}
-    return versions | {"device": named, "seconds": round(seconds, 2)}
+    return versions | {"device": named, "seconds": round(seconds, 2), "shared_seconds": round(shared_seconds, 2)}
 
 
 def code_fingerprint() -> str:
@@ -131,7 +134,7 @@ def read_ticket(path: Path, model: nn.Module) -> MaskSet:
 def rows(record: Record) -> list[dict[str, Any]]:
     """One row per split and (class, group) cell, in the columns of COLUMNS."""
     head = record.run | {"target": record.target, "group_by": record.group_by, "feasible": record.feasible}
-    head |= {name: record.conditions[name] for name in CONDITIONS if name != "cost"} | {"cost": record.cost}
+    head |= {name: record.conditions.get(name) for name in CONDITIONS if name != "cost"} | {"cost": record.cost}
     own = record.group_by == "class"  # then only the cells with group = class exist
     return [
         head | {"split": split, "class": c, "group": g, "correct": counts["correct"][i][j], "total": counts["total"][i][j]}
@@ -226,7 +229,8 @@ def _mean(row: pd.Series, name: str, scale: float) -> str:
 def improvements(runs: pd.DataFrame, ours: str = "ballot", metric: str = "cwv") -> pd.DataFrame:
     """How much lower `ours` is than each other method, paired by seed; one row per (task, density, rival) and one over all.
 
-    A seed's improvement over all is the mean over its tasks and densities; the interval is over seeds.
+    A seed's improvement over all is the mean over its tasks and densities, and seeds that lack some of them are left out; the
+    interval is over seeds.
     """
     pair = [*config.TASK, "density", "seed"]
     runs = runs[runs["pressure"].isna()]  # each method at its own default
@@ -239,7 +243,8 @@ def improvements(runs: pd.DataFrame, ours: str = "ballot", metric: str = "cwv") 
             found.append(
                 dict(zip(pair, keys, strict=False)) | {"rival": rival} | metrics.mean_interval(cells["gain"])._asdict()
             )
-        seeds = both.groupby("seed")["gain"].mean()
+        seeds = both.groupby("seed")["gain"].agg(["mean", "count"])
+        seeds = seeds.loc[seeds["count"] == seeds["count"].max(), "mean"]
         found.append({"dataset": "all", "rival": rival} | metrics.mean_interval(seeds)._asdict())
     return pd.DataFrame(found)
 

@@ -58,8 +58,12 @@ def select(scores: Scores, density: float, within: MaskSet | None = None) -> Mas
 
 
 def select_by_layer(scores: Mapping[str, Tensor], budget: Mapping[str, int]) -> MaskSet:
-    """The mask of the highest scores within each layer, as many as the budget (see `allocation`) gives it."""
-    return MaskSet({name: MaskSet.from_scores({name: score}, budget[name])[name] for name, score in scores.items()})
+    """The mask of the highest scores within each layer, as many as the budget (see `allocation`) gives it, which may be 0."""
+    return MaskSet({name: _highest(score, budget[name]) for name, score in scores.items()})
+
+
+def _highest(scores: Tensor, n_keep: int) -> Tensor:
+    return MaskSet.from_scores({"": scores}, n_keep)[""] if n_keep else torch.zeros_like(scores, dtype=torch.bool)
 
 
 def random_scores(weights: Mapping[str, Tensor], seed: int) -> Scores:

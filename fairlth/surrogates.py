@@ -4,17 +4,26 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fairlth.conflict import fairness_loss
+from fairlth.conflict import fairness_loss, fairness_weights, running_means
 from fairlth.data import Split
 from fairlth.training import Batch, Loss
 
 
 def loss_variance(strength: float, n_groups: int) -> Loss:
-    """Cross-entropy + strength * (1/G) sum_g (L_g - mean L)^2 over the groups of a batch: two-sided, any number of groups."""
+    """Cross-entropy + strength * (1/G) sum_g (L_g - mean L)^2 over the groups of a batch: two-sided, any number of groups.
+
+    With more groups than a quarter of the batch a group's mean would be that of an image or two; then L_g are running
+    averages, and the penalty's gradient is taken with them (`conflict.fairness_weights`).
+    """
+    running = torch.full((n_groups,), torch.nan)
 
     def loss(outputs: Tensor, batch: Batch) -> Tensor:
+        nonlocal running
         losses = F.cross_entropy(outputs, batch.y, reduction="none")
-        return losses.mean() + strength * fairness_loss(losses, batch.group, n_groups)
+        if n_groups <= len(losses) / 4:
+            return losses.mean() + strength * fairness_loss(losses, batch.group, n_groups)
+        running = running_means(running.to(losses.device), losses.detach(), batch.group)
+        return losses.mean() + strength * (losses * fairness_weights(running, batch.group)).sum()
 
     return loss
 

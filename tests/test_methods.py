@@ -10,8 +10,9 @@ from fairlth.masks import MaskSet, count_kept
 from fairlth.methods import METHODS
 from fairlth.methods.base import fresh_model
 from fairlth.methods.dense import train_once
-from fairlth.methods.lth import find
+from fairlth.methods.lth import at_rewind, find
 from fairlth.methods.lth_bias import fair_shift
+from fairlth.methods.shared import LEDGER
 from fairlth.models import prunable
 from fairlth.selection import levels, magnitude, select
 from fairlth.training import count, fit, logits, predict, snapshot
@@ -161,6 +162,38 @@ def test_a_damaged_shared_training_is_made_anew(tmp_path, monkeypatch, smoke_run
     with pytest.warns(UserWarning, match="is not a whole shared training"):
         second = train_once(smoke_run, loaded)
     assert all(torch.equal(value, second.trained[name]) for name, value in first.trained.items())
+
+
+def test_what_cannot_be_written_is_done_without(tmp_path, monkeypatch, smoke_run):
+    (tmp_path / "runs").write_text("a file where a folder should be")
+    monkeypatch.setattr(config, "RUNS", tmp_path / "runs")
+    with pytest.warns(UserWarning, match="It is not shared with other runs"):
+        first = train_once(smoke_run, data.load(smoke_run))
+    monkeypatch.setattr(sys.modules["fairlth.methods.dense"], "fit", None)
+    again = train_once(smoke_run, data.load(smoke_run))  # from memory, not trained again
+    assert all(torch.equal(value, again.trained[name]) for name, value in first.trained.items())
+
+
+def test_the_ledger_counts_what_was_made_and_what_was_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "RUNS", tmp_path)
+    run = run_of("lth")
+    LEDGER.made.clear()
+    LEDGER.read.clear()
+    METHODS["lth"](run, data.load(run))
+    kinds = sorted(path.name.split("_")[0] for path in LEDGER.made)
+    assert kinds == ["dense", "lth"] and not LEDGER.read and all(seconds > 0 for seconds in LEDGER.made.values())
+    made = dict(LEDGER.made)
+    LEDGER.made.clear()
+    METHODS["lth_bias"](run.model_copy(update={"method": "lth_bias"}), data.load(run))
+    assert LEDGER.read == made and not LEDGER.made
+
+
+def test_a_shared_mask_is_in_the_order_of_the_network(random_data):
+    """A file sorts names as text; reports of layers must not."""
+    run = run_of("lth", model="resnet20", density=0.1)
+    weights = prunable(fresh_model(run, random_data))
+    found = at_rewind(run, random_data, MaskSet.full(dict(sorted(weights.items()))))
+    assert list(found.mask) == list(weights) != sorted(weights)
 
 
 def test_a_watched_level_is_the_dense_training(smoke_run):

@@ -31,6 +31,8 @@ class Twin:
         whole = sum(drop[g] * self.total[g] for g in full) / sum(self.total[g] for g in full)
         for g in full:
             self.values[g] = max(0.0, self.values[g] + self.rate * (drop[g] - whole - self.tolerance))
+        if sum(self.values) > 1:
+            self.values = [value / sum(self.values) for value in self.values]
 
 
 def test_the_dual_update_agrees_with_its_twin():
@@ -44,6 +46,14 @@ def test_the_dual_update_agrees_with_its_twin():
         assert duals.values.tolist() == pytest.approx(twin.values, abs=1e-5)
         seen.append(max(twin.values))
     assert seen[-1] > 0.5  # the group that lags has a multiplier
+
+
+def test_no_image_ever_has_a_negative_weight():
+    """However fast the multipliers move, the loss keeps (1 - their sum) of the mean of all images, at least 0."""
+    duals = Multipliers(DENSE, 100.0, 0.0, buffer=2)
+    for _ in range(5):
+        duals.update(torch.tensor([True, True, False, False, False, False]), torch.tensor([0, 0, 1, 1, 2, 2]))
+    assert duals.values[0] == 0 and float(duals.values.sum()) == pytest.approx(1)
 
 
 def test_constraints_wait_for_full_buffers():

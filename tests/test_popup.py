@@ -2,8 +2,11 @@ import pytest
 import torch
 
 from fairlth.allocation import uniform
+from fairlth.config import Schedule
+from fairlth.data import as_float
 from fairlth.models import build, prunable
 from fairlth.popup import Popup, keep_top, signed_constants
+from fairlth.training import fit
 
 
 def net():
@@ -70,3 +73,16 @@ def test_the_seed_draws_the_scores():
     one, same, other = (Popup(net(), uniform(0.3, prunable(net())), seed=seed) for seed in (0, 0, 1))
     assert torch.equal(one.scores["linear1/weight"], same.scores["linear1/weight"])
     assert not torch.equal(one.scores["linear1/weight"], other.scores["linear1/weight"])
+
+
+def test_batch_norm_keeps_its_scale_and_shift_and_its_statistics_follow(random_data):
+    model = build("convnet", (1, 8, 8), 3, torch.Generator().manual_seed(0))
+    one = Popup(model, uniform(0.3, prunable(model)), seed=0)
+    fit(one, random_data, Schedule(epochs=1, batch_size=32, lr=0.1), seed=0)
+    assert (model.norm1.weight == 1).all() and not model.norm1.bias.any()
+    assert model.norm1.running_mean.any() and int(model.norm1.num_batches_tracked) == 3
+    baked, x = one.mask(), as_float(random_data.test.x)
+    one.eval()
+    expected = one(x)
+    baked.apply(model)
+    assert torch.equal(model(x), expected)  # the ticket is the network that was searched

@@ -3,8 +3,10 @@ import math
 import pytest
 import torch
 
+from fairlth.data import as_float
 from fairlth.masks import MaskSet
-from fairlth.regrowth import cosine_rate, regrow
+from fairlth.models import build
+from fairlth.regrowth import cosine_rate, refresh_statistics, regrow
 
 
 def case(seed=0, density=0.3):
@@ -73,3 +75,15 @@ def test_a_dense_layer_stays_dense():
 
 def test_the_death_rate_falls_along_a_cosine():
     assert [cosine_rate(done) for done in (0, 0.5, 1)] == pytest.approx([0.5, 0.2525, 0.005])
+
+
+def test_statistics_are_taken_anew_as_plain_averages_and_nothing_else_changes(random_data):
+    model = build("convnet", (1, 8, 8), 3, torch.Generator().manual_seed(0)).eval()
+    norm, split = model.norm1, random_data.train
+    norm.running_mean.fill_(7.0)
+    weights = {name: value.clone() for name, value in model.named_parameters()}
+    refresh_statistics(model, split, torch.arange(96))
+    inputs = model.pool1(model.conv1(as_float(split.x)))
+    assert torch.allclose(norm.running_mean, inputs.mean((0, 2, 3)), atol=1e-5)
+    assert norm.momentum == 0.1 and not model.training
+    assert all(torch.equal(value, weights[name]) for name, value in model.named_parameters())

@@ -115,6 +115,17 @@ def test_the_overall_improvement_averages_a_seed_before_it_counts():
     assert (overall["mean"], overall["low"], overall["high"]) == pytest.approx((0.375, 0.375, 0.375))
 
 
+def test_a_seed_that_lacks_a_density_does_not_count_overall():
+    found = [
+        record(method, seed, correct=((80, 0), (0, rate)), total=((100, 0), (0, 100)), density=density)
+        for density, seeds in ((0.05, (0, 1, 2)), (0.02, (0, 1)))
+        for method, rate in (("ballot", 70), ("lth", 60))
+        for seed in seeds
+    ]
+    gains = results.improvements(results.per_run(results.table(found)))
+    assert gains[["dataset", "n"]].to_numpy().tolist() == [["digits", 2], ["digits", 3], ["all", 2]]
+
+
 @pytest.mark.parametrize("name", ["None", "NA", "0"])
 def test_a_group_of_any_name_survives_a_csv_file(tmp_path, monkeypatch, name):
     monkeypatch.setattr(config, "TABLES", tmp_path)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fairlth.masks import MaskSet
-from fairlth.selection import conflict_aware, levels, magnitude, select
+from fairlth.selection import conflict_aware, levels, magnitude, select, select_by_layer
 
 WEIGHTS = {"a": torch.tensor([[1.0, -2.0], [3.0, -4.0]]), "b": torch.tensor([[0.5, -0.5]])}
 
@@ -61,3 +61,8 @@ def test_levels_are_geometric_and_end_at_the_density(density, keep, expected):
     ratios = [after / before for before, after in zip([1.0, *found], found, strict=False)]
     assert ratios == pytest.approx([ratios[0]] * expected)
     assert min(ratios) >= keep - 1e-12
+
+
+def test_a_budget_of_nothing_keeps_nothing():
+    kept = select_by_layer(magnitude(WEIGHTS), {"a": 2, "b": 0})
+    assert kept["a"].tolist() == [[False, False], [True, True]] and not kept["b"].any()

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from fairlth.conflict import fairness_weights, group_means
 from fairlth.surrogates import logit_gap, loss_variance, parity
 from fairlth.training import Batch
 
@@ -43,3 +44,19 @@ def test_a_binary_surrogate_on_more_than_two_is_refused_with_both_numbers(random
     sentence = f"is for 2 classes and 2 groups, and these data have {split.n_classes} classes and {split.n_groups} groups"
     with pytest.raises(ValueError, match=sentence):
         parity(1.0, split)
+
+
+def test_with_more_groups_than_a_quarter_of_the_batch_running_averages_stand_in():
+    """The value differs, the gradient is that of the variance of the running means."""
+    outputs, one = batch(3, 9)
+    outputs.requires_grad_()
+    one = one._replace(group=torch.arange(9) % 5)
+    losses = F.cross_entropy(outputs, one.y, reduction="none")
+    weights = fairness_weights(group_means(losses.detach(), one.group, 5), one.group)
+    (by_hand,) = torch.autograd.grad(losses.mean() + 2.0 * (losses * weights).sum(), outputs)
+    loss = loss_variance(2.0, 5)
+    (first,) = torch.autograd.grad(loss(outputs, one), outputs)
+    assert torch.allclose(first, by_hand, atol=1e-6)  # nothing has run yet: the averages are the batch's own
+    (second,) = torch.autograd.grad(loss(outputs * 2, one), outputs)
+    (fresh,) = torch.autograd.grad(loss_variance(2.0, 5)(outputs * 2, one), outputs)
+    assert not torch.allclose(second, fresh)  # now they remember

@@ -24,8 +24,10 @@ def constrained(run: Run, data: Data) -> Ticket:
     falls along a cubic during the first 30 % of the epochs; constraints hold from then on. `pressure` is the multipliers'
     learning rate: 0 is gradual magnitude pruning.
 
-    Source: Hashemizadeh et al., ICLR 2024 (merajhashemi/balancing-act). Reconstructed: the run's schedule, and all layers
-    pruned together as by every magnitude method here, where the source prunes each alike and leaves first and last dense.
+    Source: Hashemizadeh et al., ICLR 2024 (merajhashemi/balancing-act). Reconstructed: the run's schedule; all layers pruned
+    together as by every magnitude method here, where the source prunes each alike and leaves first and last dense;
+    multipliers that add up to at most 1; a learning rate of theirs that suits a few hundred steps, where the source takes
+    1e-2 and 1e-4 for many thousand.
     """
     schedule, model = run.settings.schedule, dense_model(run, data)
     weights, pruning = prunable(model), math.ceil(PRUNING * schedule.epochs)

@@ -17,8 +17,8 @@ def fairscratch(run: Run, data: Data) -> Ticket:
     without scale and shift. `pressure` is lambda.
 
     Source: Tang et al., CVPR 2023 (HungerPWAY/Fair-Scratch-Tickets), edge-popup from Ramanujan et al., 2020. Reconstructed:
-    the two-sided surrogate for any number of classes or groups, where the source has one-sided ones for two of each, and
-    the run's own schedule instead of three epochs.
+    the two-sided surrogate for any number of classes or groups, where the source has one-sided ones for two of each; the
+    run's own schedule instead of three epochs; weights scaled for the density, an option that the source leaves off.
     """
     popup = search(run, data, _surrogate(run, data))
     mask = popup.mask()

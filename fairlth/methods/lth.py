@@ -56,6 +56,7 @@ def at_rewind(run: Run, data: Data, mask: MaskSet) -> Found:
     """A mask as a ticket: the network at the shared rewind point with the mask applied."""
     preset, model = run.settings, fresh_model(run, data)
     model.load_state_dict(train_once(run, data).rewind)
+    mask = MaskSet({name: mask[name] for name in prunable(model)})  # in the network's order, which a file does not keep
     mask.apply(model)
     n_levels, k = len(levels(run.density, preset.keep_per_level)), preset.rewind_epochs
     return Found(model, mask, k + n_levels * (preset.schedule.epochs - k))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -28,13 +29,25 @@ class Kept:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass
+class Ledger:
+    """Seconds of the shared trainings that a run has made itself, and of those that it has read instead."""
+
+    made: dict[Path, float] = field(default_factory=dict)
+    read: dict[Path, float] = field(default_factory=dict)
+
+
+LEDGER = Ledger()  # of the run under way in this process
+UNWRITTEN: dict[Path, Kept] = {}  # what could not be written, for the rest of this process
+
+
 def shared(
     kind: str, run: Run, data: Data, make: Callable[[], Kept], settings: set[str], code: Iterable[str] = (), told: Any = ()
 ) -> Kept:
     """What `make` gives, read where it was made before, else made now and written.
 
-    The file's name holds a digest of everything that decides the content: training images and labels, network, seed, the
-    named settings, code, the version of torch. So a file is never out of date, only unused; a damaged one is made anew.
+    The file's name holds a digest of what decides the content: training images and labels, network, seed, the named settings,
+    code, device, threads, the version of torch. A damaged file is made anew; one that cannot be written is done without.
 
     Args:
         kind: what it is, for the file's name.
@@ -45,27 +58,52 @@ def shared(
         told: what else decides it, such as a density.
     """
     named = run.settings.model_dump_json(include=settings)
-    decides = (run.model, run.seed, named, data.mirror, config.code_fingerprint([*TRAINING, *code]), torch.__version__, told)
-    path = config.shared_path(run, kind, _digest(data, repr(decides)))
-    if path.exists():
-        try:
-            return _read(path, data.train.x.device)
-        except Exception as error:
-            warnings.warn(f"{path} is not a whole shared training ({error}): it is made anew now.", stacklevel=3)
+    fingerprint = config.code_fingerprint([*TRAINING, *code])
+    path = config.shared_path(run, kind, _digest(data, run.model, config.seed_for(run.seed, kind), named, fingerprint, told))
+    if (kept := UNWRITTEN.get(path) or _read(path, data.train.y.device)) is not None:
+        return kept
+    started, before = time.perf_counter(), sum(LEDGER.made.values())
     kept = make()
-    tensors = {name: value.contiguous().cpu() for name, value in kept.tensors.items()}
-    config.write_atomically(path, save(tensors, {"notes": json.dumps(kept.notes)}))
-    return _read(path, data.train.x.device)
+    LEDGER.made[path] = time.perf_counter() - started - (sum(LEDGER.made.values()) - before)  # less what it made on its way
+    _write(kept, path)
+    return kept
 
 
-def _digest(data: Data, decides: str) -> str:
-    digest = hashlib.sha256(decides.encode())
-    for tensor in (data.train.x, data.train.y, data.train.group):
+def _digest(data: Data, *decides: Any) -> str:
+    split = data.train
+    threads = torch.get_num_threads() if split.y.device.type == "cpu" else 0
+    about = (split.x.shape, split.n_classes, split.n_groups, data.mirror, split.y.device.type, threads, torch.__version__)
+    digest = hashlib.sha256(repr((about, decides)).encode())
+    for tensor in (split.x, split.y, split.group):
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
-def _read(path: Path, device: torch.device) -> Kept:
-    with safe_open(path, "pt") as file:
-        tensors = {name: file.get_tensor(name).clone().to(device) for name in file.keys()}  # noqa: SIM118, not a dict
-        return Kept(tensors, json.loads(file.metadata()["notes"]))
+def _write(kept: Kept, path: Path) -> None:
+    """Writes it, unless somebody else was first; what cannot be written stays in memory."""
+    if path.exists():
+        return
+    tensors = {name: value.contiguous().cpu() for name, value in kept.tensors.items()}
+    notes = json.dumps({"notes": kept.notes, "seconds": LEDGER.made[path]})
+    try:
+        config.write_atomically(path, save(tensors, {"notes": notes}))
+    except OSError as error:
+        warnings.warn(f"{error} It is not shared with other runs.", stacklevel=4)
+        UNWRITTEN[path] = kept
+
+
+def _read(path: Path, device: torch.device) -> Kept | None:
+    """What the file holds; None where there is none or it is damaged, which is then removed."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name).clone().to(device) for name in file.keys()}  # noqa: SIM118, not a dict
+            header = json.loads(file.metadata()["notes"])
+    except Exception as error:
+        warnings.warn(f"{path} is not a whole shared training ({error}): it is made anew now.", stacklevel=4)
+        path.unlink(missing_ok=True)
+        return None
+    if path not in LEDGER.made:
+        LEDGER.read[path] = header["seconds"]
+    return Kept(tensors, header["notes"])
