@@ -160,7 +160,7 @@ STUDIES = {  # the methods that each experiment notebook compares
         *("dense", "magnitude", "lth", "lth_bias", "safecompress", "fairscratch_train"),
         *("fairgrape", "pw_loss", "constrained", "ballot"),
     ),
-    "13_ablation": ("lth", "lth_bias", "ballot_select", "ballot_refine", "ballot"),
+    "13_ablation": ("lth", "lth_bias", "ballot_select", "ballot_refine", "shuffled", "ballot"),
 }
 
 

@@ -132,3 +132,20 @@ def test_a_mask_that_does_not_fit_is_refused_by_name_and_shape():
     wrong = MaskSet({"conv1.weight": torch.ones(16, 1, 3, 3, dtype=torch.bool)})
     with pytest.raises(ValueError, match=r"conv1.weight has shape \(16, 1, 3, 3\) and the model's is \(16, 3, 3, 3\)"):
         wrong.check_fits(net())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.int64])
+def test_every_kind_of_number_is_counted_exactly_and_scores_stay_as_they_are(dtype):
+    """Close and tied values, in two tensors; the twin sorts."""
+    numbers = torch.randint(0, 50, (300,), generator=torch.Generator().manual_seed(0))
+    scores = {
+        "a": (numbers[:180] + (1e-12 if dtype == torch.float64 else 0)).to(dtype).reshape(9, 20),
+        "b": numbers[180:].to(dtype),
+    }
+    before = {name: score.clone() for name, score in scores.items()}
+    flat = torch.cat([score.flatten() for score in scores.values()]).double()
+    for n_keep in (1, 77, 299, 300):
+        mask = MaskSet.from_scores(scores, n_keep)
+        first = sorted(range(300), key=lambda i: (-float(flat[i]), i))[:n_keep]
+        assert torch.cat([kept.flatten() for kept in mask.values()]).nonzero()[:, 0].tolist() == sorted(first)
+    assert all(torch.equal(score, before[name]) for name, score in scores.items())
