@@ -21,7 +21,7 @@ setup: $(READY)        ## install everything into .venv/
 
 $(READY): pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
 	@echo "== setting up .venv/ from uv.lock (several GB on the first call)"
-	@$(UV) sync --locked --quiet && touch $@
+	@$(UV) sync --locked --compile-bytecode --quiet && touch $@
 
 reproduce: $(READY)    ## all notebooks at PRESET (smoke), figures/PRESET and the claims table
 	@echo "== reproducing PRESET=$(PRESET) on $(CORES) cores; a line for each finished step"

@@ -71,10 +71,10 @@ def peak(name: str, what: Callable) -> float:
     return found
 
 
-def seconds(what: Callable[[], object]) -> float:
+def seconds(what: Callable, *arguments: object) -> float:
     """Wall time of one call."""
     started = time.perf_counter()
-    what()
+    what(*arguments)
     return time.perf_counter() - started
 
 
@@ -87,17 +87,17 @@ def main() -> None:
         for number in range(ROUNDS + 1):
             progress.say(f"{name}: round {number} of {ROUNDS}")
             for kind, what in (("ours", mask), ("topk", topk)):
-                spent = seconds(lambda what=what: what(scores, int(DENSITY * n)))
+                spent = seconds(what, scores, int(DENSITY * n))
                 if number:
                     times[kind].append(spent)
         ours, theirs = (statistics.median(times[kind]) for kind in ("ours", "topk"))
         print(f"{name} {n / 1e6:.0f} M: mask {ours:.2f} s, topk {theirs:.2f} s, ratio {ours / theirs:.2f}")
         print(f"  peak memory over the scores': mask {peak(name, mask):.2f}, topk {peak(name, topk):.2f}")
         conflict = {layer: torch.rand(len(score)) - 0.5 for layer, score in scores.items()}
-        print(f"  conflict-aware scores {seconds(lambda: conflict_aware(scores, conflict, 0.1)):.2f} s, ", end="")
-        print(f"ERK {1000 * seconds(lambda: erk(DENSITY, scores)):.1f} ms")
+        print(f"  conflict-aware scores {seconds(conflict_aware, scores, conflict, 0.1):.2f} s, ", end="")
+        print(f"ERK {1000 * seconds(erk, DENSITY, scores):.1f} ms")
     layer = np.random.default_rng(0).random((10, 512 * 512 * 9), np.float32)
-    spent = seconds(lambda: keep_shares(layer, int(DENSITY * layer.shape[1])))
+    spent = seconds(keep_shares, layer, int(DENSITY * layer.shape[1]))
     print(f"greedy shares, one layer of {layer.shape[1] / 1e6:.1f} M weights, 10 groups: {spent:.2f} s")
 
 

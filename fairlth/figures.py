@@ -99,8 +99,9 @@ def panels(
     for (_, task), line in zip(tasks.iterrows(), axes, strict=True):
         own = summary[(summary[config.TASK] == task).all(axis=1)]
         for density, ax in zip(densities, line, strict=True):
-            draw(own[(own["density"] == density) | (own["method"] == "dense")], ax)
-            ax.set_title(f"{config.task_name(task)}, density {density:g}, n = {own['n'].min()} seeds")
+            here = own[(own["density"] == density) | (own["method"] == "dense")]
+            draw(here, ax)
+            ax.set_title(f"{config.task_name(task)}, density {density:g}, n = {_seeds(here)} seeds")
     return figure
 
 
@@ -118,12 +119,17 @@ def rows(
     figure, axes = plt.subplots(len(tasks), len(draws), figsize=(width * len(draws), height * len(tasks)), squeeze=False)
     for (_, task), line in zip(tasks.iterrows(), axes, strict=True):
         own = summary[(summary[config.TASK] == task).all(axis=1)]
-        sizes = own.loc[own["method"] != "dense", "n"]
-        seeds = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
         for draw, ax in zip(draws, line, strict=True):
             draw(own, ax)
-            ax.set_title(f"{config.task_name(task)}, n = {seeds} seeds")
+            ax.set_title(f"{config.task_name(task)}, n = {_seeds(own)} seeds")
     return figure
+
+
+def _seeds(rows: pd.DataFrame) -> str:
+    """How many seeds are behind some rows of a summary, the dense net apart, which may have more."""
+    pruned = rows[rows["method"] != "dense"]
+    low, high = (pruned if len(pruned) else rows)["n"].agg(["min", "max"])
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def legend_below(figure: Figure, ncols: int = 5) -> None:
@@ -211,9 +217,15 @@ def _accuracy_against_cwv(rows: pd.DataFrame, ax: Axes) -> Axes:
     """Labels, and limits that hold all means; an interval may leave the picture where it says no more than "anything"."""
     ax.set(xlabel=SCALES["cwv"][1], ylabel=SCALES["accuracy"][1])
     ax.set_xlim(0, rows["cwv"].max() * 1e4 * 1.2)
-    span = max(rows["accuracy"].max() - rows["accuracy"].min(), 0.01) * 100
-    ax.set_ylim(rows["accuracy"].min() * 100 - 0.2 * span, min(100, rows["accuracy"].max() * 100 + 0.2 * span))
+    ax.set_ylim(*_accuracy_limits(rows, "accuracy"))
     return ax
+
+
+def _accuracy_limits(rows: pd.DataFrame, metric: str) -> tuple[float, float]:
+    """Percent, with room for the means and at most 100."""
+    low, high = rows[metric].min() * 100, rows[metric].max() * 100
+    room = 0.2 * max(high - low, 1.0)
+    return low - room, min(100.0, high + room)
 
 
 def _point(row: pd.Series, ax: Axes, label: str | None) -> None:
@@ -246,8 +258,11 @@ def sweep(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:
         floor = summary.groupby("density")[f"{metric}_floor"].mean().drop(1.0, errors="ignore") * scale
         ax.plot(floor.index, floor, ":", color="#999999", label="chance")
     densities = sorted(set(summary["density"]) - {1.0})
-    top = summary[metric].max() * scale * 1.15
-    ax.set(xscale="log", xlabel="density", ylabel=label, ylim=(0, min(100, top) if "accuracy" in metric else top))
+    ax.set(xscale="log", xlabel="density", ylabel=label)
+    if "accuracy" in metric:
+        ax.set_ylim(*_accuracy_limits(summary, metric))
+    else:
+        ax.set_ylim(0, summary[metric].max() * scale * 1.15)
     ax.set_xticks(densities, [f"{density:g}" for density in densities])
     ax.minorticks_off()
     return ax
