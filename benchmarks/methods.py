@@ -21,7 +21,7 @@ from fairlth.data import Data
 from fairlth.methods import METHODS
 
 ROUNDS = 5
-IMAGES = 512
+IMAGES = 256
 
 
 def seconds(method: str, data: Data) -> tuple[float, float]:
