@@ -105,6 +105,21 @@ def test_branches_that_compete_end_no_worse_than_the_worst_alone():
         assert together > min(alone), (together, alone)
 
 
+def test_as_long_as_no_net_is_accurate_enough_the_most_accurate_branch_goes_on():
+    """At a density where the constraint is out of reach; the fairest branch would be one that knows nothing."""
+    run = run_of("safecompress", 0.02)
+    ticket = safecompress(run, data.load(run))
+    assert ticket.feasible is False
+    for epoch in range(1, run.settings.schedule.epochs):
+        tried = [
+            row
+            for row in ticket.trace
+            if row["epoch"] == epoch and row["tested"] == "branch" and row["strategy"] != "erk random"
+        ]
+        [went_on] = [row for row in ticket.trace if row["epoch"] == epoch and row["tested"] == "epoch"]
+        assert went_on["strategy"] == max(tried, key=lambda row: row["accuracy"])["strategy"]
+
+
 def test_safecompress_records_every_candidate_and_what_went_on():
     run = run_of("safecompress", 0.1)
     ticket = safecompress(run, data.load(run))
