@@ -119,7 +119,12 @@ def measure(model_name: str, schedule: Schedule) -> dict[str, list[float]]:
     data = random_images(STEPS * schedule.batch_size)
     test = Split(data.train.x[:TESTED], data.train.y[:TESTED], data.train.group[:TESTED], 10, 10)
     data = Data(data.train, test, test, data.classes, data.groups, mirror=True)
-    loops = {"rival": Rival(*masked(model_name, data), data, schedule), "ours": Ours(*masked(model_name, data), data, schedule)}
+    low = schedule.model_copy(update={"precision": "bfloat16"})
+    loops = {
+        "rival": Rival(*masked(model_name, data), data, schedule),
+        "float32": Ours(*masked(model_name, data), data, schedule),
+        "bfloat16": Ours(*masked(model_name, data), data, low),
+    }
     seconds: dict[str, list[float]] = {name: [] for name in loops}
     for number in range(ROUNDS + 1):
         for name, loop in loops.items():
@@ -144,8 +149,9 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     for title, (model_name, schedule) in CASES.items():
         seconds = measure(model_name, schedule)
-        images = STEPS * schedule.batch_size / statistics.median(seconds["ours"])
-        print(f"{title:32s} rival / ours {ratio(seconds, 'rival', 'ours')}   ours {images:.0f} images/s")
+        for name in ("float32", "bfloat16"):
+            images = STEPS * schedule.batch_size / statistics.median(seconds[name])
+            print(f"{title:32s} rival / ours in {name:8s} {ratio(seconds, 'rival', name)}   ours {images:.0f} images/s")
 
 
 if __name__ == "__main__":

@@ -63,6 +63,8 @@ class Schedule(Strict):
     optimizer: Literal["sgd", "adamw"] = "sgd"
     shift: Annotated[int, Field(ge=0)] = 0  # pixels that a training image is moved at most, each way
     mirror: bool = True  # half of the training images, where the data set allows it
+    precision: Literal["float32", "bfloat16"] = "float32"  # of products while training, where the device has it
+    compile: bool = False  # the network by torch.compile: a minute at the start, worth it for long trainings
 
 
 class Task(Strict):
@@ -121,7 +123,7 @@ PRESETS = {
         ),
         densities=(0.05, 0.02),
         seeds=(0, 1, 2, 3, 4),
-        schedule=Schedule(epochs=8, batch_size=64, lr=0.05),
+        schedule=Schedule(epochs=8, batch_size=64, lr=0.05, precision="bfloat16"),
         n_train=8000,
         n_val=4000,
         image_size=32,
@@ -140,7 +142,7 @@ PRESETS = {
         ),
         densities=(0.2, 0.1, 0.05, 0.02),
         seeds=(0, 1, 2, 3, 4),
-        schedule=Schedule(epochs=160, shift=4),
+        schedule=Schedule(epochs=160, shift=4, precision="bfloat16"),
         n_val=5000,
         rewind_epochs=2,
         keep_per_level=0.8,

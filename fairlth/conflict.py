@@ -86,10 +86,11 @@ class ConflictMeter:
         seed: of the run.
         every: steps between two observations.
         batch_size: images of an observation, both halves together; as many as a training step has, and it costs one.
+        low: multiplies in bfloat16, as the training does (`training.low_precision`).
     """
 
-    def __init__(self, split: Split, seed: int, every: int = 16, batch_size: int = 64) -> None:
-        self.split, self.every, self.half = split, every, min(batch_size, len(split)) // 2
+    def __init__(self, split: Split, seed: int, every: int = 32, batch_size: int = 64, low: bool = False) -> None:
+        self.split, self.every, self.half, self.low = split, every, min(batch_size, len(split)) // 2, low
         self.generator = torch.Generator().manual_seed(config.seed_for(seed, "conflict"))
         self.steps = self.observed = 0
         self.group_loss = torch.full((split.n_groups,), torch.nan, device=split.y.device)
@@ -134,7 +135,9 @@ class ConflictMeter:
     def _gradients(self, model: nn.Module, rows: Tensor, fair: bool) -> Gradients:
         weights = prunable(model)
         groups = self.split.group[rows]
-        losses = F.cross_entropy(model(as_float(self.split.x[rows])), self.split.y[rows], reduction="none")
+        with torch.autocast(groups.device.type, torch.bfloat16, enabled=self.low):
+            outputs = model(as_float(self.split.x[rows]))
+        losses = F.cross_entropy(outputs.float(), self.split.y[rows], reduction="none")
         self.group_loss = running_means(self.group_loss, losses.detach(), groups)
         loss = (losses * fairness_weights(self.group_loss, groups)).sum() if fair else losses.mean()
         gradients = torch.autograd.grad(loss, list(weights.values()))

@@ -152,7 +152,9 @@ def _record(run: Run, loaded: Data, ticket: Ticket, started: float) -> Record:
         trace=ticket.trace,
         notes=ticket.notes,
         settings=_settings(run),
-        conditions=results.conditions(loaded.train.x.device, time.perf_counter() - started, sum(LEDGER.read.values())),
+        conditions=results.conditions(
+            loaded.train.x.device, run.settings.schedule, time.perf_counter() - started, sum(LEDGER.read.values())
+        ),
     )
 
 

@@ -60,7 +60,7 @@ def mlp(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
     widths = (in_shape[0] * in_shape[1] * in_shape[2], 128, 64, n_classes)
     layers: dict[str, nn.Module] = {"flatten": nn.Flatten()}
     for number, (n_in, n_out) in enumerate(pairwise(widths), 1):
-        layers |= {f"linear{number}": nn.Linear(n_in, n_out), f"relu{number}": nn.ReLU()}
+        layers |= {f"linear{number}": nn.Linear(n_in, n_out), f"relu{number}": nn.ReLU(inplace=True)}
     del layers["relu3"]
     return nn.Sequential(OrderedDict(layers))
 
@@ -73,7 +73,7 @@ def convnet(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
         layers[f"conv{number}"] = _conv(n_in, n_out)
         if number < 4:
             layers[f"pool{number}"] = nn.MaxPool2d(2)
-        layers |= {f"norm{number}": nn.BatchNorm2d(n_out), f"relu{number}": nn.ReLU()}
+        layers |= {f"norm{number}": nn.BatchNorm2d(n_out), f"relu{number}": nn.ReLU(inplace=True)}
     return nn.Sequential(OrderedDict(layers | _head(widths[-1], n_classes)))
 
 
@@ -96,14 +96,14 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, n_in, h, w) to (b, n_out, h / stride, w / stride)."""
-        y = F.relu(self.norm1(self.conv1(x)))
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
         shortcut = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
-        return F.relu(self.norm2(self.conv2(y)) + shortcut)
+        return F.relu(self.norm2(self.conv2(y)).add_(shortcut), inplace=True)
 
 
 def resnet20(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
     """The 20-layer network of He et al., 2016, section 4.2, for 32 x 32 images: 270 000 weights."""
-    layers: dict[str, nn.Module] = {"conv": _conv(in_shape[0], 16), "norm": nn.BatchNorm2d(16), "relu": nn.ReLU()}
+    layers: dict[str, nn.Module] = {"conv": _conv(in_shape[0], 16), "norm": nn.BatchNorm2d(16), "relu": nn.ReLU(inplace=True)}
     widths = (16, *[16] * 3, *[32] * 3, *[64] * 3)
     for number, (n_in, n_out) in enumerate(pairwise(widths), 1):
         layers[f"block{number}"] = Residual(n_in, n_out, 1 if n_in == n_out else 2)

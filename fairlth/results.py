@@ -15,14 +15,15 @@ from torch import nn
 
 import fairlth
 from fairlth import config, metrics
-from fairlth.config import Run
+from fairlth.config import Run, Schedule
 from fairlth.masks import MaskSet
 from fairlth.methods import Ticket
 from fairlth.metrics import Counts
+from fairlth.training import low_precision
 
 DECIDES = fairlth.ORDER[: fairlth.ORDER.index("methods") + 1]  # the modules whose code decides a run's outcome
 KEYS = [*config.TASK, "method", "density", "seed", "preset", "pressure"]
-CONDITIONS = ["version", "commit", "torch", "device", "seconds", "shared_seconds", "cost"]
+CONDITIONS = ["version", "commit", "torch", "device", "precision", "seconds", "shared_seconds", "cost"]
 COLUMNS = [*KEYS, "split", "class", "group", "correct", "total", "feasible", *CONDITIONS]
 PAPER = {"magnitude": 0.3800, "lth": 0.3391, "safecompress": 0.1796, "fairscratch": 0.3582}  # arXiv 2407.02805, abstract
 CONTROL = "lth_bias"
@@ -78,14 +79,16 @@ def read(path: Path) -> Record:
         raise ValueError(f"{path} is not a whole record of this version ({error}): delete it and run again.") from error
 
 
-def conditions(device: torch.device, seconds: float, shared_seconds: float = 0.0) -> dict[str, Any]:
-    """What a number depends on beside its run: versions, commit, code, device, time.
+def conditions(device: torch.device, schedule: Schedule, seconds: float, shared_seconds: float = 0.0) -> dict[str, Any]:
+    """What a number depends on beside its run: versions, commit, code, device, precision of the training, time.
 
     `shared_seconds` is what the shared trainings took that the run read instead of making them; `seconds` is its own time.
     """
     named = f"cpu, {torch.get_num_threads()} thread(s)" if device.type == "cpu" else torch.cuda.get_device_name(device)
     versions = {"version": fairlth.__version__, "commit": _commit(), "code": code_fingerprint(), "torch": torch.__version__}
-    return versions | {"device": named, "seconds": round(seconds, 2), "shared_seconds": round(shared_seconds, 2)}
+    spent = {"seconds": round(seconds, 2), "shared_seconds": round(shared_seconds, 2)}
+    precision = "bfloat16" if low_precision(schedule, device) else "float32"
+    return versions | {"device": named, "precision": precision} | spent
 
 
 def code_fingerprint() -> str:

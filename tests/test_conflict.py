@@ -109,7 +109,7 @@ def test_agreement_leaves_out_units_without_a_sign():
 
 
 def test_a_meter_that_saw_nothing_says_so(random_data):
-    with pytest.raises(ValueError, match="nothing was observed in 0 steps, expected at least 16"):
+    with pytest.raises(ValueError, match="nothing was observed in 0 steps, expected at least 32"):
         ConflictMeter(random_data.train, 0).conflict()
 
 

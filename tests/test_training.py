@@ -6,7 +6,9 @@ import torch
 
 from fairlth.config import Schedule
 from fairlth.models import build
-from fairlth.training import Trainer, count, fit, learning_rate, logits, predict, snapshot, weighted_by_group
+from fairlth.training import Trainer, count, fit, learning_rate, logits, low_precision, predict, snapshot, weighted_by_group
+
+LOW = Schedule(epochs=1, batch_size=32, lr=0.1, precision="bfloat16")
 
 SCHEDULE = Schedule(epochs=3, batch_size=32, lr=0.05)
 
@@ -152,3 +154,25 @@ def test_predicting_changes_nothing_and_keeps_the_mode(random_data):
         predict(model, random_data.test)
         assert model.training is training
     assert same(before, model.state_dict())
+
+
+def test_bfloat16_changes_the_training_and_leaves_weights_and_outputs_float32(random_data):
+    if not low_precision(LOW, torch.device("cpu")):
+        pytest.skip("this processor does not multiply bfloat16 numbers")
+    trained = {}
+    for schedule in (LOW, LOW.model_copy(update={"precision": "float32"})):
+        model = build("convnet", (1, 8, 8), 3, torch.Generator().manual_seed(0))
+        fit(model, random_data, schedule, seed=0)
+        trained[schedule.precision] = model.conv1.weight.detach()
+        assert logits(model, random_data.test).dtype == torch.float32
+    assert trained["bfloat16"].dtype == torch.float32
+    assert not torch.equal(trained["bfloat16"], trained["float32"])
+    torch.testing.assert_close(trained["bfloat16"], trained["float32"], atol=0.02, rtol=0.0)
+
+
+def test_bfloat16_is_used_only_where_the_processor_has_it(monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    assert low_precision(LOW, cpu) and not low_precision(Schedule(epochs=1), cpu)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
+    assert not low_precision(LOW, cpu)

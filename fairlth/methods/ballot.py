@@ -14,7 +14,7 @@ from fairlth.methods.lth import Found, find, find_by_magnitude, find_once, train
 from fairlth.models import prunable
 from fairlth.refinement import refine
 from fairlth.selection import Scores, conflict_aware
-from fairlth.training import AfterStep
+from fairlth.training import AfterStep, low_precision
 
 STRENGTH = 0.1  # of the conflict in the score
 
@@ -46,8 +46,9 @@ def find_by_conflict(run: Run, data: Data) -> Found:
     meters: list[ConflictMeter] = []
 
     def watch(level: int) -> AfterStep:
-        seed = config.seed_for(run.seed, f"level {level}")
-        meters.append(ConflictMeter(data.train, seed, batch_size=run.settings.schedule.batch_size))
+        seed, schedule = config.seed_for(run.seed, f"level {level}"), run.settings.schedule
+        low = low_precision(schedule, data.train.y.device)
+        meters.append(ConflictMeter(data.train, seed, batch_size=schedule.batch_size, low=low))
         return meters[-1]
 
     def score(model: nn.Module) -> Scores:

@@ -15,8 +15,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fairlth import config
-from fairlth.config import Run
+from fairlth.config import Run, Schedule
 from fairlth.data import Data
+from fairlth.training import low_precision
 
 TRAINING = ("sources", "data", "models", "training", "methods/base")  # the modules whose code decides every training
 
@@ -72,7 +73,8 @@ def shared(
 def _digest(data: Data, *decides: Any) -> str:
     split = data.train
     threads = torch.get_num_threads() if split.y.device.type == "cpu" else 0
-    about = (split.x.shape, split.n_classes, split.n_groups, data.mirror, split.y.device.type, threads, torch.__version__)
+    low = low_precision(Schedule(epochs=1, precision="bfloat16"), split.y.device)  # what the device can do decides, too
+    about = (split.x.shape, split.n_classes, split.n_groups, data.mirror, split.y.device.type, threads, low, torch.__version__)
     digest = hashlib.sha256(repr((about, decides)).encode())
     for tensor in (split.x, split.y, split.group):
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
