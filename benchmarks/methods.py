@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 
 import torch
-from overhead import random_images, ratio
+from overhead import ratio
 
 from fairlth import config, progress
 from fairlth.config import Run
+from fairlth.cost import random_images
 from fairlth.data import Data
 from fairlth.methods import METHODS
 
@@ -38,7 +39,7 @@ def seconds(method: str, data: Data) -> tuple[float, float]:
 def main() -> None:
     """Prints one line per method: counted cost, measured ratio with quartiles."""
     torch.set_num_threads(1)
-    data, times, costs = random_images(IMAGES), {name: [] for name in METHODS}, {}
+    data, times, costs = random_images(IMAGES, 32), {name: [] for name in METHODS}, {}
     for number in range(ROUNDS + 1):
         for name in METHODS:
             progress.say(f"round {number} of {ROUNDS}: {name}")

@@ -1,4 +1,4 @@
-"""What the method adds to plain training: the mask after each step, and the watching for conflict. Ratios in one run.
+"""What the method adds to plain training: the mask after each step, the watching for conflict, the counts per group.
 
     make bench
 
@@ -14,23 +14,16 @@ import torch
 from fairlth import config, progress
 from fairlth.config import PRESETS
 from fairlth.conflict import ConflictMeter
-from fairlth.data import Data, Split
+from fairlth.cost import random_images
+from fairlth.data import Data
 from fairlth.masks import MaskSet, count_kept
 from fairlth.models import build, prunable
 from fairlth.selection import magnitude
-from fairlth.training import Trainer, in_turn
+from fairlth.training import Trainer, in_turn, logits, low_precision, predict
 
 ROUNDS = 9
 SCHEDULE = PRESETS["small"].schedule
 STEPS = 32  # per round
-
-
-def random_images(n: int) -> Data:
-    """n images of 32 x 32 in ten classes."""
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randint(0, 256, (n, 3, 32, 32), generator=generator, dtype=torch.uint8)
-    split = Split(x, torch.arange(n) % 10, torch.arange(n) % 10, 10, 10).to(torch.device("cpu"))
-    return Data(split, split, split, list("0123456789"), list("0123456789"), mirror=True)
 
 
 def trainers(data: Data, model_name: str) -> dict[str, Trainer]:
@@ -40,7 +33,8 @@ def trainers(data: Data, model_name: str) -> dict[str, Trainer]:
         model = build(model_name, data.in_shape, 10, torch.Generator().manual_seed(0))
         weights = prunable(model)
         mask = MaskSet.from_scores(magnitude(weights), count_kept(0.05, weights))
-        meter = ConflictMeter(data.train, seed=0, batch_size=SCHEDULE.batch_size)
+        low = low_precision(SCHEDULE, torch.device("cpu"))
+        meter = ConflictMeter(data.train, seed=0, batch_size=SCHEDULE.batch_size, low=low)
         after = {"dense": lambda model: None, "masked": mask.apply, "masked and watched": in_turn(mask.apply, meter)}[name]
         made[name] = Trainer(model, data, SCHEDULE, 0, after)
     return made
@@ -48,7 +42,7 @@ def trainers(data: Data, model_name: str) -> dict[str, Trainer]:
 
 def measure(model_name: str) -> dict[str, list[float]]:
     """Seconds of each round of STEPS steps, by variant; a first round warms up and is not counted."""
-    made = trainers(random_images(STEPS * SCHEDULE.batch_size), model_name)
+    made = trainers(random_images(STEPS * SCHEDULE.batch_size, 32), model_name)
     seconds: dict[str, list[float]] = {name: [] for name in made}
     for number in range(ROUNDS + 1):
         for name, trainer in made.items():
@@ -57,6 +51,24 @@ def measure(model_name: str) -> dict[str, list[float]]:
             if number:
                 seconds[name].append(time.perf_counter() - started)
         progress.say(f"{model_name}: round {number} of {ROUNDS}")
+    return seconds
+
+
+def measure_evaluation(model_name: str) -> dict[str, list[float]]:
+    """Seconds of each evaluation of as many images as a round has: accuracy alone, and counts per class and group."""
+    test = random_images(STEPS * SCHEDULE.batch_size, 32).test
+    model = build(model_name, (3, 32, 32), 10, torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
+    ways = {
+        "accuracy": lambda: float((logits(model, test).argmax(1) == test.y).float().mean()),
+        "counts": lambda: predict(model, test),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(ROUNDS + 1):
+        for name, way in ways.items():
+            started = time.perf_counter()
+            way()
+            if number:
+                seconds[name].append(time.perf_counter() - started)
     return seconds
 
 
@@ -71,13 +83,17 @@ def main() -> None:
     """Prints one line per network and question."""
     torch.set_num_threads(config.THREADS)
     rows = []
-    for model_name in ("convnet", "resnet20"):
+    for model_name, bar in (("convnet", "at most 1.05"), ("resnet20", "at most 1.02")):
         seconds = measure(model_name)
         step = 1000 * statistics.median(seconds["dense"]) / STEPS
-        rows.append((model_name, "masked step / dense step", ratio(seconds, "masked", "dense"), "at most 1.05", step))
+        rows.append((model_name, "masked step / dense step", ratio(seconds, "masked", "dense"), bar, step))
         watched = ratio(seconds, "masked and watched", "masked")
-        rows.append((model_name, "level with conflict detection / without", watched, "at most 1.10", step))
-    threads = f"{torch.get_num_threads()} thread(s), torch {torch.__version__}, batch {SCHEDULE.batch_size}"
+        rows.append((model_name, "level with conflict detection / without", watched, "at most 1.05", step))
+        counted = ratio(measure_evaluation(model_name), "counts", "accuracy")
+        rows.append((model_name, "evaluation with counts / accuracy alone", counted, "at most 1.05", step))
+    threads = (
+        f"{torch.get_num_threads()} thread(s), torch {torch.__version__}, batch {SCHEDULE.batch_size}, {SCHEDULE.precision}"
+    )
     print(f"{threads}; medians of {ROUNDS} rounds of {STEPS} steps in turn, quartiles in brackets")
     for model_name, what, value, bar, step in rows:
         print(f"{model_name:9s} {what:41s} {value:26s} {bar:14s} dense step {step:.1f} ms")

@@ -7,10 +7,10 @@ scores take.
 """
 
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -52,12 +52,20 @@ def mask(scores: dict[str, Tensor], n_keep: int) -> MaskSet:
 
 
 def memory(name: str, what: Callable, answer: multiprocessing.Queue) -> None:
-    """Peak memory of one call over the memory of the scores."""
+    """Peak memory of one call, the scores included, over the memory of the scores."""
+    what(random_tensors("resnet18"), 1000)  # loads what the call needs
     scores = random_tensors(name)
     size = sum(score.numel() * 4 for score in scores.values())
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    before = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
     what(scores, int(DENSITY * size / 4))
-    answer.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before + size) / size)
+    answer.put((resident("VmHWM") - before + size) / size)
+
+
+def resident(name: str) -> int:
+    """Bytes of memory of this process, now (VmRSS) or at most (VmHWM); Linux only."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) * 1024
 
 
 def peak(name: str, what: Callable) -> float:

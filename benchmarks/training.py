@@ -11,12 +11,13 @@ import statistics
 import time
 
 import torch
-from overhead import random_images, ratio
+from overhead import ratio
 from rivals import Rival
 from torch import nn
 
 from fairlth import progress
 from fairlth.config import PRESETS, Schedule
+from fairlth.cost import random_images
 from fairlth.data import Data, Split
 from fairlth.masks import MaskSet, count_kept
 from fairlth.metrics import Counts
@@ -67,7 +68,7 @@ def masked(model_name: str, data: Data, seed: int = 0) -> tuple[nn.Module, MaskS
 
 def measure(model_name: str, schedule: Schedule) -> dict[str, list[float]]:
     """Seconds of each round, by variant; a first round warms up and is not counted."""
-    data = random_images(STEPS * schedule.batch_size)
+    data = random_images(STEPS * schedule.batch_size, 32)
     tested = len(data.train) // 3
     test = Split(data.train.x[:tested], data.train.y[:tested], data.train.group[:tested], 10, 10)
     data = Data(data.train, test, test, data.classes, data.groups, mirror=True)

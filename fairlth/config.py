@@ -163,6 +163,10 @@ STUDIES = {  # the methods that each experiment notebook compares
         *("fairgrape", "pw_loss", "constrained", "ballot"),
     ),
     "13_ablation": ("lth", "lth_bias", "ballot_select", "ballot_refine", "shuffled", "ballot"),
+    "14_cost": (
+        *("dense", "magnitude", "lth", "lth_fine", "lth_bias", "safecompress", "fairscratch", "fairscratch_train"),
+        *("fairgrape", "pw_loss", "constrained", "shuffled", "ballot"),
+    ),
 }
 
 
@@ -279,8 +283,10 @@ def grid(
 
 
 def study(notebook: str, preset: str) -> list[Run]:
-    """The runs that an experiment notebook shows; 12_sparsity goes along densities and along pressures."""
+    """The runs that an experiment notebook shows; 12_sparsity goes along densities and pressures, 14_cost has one density."""
     check_preset(preset)
+    if notebook == "14_cost":
+        return grid(preset, STUDIES[notebook], PRESETS[preset].densities[:1], PRESETS[preset].sweep_seeds)
     if notebook != "12_sparsity":
         return grid(preset, STUDIES[notebook])
     runs = grid(preset, STUDIES[notebook], PRESETS[preset].sparsities, PRESETS[preset].sweep_seeds)

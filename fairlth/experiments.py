@@ -18,7 +18,8 @@ from fairlth.methods.shared import LEDGER
 from fairlth.metrics import Counts
 from fairlth.models import prunable
 from fairlth.results import Record
-from fairlth.training import predict
+from fairlth.shift import fair_shift
+from fairlth.training import count, logits
 
 
 def check(run: Run) -> None:
@@ -136,8 +137,8 @@ def _check_ticket(run: Run, ticket: Ticket) -> None:
 
 
 def _record(run: Run, loaded: Data, ticket: Ticket, started: float) -> Record:
-    val, test = predict(ticket.model, loaded.val), predict(ticket.model, loaded.test)
-    if empty := metrics.empty_groups(test.by_group().total, loaded.groups):
+    counts = _counts(loaded, ticket)
+    if empty := metrics.empty_groups(counts["test"].by_group().total, loaded.groups):
         warnings.warn(f"{run.dataset}: no test image of {', '.join(empty)}, so gaps over groups are nan.", stacklevel=3)
     return Record(
         run=run.model_dump(),
@@ -145,7 +146,7 @@ def _record(run: Run, loaded: Data, ticket: Ticket, started: float) -> Record:
         group_by=data.group_name(run),
         classes=loaded.classes,
         groups=loaded.groups,
-        counts={"val": _lists(val), "test": _lists(test)},
+        counts={name: _lists(found) for name, found in counts.items()},
         layers=ticket.mask.layers(),
         cost=round(ticket.cost, 4),
         feasible=ticket.feasible,
@@ -156,6 +157,14 @@ def _record(run: Run, loaded: Data, ticket: Ticket, started: float) -> Record:
             loaded.train.x.device, run.settings.schedule, time.perf_counter() - started, sum(LEDGER.read.values())
         ),
     )
+
+
+def _counts(loaded: Data, ticket: Ticket) -> dict[str, Counts]:
+    """Predictions on "val" and "test", and on "test+s" with s of the way to the fairest class bias shift on validation data."""
+    val, test = logits(ticket.model, loaded.val), logits(ticket.model, loaded.test)
+    shift = fair_shift(val, loaded.val)
+    found = {"val": count(val, loaded.val), "test": count(test, loaded.test)}
+    return found | {f"test+{share:g}": count(test + share * shift, loaded.test) for share in results.SHIFTS}
 
 
 def _lists(counts: Counts) -> dict[str, list[list[int]]]:

@@ -19,6 +19,7 @@ COLOURS = {  # after Okabe and Ito: blues are plain pruning, greens and browns r
     "random": "#999999",
     "magnitude": "#56B4E9",
     "lth": "#0072B2",
+    "lth_fine": "#004B75",
     "lth_bias": "#E69F00",
     "safecompress": "#009E73",
     "fairscratch": "#B8A200",
@@ -36,6 +37,7 @@ NAMES = {
     "random": "random mask",
     "magnitude": "magnitude",
     "lth": "lottery ticket",
+    "lth_fine": "lottery ticket, fine levels",
     "lth_bias": "lottery ticket + bias shift",
     "safecompress": "SafeCompress",
     "fairscratch": "FairScratch",
@@ -53,6 +55,7 @@ MARKERS = {  # beside the colour, for grey print
     "dense": "*",
     "random": "x",
     "magnitude": "s",
+    "lth_fine": "p",
     "lth_bias": "D",
     "safecompress": "^",
     "fairscratch": "v",
@@ -234,6 +237,28 @@ def _point(row: pd.Series, ax: Axes, label: str | None) -> None:
     y_ends = np.nan_to_num([[y - row["accuracy_low"] * 100], [row["accuracy_high"] * 100 - y]])
     marker, colour = MARKERS[row["method"]], COLOURS[row["method"]]
     ax.errorbar(x, y, y_ends, x_ends, fmt=marker, color=colour, elinewidth=0.7, label=label)
+
+
+def cost(rows: pd.DataFrame, ax: Axes) -> Axes:
+    """CWV over that of a plain ticket with shifted biases at equal accuracy, against cost; filled as trained, open shifted.
+
+    Args:
+        rows: from `results.relative_summary`, of one task and density.
+    """
+    for _, row in rows.iterrows():
+        marker, colour = MARKERS[row["method"]], COLOURS[row["method"]]
+        ends = np.nan_to_num([[row["relative"] - row["relative_low"]], [row["relative_high"] - row["relative"]]])
+        face, label = ("white", None) if row["shift"] else (colour, NAMES[row["method"]])
+        ax.errorbar(row["cost"], row["relative"], ends, fmt=marker, color=colour, mfc=face, elinewidth=0.7, label=label)
+    ax.axhline(1, color="#000000", linewidth=0.8)
+    ax.set(
+        xscale="log", yscale="log", xlabel="cost (dense trainings)", ylabel="CWV at equal accuracy,\nplain ticket + shift = 1"
+    )
+    ax.set_ylim(rows["relative"].min() / 1.5, rows["relative"].max() * 1.5)
+    ticks = [tick for tick in (0.5, 1, 2, 4, 8, 16) if rows["cost"].min() / 1.5 < tick < rows["cost"].max() * 1.5]
+    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+    return ax
 
 
 def sweep(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:

@@ -23,17 +23,19 @@ from fairlth.training import low_precision
 
 DECIDES = fairlth.ORDER[: fairlth.ORDER.index("methods") + 1]  # the modules whose code decides a run's outcome
 KEYS = [*config.TASK, "method", "density", "seed", "preset", "pressure"]
-CONDITIONS = ["version", "commit", "torch", "device", "precision", "seconds", "shared_seconds", "cost"]
+CONDITIONS = ["version", "commit", "torch", "device", "precision", "seconds", "shared_seconds", "memory", "cost"]
 COLUMNS = [*KEYS, "split", "class", "group", "correct", "total", "feasible", *CONDITIONS]
 PAPER = {"magnitude": 0.3800, "lth": 0.3391, "safecompress": 0.1796, "fairscratch": 0.3582}  # arXiv 2407.02805, abstract
 CONTROL = "lth_bias"
+SHIFTS = (0.25, 0.5, 1.0)  # how far every ticket's class biases are shifted as well: its accuracy-fairness curve after training
 
 
 @dataclass(frozen=True)
 class Record:
     """One finished run: counts per class and group, so that any metric can be recomputed, and its conditions.
 
-    `counts` maps "val" and "test" to {"correct", "total"}, each a list of classes of a list of groups; `layers` is the mask's
+    `counts` maps "val", "test" and "test+s", where class biases were shifted by s of the way to the fairest shift on validation
+    data (see SHIFTS), to {"correct", "total"}, each a list of classes of a list of groups; `layers` is the mask's
     report; `cost` is in dense-training equivalents; `settings` is the preset as it was.
     """
 
@@ -82,13 +84,23 @@ def read(path: Path) -> Record:
 def conditions(device: torch.device, schedule: Schedule, seconds: float, shared_seconds: float = 0.0) -> dict[str, Any]:
     """What a number depends on beside its run: versions, commit, code, device, precision of the training, time.
 
-    `shared_seconds` is what the shared trainings took that the run read instead of making them; `seconds` is its own time.
+    `shared_seconds` is what the shared trainings took that the run read instead of making them; `seconds` is its own time;
+    `memory` the process's peak in mebibytes.
     """
     named = f"cpu, {torch.get_num_threads()} thread(s)" if device.type == "cpu" else torch.cuda.get_device_name(device)
     versions = {"version": fairlth.__version__, "commit": _commit(), "code": code_fingerprint(), "torch": torch.__version__}
-    spent = {"seconds": round(seconds, 2), "shared_seconds": round(shared_seconds, 2)}
+    spent = {"seconds": round(seconds, 2), "shared_seconds": round(shared_seconds, 2), "memory": round(peak_memory(device), 1)}
     precision = "bfloat16" if low_precision(schedule, device) else "float32"
     return versions | {"device": named, "precision": precision} | spent
+
+
+def peak_memory(device: torch.device) -> float:
+    """Mebibytes that the process has held at most, on the device; on CPU its resident memory, nan where that is not told."""
+    if device.type != "cpu":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), float("nan"))
 
 
 def code_fingerprint() -> str:
@@ -186,7 +198,9 @@ def measures(correct: Any, total: Any) -> dict[str, float]:
 
 
 def _same(cells: pd.DataFrame) -> dict[str, Any]:
-    return {name: cells[name].iloc[0] for name in ("cost", "seconds", "feasible")} | {"images": int(cells["total"].sum())}
+    return {name: cells[name].iloc[0] for name in ("cost", "seconds", "shared_seconds", "memory", "feasible")} | {
+        "images": int(cells["total"].sum())
+    }
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
@@ -227,6 +241,75 @@ def readable(frame: pd.DataFrame) -> pd.DataFrame:
 def _mean(row: pd.Series, name: str, scale: float) -> str:
     half = (row[f"{name}_high"] - row[name]) * scale
     return f"{row[name] * scale:.1f} ± {half:.1f}" if row["n"] > 1 else f"{row[name] * scale:.1f}"
+
+
+def shifted(frame: pd.DataFrame) -> pd.DataFrame:
+    """`per_run` on the test split as trained (`shift` 0) and with the class biases shifted by each of SHIFTS."""
+    splits = {"test": 0.0} | {f"test+{share:g}": share for share in SHIFTS}
+    return pd.concat([per_run(frame, split).assign(shift=share) for split, share in splits.items()], ignore_index=True)
+
+
+def at_equal_accuracy(points: pd.DataFrame, control: str = "lth") -> pd.DataFrame:
+    """Every point's CWV over that of a control's curve at the same accuracy, in a column `relative`; below 1 is fairer.
+
+    The curve is that of the control with the same task, density and seed, along the shift of its class biases: straight lines
+    in log CWV; beyond its ends the end counts. Points without a curve are left out.
+
+    Args:
+        points: from `shifted`.
+        control: a method.
+    """
+    pair, found = [*config.TASK, "density", "seed"], []
+    own = points[(points["method"] == control) & points["pressure"].isna()]
+    curves = {keys: curve.sort_values("accuracy") for keys, curve in own.groupby(pair)}
+    for keys, here in points.groupby(pair, sort=False):
+        if (curve := curves.get(keys)) is not None:
+            at = np.interp(here["accuracy"], curve["accuracy"], np.log(curve["cwv"]))
+            found.append(here.assign(relative=here["cwv"] / np.exp(at)))
+    return pd.concat(found, ignore_index=True) if found else points.iloc[:0].assign(relative=[])
+
+
+def relative_summary(points: pd.DataFrame) -> pd.DataFrame:
+    """Geometric means over seeds of `relative`, with 95 % t intervals (of the logarithm) and n, and the mean cost.
+
+    Args:
+        points: from `at_equal_accuracy`.
+    """
+    found, by = [], [*config.TASK, "method", "density", "pressure", "shift"]
+    for keys, group in points.groupby(by, dropna=False, sort=False):
+        interval = metrics.mean_interval(np.log(group["relative"]))
+        row = dict(zip(by, keys, strict=True)) | {"n": len(group), "cost": float(group["cost"].mean())}
+        row |= {"accuracy": float(group["accuracy"].mean()), "cwv": float(group["cwv"].mean())}
+        ends = {"relative": interval.mean, "relative_low": interval.low, "relative_high": interval.high}
+        found.append(row | {name: float(np.exp(value)) for name, value in ends.items()})
+    return pd.DataFrame(found)
+
+
+def readable_relative(rows: pd.DataFrame) -> pd.DataFrame:
+    """A `relative_summary` as people read it."""
+    ends = [f"{low:.2f} to {high:.2f}" for low, high in zip(rows["relative_low"], rows["relative_high"], strict=True)]
+    tasks = [config.task_name(row) for _, row in rows.iterrows()]
+    shown = rows[["method", "density", "shift"]].assign(
+        task=tasks,
+        accuracy=(100 * rows["accuracy"]).round(1),
+        cwv=(1e4 * rows["cwv"]).round(1),
+        relative=rows["relative"].round(2),
+    )
+    shown = shown.assign(interval=ends, n=rows["n"], cost=rows["cost"].round(2)).reset_index(drop=True)
+    return shown.rename(
+        columns={"accuracy": "accuracy %", "cwv": "CWV x1e4", "relative": "CWV at equal accuracy", "interval": "95 % interval"}
+    )
+
+
+def costs(runs: pd.DataFrame) -> pd.DataFrame:
+    """What each method cost, medians over all its runs: dense trainings, seconds with its shared trainings, peak memory.
+
+    `overhead` is seconds over cost times the seconds of the dense net: what is not training by epochs; near 1 is good.
+    """
+    spent = runs.assign(seconds=runs["seconds"] + runs["shared_seconds"])
+    rows = spent.groupby("method", sort=False)[["cost", "seconds", "memory"]].median()
+    rows["overhead"] = rows["seconds"] / rows["cost"] / rows["seconds"].get("dense", np.nan)
+    return rows.rename(columns={"cost": "dense trainings", "memory": "peak MiB"}).round(2)
 
 
 def improvements(runs: pd.DataFrame, ours: str = "ballot", metric: str = "cwv") -> pd.DataFrame:

@@ -19,6 +19,7 @@ def test_same_run_same_record_apart_from_times(in_tmp, tmp_path, smoke_run):
         found = json.loads(config.record_path(smoke_run, folder).read_text())
         found["conditions"].pop("seconds")
         found["conditions"].pop("shared_seconds")
+        found["conditions"].pop("memory")
         texts.append(json.dumps(found))
     assert texts[0] == texts[1]
     other = experiments.run(smoke_run.model_copy(update={"seed": 1}), in_tmp)
@@ -141,7 +142,7 @@ def test_reading_a_table_trains_nothing_and_names_what_it_lacks(tmp_path, smoke_
         ValueError, match="smoke.csv has no runs of dense, random, magnitude, lth_bias, safecompress, .*, ballot: run"
     ):
         experiments.table("11_comparison", "smoke", train=False)
-    assert len(experiments.table("00_overview", "smoke", train=False)) == 2 * 10
+    assert len(experiments.table("00_overview", "smoke", train=False)) == (2 + len(results.SHIFTS)) * 10
 
 
 def test_a_notebook_sees_its_own_runs_of_a_table_only(smoke_run, in_tmp):
@@ -163,3 +164,12 @@ def test_records_in_a_folder_that_cannot_be_written_are_still_read(in_tmp, smoke
     [first] = experiments.run_or_load([smoke_run], in_tmp)
     monkeypatch.setattr(config, "check_writable", None)
     assert experiments.run_or_load([smoke_run], in_tmp) == [first]
+
+
+def test_a_record_holds_the_curve_of_its_shifted_biases(in_tmp, smoke_run):
+    """Half of the way in the record of a plain ticket is what the control at pressure 0.5 is."""
+    control = smoke_run.model_copy(update={"method": "lth_bias", "pressure": 0.5})
+    plain, shifted = experiments.run(smoke_run, in_tmp), experiments.run(control, in_tmp)
+    assert set(plain.counts) == {"val", "test", "test+0.25", "test+0.5", "test+1"}
+    assert plain.counts["test+0.5"] == shifted.counts["test"]
+    assert len({str(plain.counts[f"test{share}"]) for share in ("", "+0.25", "+0.5", "+1")}) > 1

@@ -11,10 +11,10 @@ from fairlth.methods import METHODS
 from fairlth.methods.base import fresh_model
 from fairlth.methods.dense import train_once
 from fairlth.methods.lth import at_rewind, find
-from fairlth.methods.lth_bias import fair_shift
 from fairlth.methods.shared import LEDGER
 from fairlth.models import prunable
 from fairlth.selection import levels, magnitude, select
+from fairlth.shift import fair_shift
 from fairlth.training import count, fit, logits, predict, snapshot
 
 
@@ -182,7 +182,7 @@ def test_the_ledger_counts_what_was_made_and_what_was_read(tmp_path, monkeypatch
     LEDGER.read.clear()
     METHODS["lth"](run, data.load(run))
     kinds = sorted(path.name.split("_")[0] for path in LEDGER.made)
-    assert kinds == ["dense", "lth"] and not LEDGER.read and all(seconds > 0 for seconds in LEDGER.made.values())
+    assert kinds == ["dense", "lth", "lth-trained"] and not LEDGER.read and all(seconds > 0 for seconds in LEDGER.made.values())
     made = dict(LEDGER.made)
     LEDGER.made.clear()
     METHODS["lth_bias"](run.model_copy(update={"method": "lth_bias"}), data.load(run))
@@ -193,7 +193,7 @@ def test_a_shared_mask_is_in_the_order_of_the_network(random_data):
     """A file sorts names as text; reports of layers must not."""
     run = run_of("lth", model="resnet20", density=0.1)
     weights = prunable(fresh_model(run, random_data))
-    found = at_rewind(run, random_data, MaskSet.full(dict(sorted(weights.items()))))
+    found = at_rewind(run, random_data, MaskSet.full(dict(sorted(weights.items()))), 8)
     assert list(found.mask) == list(weights) != sorted(weights)
 
 
@@ -225,6 +225,23 @@ def test_a_found_ticket_stands_at_the_rewind_point_and_was_found_level_by_level_
     kept.apply(model)
     assert all(torch.equal(found.mask[name], kept[name]) for name in kept)
     assert all(torch.equal(value, found.model.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_fine_levels_keep_four_fifths_each(smoke_run):
+    """0.8^14 is the first power below 0.05: 14 levels of 9 epochs after the first, where the preset's share makes 3."""
+    run = smoke_run.model_copy(update={"method": "lth_fine"})
+    coarse, fine = (METHODS[name](run, data.load(run)) for name in ("lth", "lth_fine"))
+    assert (coarse.cost, fine.cost) == ((1 + 3 * 9 + 9) / 10, (1 + 14 * 9 + 9) / 10)
+    assert any(not torch.equal(kept, fine.mask[name]) for name, kept in coarse.mask.items())
+
+
+def test_a_standard_ticket_is_trained_once_for_its_controls(smoke_run):
+    """And read from its file it is the ticket that was trained, bit by bit."""
+    loaded = data.load(smoke_run)
+    first = METHODS["lth"](smoke_run, loaded)
+    LEDGER.made.clear()
+    again = METHODS["lth"](smoke_run, loaded)
+    assert not LEDGER.made and torch.equal(state(first), state(again)) and first.cost == again.cost == (1 + 3 * 9 + 9) / 10
 
 
 def test_no_pressure_is_no_bias_shift(tickets):

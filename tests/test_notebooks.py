@@ -28,7 +28,7 @@ def overview(home, text):
     claims = (home / "runs/smoke/claims.txt").read_text()
     assert "CWV lower than magnitude" in claims and "better" in claims and "38.0%" in claims and "not run" not in claims
     table = pd.read_csv(home / "data/results/smoke.csv")
-    assert len(table[KEYS].drop_duplicates()) == len(config.every_run("smoke")) == 36 * len(SMOKE.seeds)
+    assert len(table[KEYS].drop_duplicates()) == len(config.every_run("smoke")) == 37 * len(SMOKE.seeds)
     assert (table[table["split"] == "test"].groupby(KEYS, dropna=False)["total"].sum() == 449).all()
 
 
@@ -60,6 +60,12 @@ def ablation(home, text):
     assert re.search(r"digits +0.02 +ballot +[0-3] +3", text)
 
 
+def cost(home, text):
+    assert re.search(r"lth_fine +17.20 ", text) and re.search(r"lth +4.60 ", text)  # 18 levels at density 0.02, and 4
+    assert re.search(r"ballot +0.02 +0.5 +digits by class, mlp ", text)
+    assert re.search(r"resnet20 +64 +(bfloat16|float32) +15.51", text)
+
+
 CHECKS = {
     "00_overview": overview,
     "01_data": lambda home, text: "'train': 1079, 'val': 269, 'test': 449" in text or pytest.fail("no sizes"),
@@ -69,6 +75,7 @@ CHECKS = {
     "11_comparison": comparison,
     "12_sparsity": sparsity,
     "13_ablation": ablation,
+    "14_cost": cost,
 }
 
 
@@ -87,7 +94,7 @@ def test_a_notebook_runs_and_produces_its_number(path, home, tmp_path, monkeypat
 
 
 def test_every_notebook_is_checked_and_there_are_some():
-    assert {path.stem for path in NOTEBOOKS} == set(CHECKS) and len(NOTEBOOKS) >= 8
+    assert {path.stem for path in NOTEBOOKS} == set(CHECKS) and len(NOTEBOOKS) >= 9
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,16 @@ def record(method="lth", seed=0, correct=((8, 0), (0, 6)), total=((10, 0), (0, 1
         trace=[],
         notes={},
         settings={},
-        conditions={"version": "0", "commit": "x", "code": "y", "torch": "2", "device": "cpu", "seconds": 1.5},
+        conditions={
+            "version": "0",
+            "commit": "x",
+            "code": "y",
+            "torch": "2",
+            "device": "cpu",
+            "seconds": 1.5,
+            "shared_seconds": 0.0,
+            "memory": 300.0,
+        },
     )
 
 
@@ -214,3 +223,54 @@ def test_a_ticket_with_a_missing_bias_changes_nothing(tmp_path, smoke_run):
     with pytest.raises(ValueError, match=r"linear1.bias is None in the ticket and \(128,\) in the model"):
         results.read_ticket(tmp_path / "ticket.safetensors", model)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def points(method, seed, accuracies, cwvs, shifts=(0.0, 0.5)):
+    """A curve made by hand, in the columns of `results.shifted`."""
+    task = {"dataset": "d", "target": "t", "group_by": "g", "model": "m", "density": 0.05, "pressure": None, "cost": 2.0}
+    rows = zip(shifts, accuracies, cwvs, strict=True)
+    return [task | {"method": method, "seed": seed, "shift": s, "accuracy": a, "cwv": c} for s, a, c in rows]
+
+
+def test_at_equal_accuracy_by_hand():
+    """Half-way between (0.6, 0.01) and (0.5, 0.0001) the control's CWV is 0.001; beyond its ends it is that of the end."""
+    frame = pd.DataFrame(
+        points("lth", 0, (0.6, 0.5), (0.01, 0.0001)) + points("ballot", 0, (0.55, 0.7), (0.0005, 0.02))
+        + points("ballot", 1, (0.55, 0.5), (0.1, 0.1))
+    )  # fmt: skip
+    found = results.at_equal_accuracy(frame)
+    assert found["method"].tolist() == ["lth", "lth", "ballot", "ballot"]  # seed 1 has no control
+    assert found["relative"].tolist() == pytest.approx([1, 1, 0.5, 2])
+
+
+def test_relative_means_are_geometric_with_their_interval():
+    frame = pd.DataFrame(points("ballot", 0, (0.5,), (1.0,), (0.0,)) + points("ballot", 1, (0.7,), (1.0,), (0.0,)))
+    [row] = results.relative_summary(frame.assign(relative=[0.25, 1.0])).to_dict("records")
+    assert (row["relative"], row["n"], row["cost"], row["accuracy"]) == (pytest.approx(0.5), 2, 2.0, 0.6)
+    half = 12.7062 * np.log(4) / 2  # t of one degree of freedom times the standard error of the two logarithms
+    assert np.log([row["relative_low"], row["relative_high"]]) == pytest.approx(
+        [np.log(0.5) - half, np.log(0.5) + half], rel=1e-4
+    )
+    shown = results.readable_relative(pd.DataFrame([row]))
+    assert shown["CWV at equal accuracy"].tolist() == [0.5] and shown["accuracy %"].tolist() == [60.0]
+
+
+def test_costs_are_medians_with_what_was_shared():
+    rows = [("dense", 1.0, 10.0, 0.0, 300.0), ("lth", 3.0, 20.0, 10.0, 400.0), ("lth", 3.0, 36.0, 0.0, 500.0)]
+    runs = pd.DataFrame(rows, columns=["method", "cost", "seconds", "shared_seconds", "memory"])
+    assert results.costs(runs).loc["lth"].tolist() == [3.0, 33.0, 450.0, 1.1]
+
+
+def test_a_shifted_split_is_a_point_of_its_own():
+    one = record()
+    one.counts["test+0.5"] = {"correct": [[7, 0], [0, 7]], "total": [[10, 0], [0, 10]]}
+    found = results.shifted(results.table([one]))
+    assert found[["shift", "cwv"]].to_numpy().tolist() == [[0.0, pytest.approx(0.01)], [0.5, 0.0]]
+
+
+def test_peak_memory_is_above_what_is_held():
+    held = np.ones(25_000_000)  # 191 MiB
+    before = results.peak_memory(torch.device("cpu"))
+    assert before > held.nbytes / 2**20
+    del held
+    assert results.peak_memory(torch.device("cpu")) >= before  # a peak does not fall

@@ -176,3 +176,17 @@ def test_bfloat16_is_used_only_where_the_processor_has_it(monkeypatch):
     assert low_precision(LOW, cpu) and not low_precision(Schedule(epochs=1), cpu)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True})
     assert not low_precision(LOW, cpu)
+
+
+def test_the_network_is_compiled_where_the_schedule_says_so(random_data, monkeypatch):
+    compiled = []
+
+    def remember(model):
+        compiled.append(model)
+        return model
+
+    monkeypatch.setattr(torch, "compile", remember)
+    model = net()
+    for compile_it in (False, True):
+        Trainer(model, random_data, SCHEDULE.model_copy(update={"compile": compile_it}), 0).epoch(0)
+        assert compiled == ([model] if compile_it else [])

@@ -19,4 +19,4 @@ def shuffled(run: Run, data: Data) -> Ticket:
     ours = find_by_conflict(run, data)
     budget = {name: int(kept.sum()) for name, kept in ours.mask.items()}
     mask = select_by_layer(random_scores(prunable(ours.model), run.seed), budget)
-    return refined(run, data, at_rewind(run, data, mask))
+    return refined(run, data, at_rewind(run, data, mask, ours.epochs))

@@ -1,0 +1,125 @@
+"""How time and memory grow with images, weights and classes: 1, 4 and 16 times as many, each in a process of its own.
+
+    make bench
+
+The last column is the time of 16 times as much over 16 times the time of once: at most 1 means that nothing grows faster than
+its input. Memory is the growth of the resident peak over what the process held before the work.
+"""
+
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from selection import resident
+from torch import nn
+
+from fairlth import progress
+from fairlth.config import PRESETS
+from fairlth.conflict import ConflictMeter
+from fairlth.cost import random_images
+from fairlth.data import Data, Split
+from fairlth.importance import group_importance, keep_shares, rows_by_group
+from fairlth.masks import MaskSet
+from fairlth.models import build
+from fairlth.multipliers import Multipliers
+from fairlth.refinement import reweight
+from fairlth.selection import conflict_aware
+from fairlth.shift import fair_shift
+from fairlth.training import Trainer, logits, predict
+
+ROUNDS, TIMES = 3, (1, 4, 16)
+SCHEDULE = PRESETS["small"].schedule
+Work = Callable[[], object]
+
+
+def network(n_classes: int) -> nn.Module:
+    """A fresh convnet."""
+    return build("convnet", (3, 32, 32), n_classes, torch.Generator().manual_seed(0))
+
+
+def images(times: int) -> Work:
+    """An epoch of masked training on 512 images and the evaluation of as many."""
+    data = random_images(512 * times, 32)
+    trainer = Trainer(network(10), data, SCHEDULE, 0)
+    return lambda: (trainer.epoch(1), predict(trainer.model, data.test))
+
+
+def weights(times: int) -> Work:
+    """Conflict-aware scores and an exact mask of 4 layers, 1.2 million weights together."""
+    scores = {str(layer): torch.rand(512 * times, 600) for layer in range(4)}
+    conflict = {layer: torch.rand(len(score)) - 0.5 for layer, score in scores.items()}
+    return lambda: MaskSet.from_scores(conflict_aware(scores, conflict, 0.1), 60_000 * times)
+
+
+def greedy(times: int) -> Work:
+    """The greedy rule of FairGRAPE in one layer of 100 000 weights, 10 groups."""
+    importance = torch.rand(10, 100_000 * times, generator=torch.Generator().manual_seed(0)).numpy()
+    return lambda: keep_shares(importance, 5_000 * times)
+
+
+def with_classes(n: int) -> Data:
+    """4096 random images in n classes."""
+    split = random_images(4096, 32).train
+    split = Split(split.x, torch.arange(len(split)) % n, torch.arange(len(split)) % n, n, n)
+    return Data(split, split, split, [str(c) for c in range(n)], [str(c) for c in range(n)], mirror=True)
+
+
+def classes(times: int) -> Work:
+    """What follows classes in a refined training: conflict read, group weights, multipliers, bias shift, of 10 classes."""
+    data = with_classes(10 * times)
+    model, split = network(10 * times), data.train
+    meter, outputs, counts = ConflictMeter(split, seed=0), logits(model, split), predict(model, split).by_group()
+
+    def work() -> None:
+        meter.observe(model)
+        meter.conflict()
+        reweight(torch.ones(split.n_groups), counts, 0.5)
+        Multipliers(counts, 0.03).update(torch.ones(64), split.group[:64])
+        fair_shift(outputs, split)
+
+    return work
+
+
+def importance(times: int) -> Work:
+    """Importance of every weight for each of 10 groups, 32 images a group."""
+    data = with_classes(10 * times)
+    model = network(10 * times)
+    return lambda: group_importance(model, data.train, rows_by_group(data.train, 32, 0))
+
+
+def measure(make: Callable[[int], Work], times: int, answer: multiprocessing.Queue) -> None:
+    """Puts median seconds and mebibytes of memory."""
+    torch.set_num_threads(1)
+    make(1)()  # loads what the work needs
+    work, before = make(times), resident("VmRSS")
+    spent = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        work()
+        spent.append(time.perf_counter() - started)
+    answer.put((statistics.median(spent), (resident("VmHWM") - before) / 2**20))
+
+
+def main() -> None:
+    """Prints one line per piece of work."""
+    context = multiprocessing.get_context("spawn")
+    print(
+        f"seconds and MiB at 1, 4, 16 times the input, one thread, medians of {ROUNDS}; then time at 16 over 16 times that at 1"
+    )
+    for make in (images, weights, greedy, classes, importance):
+        found = []
+        for times in TIMES:
+            progress.say(f"{make.__name__}: {times} times")
+            answer = context.Queue()
+            process = context.Process(target=measure, args=(make, times, answer))
+            process.start()
+            found.append(answer.get())
+            process.join()
+        cells = "   ".join(f"{seconds:8.3f} s {memory:6.0f} MiB" for seconds, memory in found)
+        print(f"{make.__name__:11s} {cells}   {found[-1][0] / found[0][0] / TIMES[-1]:.2f}")
+
+
+if __name__ == "__main__":
+    main()
