@@ -56,7 +56,7 @@ def code(wildcards):
     return CODE if house.PRESETS[PRESET].in_process else ancient(CODE)
 
 
-SEARCHES = {"lth": "lth", "lth_fine": "lth_fine", "lth_bias": "lth", "ballot_refine": "lth"}  # method -> the one whose search for a ticket it shares
+SEARCHES = {"lth": "lth", "lth_fine": "lth_fine", "lth_rate": "lth_rate", "lth_bias": "lth", "ballot_refine": "lth_rate"}  # method -> the one whose search for a ticket it shares
 SEARCHES |= {"ballot": "ballot", "ballot_select": "ballot", "shuffled": "ballot"}
 
 

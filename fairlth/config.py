@@ -153,19 +153,19 @@ PRESETS = {
 LISTS = {"tasks", "densities", "sparsities", "sweep_seeds", "seeds", "in_process", "downloads"}  # what decides no single run
 
 STUDIES = {  # the methods that each experiment notebook compares
-    "10_motivation": ("dense", "random", "magnitude", "lth", "ballot_select", "ballot_refine", "ballot"),
+    "10_motivation": ("dense", "random", "magnitude", "lth", "lth_rate", "ballot_select", "ballot_refine", "ballot"),
     "11_comparison": (
-        *("dense", "random", "magnitude", "lth", "lth_bias", "safecompress", "fairscratch", "fairscratch_train"),
-        *("fairgrape", "pw_loss", "constrained", "shuffled", "ballot"),
+        *("dense", "random", "magnitude", "lth", "lth_rate", "lth_bias", "safecompress", "fairscratch"),
+        *("fairscratch_train", "fairgrape", "pw_loss", "constrained", "shuffled", "ballot"),
     ),
     "12_sparsity": (
-        *("dense", "magnitude", "lth", "lth_bias", "safecompress", "fairscratch_train"),
+        *("dense", "magnitude", "lth", "lth_rate", "lth_bias", "safecompress", "fairscratch_train"),
         *("fairgrape", "pw_loss", "constrained", "ballot"),
     ),
-    "13_ablation": ("lth", "lth_bias", "ballot_select", "ballot_refine", "shuffled", "ballot"),
+    "13_ablation": ("lth", "lth_rate", "lth_bias", "ballot_select", "ballot_refine", "shuffled", "ballot"),
     "14_cost": (
-        *("dense", "magnitude", "lth", "lth_fine", "lth_bias", "safecompress", "fairscratch", "fairscratch_train"),
-        *("fairgrape", "pw_loss", "constrained", "shuffled", "ballot"),
+        *("dense", "magnitude", "lth", "lth_fine", "lth_rate", "lth_bias", "safecompress", "fairscratch"),
+        *("fairscratch_train", "fairgrape", "pw_loss", "constrained", "shuffled", "ballot"),
     ),
 }
 
@@ -185,9 +185,9 @@ KNOBS = {  # what the pressure is stands with each method
     "fairscratch_train": Knob(1.0, others=(0.1, 0.3)),
     "pw_loss": Knob(0.5, 1.0, (0.0, 1.0)),
     "constrained": Knob(0.03, others=(0.01, 0.1)),
-    "shuffled": Knob(0.5),
-    "ballot": Knob(0.5, others=(0.1, 1.0)),
-    "ballot_refine": Knob(0.5),
+    "shuffled": Knob(0.05),
+    "ballot": Knob(0.05, others=(0.0, 0.1, 0.2)),
+    "ballot_refine": Knob(0.05),
 }
 
 

@@ -1,4 +1,4 @@
-"""What a training step costs at least, and what it takes: floating-point operations over the device's rate of matrix products."""
+"""What a training step costs at least, and what it takes: operations over the device's rate of matrix products."""
 
 import statistics
 import time

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ CONDITIONS = ["version", "commit", "torch", "device", "precision", "seconds", "s
 COLUMNS = [*KEYS, "split", "class", "group", "correct", "total", "feasible", *CONDITIONS]
 PAPER = {"magnitude": 0.3800, "lth": 0.3391, "safecompress": 0.1796, "fairscratch": 0.3582}  # arXiv 2407.02805, abstract
 CONTROL = "lth_bias"
+RIVALS = ("lth", "lth_rate", "constrained", "fairgrape")  # whose curves of shifted biases Ballot is held against
 SHIFTS = (0.25, 0.5, 1.0)  # how far every ticket's class biases are shifted as well: its accuracy-fairness curve after training
 
 
@@ -282,6 +284,66 @@ def relative_summary(points: pd.DataFrame) -> pd.DataFrame:
         row |= {"accuracy": float(group["accuracy"].mean()), "cwv": float(group["cwv"].mean())}
         ends = {"relative": interval.mean, "relative_low": interval.low, "relative_high": interval.high}
         found.append(row | {name: float(np.exp(value)) for name, value in ends.items()})
+    return pd.DataFrame(found)
+
+
+def duels(points: pd.DataFrame, rivals: Iterable[str] = RIVALS, ours: str = "ballot") -> pd.DataFrame:
+    """`ours` as trained against each rival's curve of shifted biases at the same accuracy; one row per rival, task and density.
+
+    Columns of `improvements` (`mean` is 1 less the geometric mean of the ratio of CWVs, fractions) and a verdict: "better"
+    where the interval is above 0, "worse" where it is below, else "open".
+
+    Args:
+        points: from `shifted`.
+        rivals: methods.
+    """
+    mine, found = points[(points["method"] == ours) & points["pressure"].isna() & (points["shift"] == 0)], []
+    for rival in rivals:
+        both = at_equal_accuracy(pd.concat([mine, points[points["method"] == rival]]), rival)
+        for _, row in relative_summary(both[both["method"] == ours]).iterrows():
+            ends = {
+                "mean": 1 - row["relative"],
+                "low": 1 - row["relative_high"],
+                "high": 1 - row["relative_low"],
+                "n": row["n"],
+            }
+            verdict = "better" if ends["low"] > 0 else "worse" if ends["high"] < 0 else "open"
+            found.append(row[[*config.TASK, "density"]].to_dict() | {"rival": rival} | ends | {"verdict": verdict})
+    return pd.DataFrame(found, columns=[*config.TASK, "density", "rival", "mean", "low", "high", "n", "verdict"])
+
+
+def readable_duels(rows: pd.DataFrame) -> pd.DataFrame:
+    """Duels as people read them."""
+    return (
+        readable_gains(rows)
+        .rename(columns={"CWV lower by": "CWV at equal accuracy lower by"})
+        .assign(verdict=[*rows["verdict"]])
+    )
+
+
+def duels_text(rows: pd.DataFrame) -> str:
+    """The duels as plain text for a terminal."""
+    if rows.empty:
+        return ""
+    title = "Ballot as trained against rivals whose class biases are shifted to the same accuracy"
+    return f"\n{title}\n{readable_duels(rows).to_string(index=False)}\n"
+
+
+def price(runs: pd.DataFrame, ours: str = "ballot", rivals: Iterable[str] = ("lth", "dense")) -> pd.DataFrame:
+    """Accuracy of `ours` less a rival's, paired by task and seed: a row per rival and density with 95 % t interval, fractions.
+
+    A seed's difference is the mean over its tasks, and seeds that lack some of them are left out. Ideally 0 or above.
+    """
+    pair, found = [*config.TASK, "seed"], []
+    runs = runs[runs["pressure"].isna()]
+    for rival in rivals:
+        theirs = runs[runs["method"] == rival]
+        for density, mine in runs[runs["method"] == ours].groupby("density"):
+            same = theirs if rival == "dense" else theirs[theirs["density"] == density]
+            both = mine.merge(same, on=pair, suffixes=("", "_theirs"))
+            seeds = both.assign(gap=both["accuracy"] - both["accuracy_theirs"]).groupby("seed")["gap"].agg(["mean", "count"])
+            gaps = seeds.loc[seeds["count"] == seeds["count"].max(), "mean"]
+            found.append({"against": rival, "density": density} | metrics.mean_interval(gaps)._asdict())
     return pd.DataFrame(found)
 
 

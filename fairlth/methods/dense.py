@@ -46,7 +46,7 @@ def floor(run: Run, data: Data) -> float:
 def train_once(run: Run, data: Data) -> Dense:
     """The dense training of the run's task and seed, done once for all methods."""
     kept = shared("dense", run, data, lambda: _train(run, data), {"schedule", "rewind_epochs"}, ["methods/dense"])
-    return Dense(_part(kept.tensors, "rewind/"), _part(kept.tensors, "trained/"))
+    return Dense(part(kept.tensors, "rewind/"), part(kept.tensors, "trained/"))
 
 
 def _train(run: Run, data: Data) -> Kept:
@@ -57,5 +57,6 @@ def _train(run: Run, data: Data) -> Kept:
     return Kept(tensors | {f"trained/{name}": value for name, value in snapshot(model).items()})
 
 
-def _part(tensors: State, prefix: str) -> State:
+def part(tensors: State, prefix: str) -> State:
+    """The tensors whose names start with a prefix, without it."""
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

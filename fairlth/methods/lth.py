@@ -1,16 +1,17 @@
 """Lottery tickets: iterative magnitude pruning with late rewinding."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
+from fairlth import config
 from fairlth.config import Run
 from fairlth.data import Data
 from fairlth.masks import MaskSet
 from fairlth.methods.base import Ticket, fresh_model
-from fairlth.methods.dense import train_once
+from fairlth.methods.dense import part, train_once
 from fairlth.methods.shared import Kept, shared
 from fairlth.models import prunable
 from fairlth.selection import Scores, levels, magnitude, select
@@ -23,7 +24,7 @@ FINE = 0.8  # share of the weights that a fine level keeps
 
 @dataclass
 class Found:
-    """A ticket before its training: the model at the rewind point with the mask applied, and how it came about."""
+    """A ticket before its training: the model where that starts, with the mask applied, and how it came about."""
 
     model: nn.Module
     mask: MaskSet
@@ -36,9 +37,11 @@ def find(
     data: Data,
     score: Callable[[nn.Module], Scores],
     watch: Callable[[int], AfterStep] | None = None,
+    *,
+    rewind: bool = True,
     keep_per_level: float | None = None,
 ) -> Found:
-    """Levels of training, pruning and rewinding; the last level's mask and the rewind state are the ticket.
+    """Levels of training, pruning and rewinding; the last level's mask and what it is rewound to are the ticket.
 
     The first level is the dense training, shared with all methods; it is trained anew only to be watched.
 
@@ -47,29 +50,28 @@ def find(
         data: train is used.
         score: scores of a trained model's weights; the highest are kept.
         watch: given a level, called after each of its steps.
+        rewind: weights and learning rate go back to theta_k after each level; False: only the learning rate does, the weights
+            that are left go on from their trained values, on images in another order.
         keep_per_level: share of the weights that a level keeps, None: the preset's.
     """
     preset, dense = run.settings, train_once(run, data)
     model, k = fresh_model(run, data), preset.rewind_epochs
     mask, plan = MaskSet.full(prunable(model)), levels(run.density, keep_per_level or preset.keep_per_level)
+    model.load_state_dict(dense.rewind if watch else dense.trained)
     for level, density in enumerate(plan):
-        model.load_state_dict(dense.rewind if level or watch else dense.trained)
+        if level and rewind:
+            model.load_state_dict(dense.rewind)
         if level or watch:
             mask.apply(model)
             after_step = in_turn(mask.apply, watch(level)) if watch else mask.apply
+            seed = config.seed_for(run.seed, f"level {level}") if level and not rewind else run.seed
             label = f"level {level + 1} of {len(plan)}"
-            fit(model, data, preset.schedule, seed=run.seed, start=k, after_step=after_step, label=label)
+            fit(model, data, preset.schedule, seed=seed, start=k, after_step=after_step, label=label)
         mask = select(score(model), density, within=mask)
-    return at_rewind(run, data, mask, k + len(plan) * (preset.schedule.epochs - k))
-
-
-def at_rewind(run: Run, data: Data, mask: MaskSet, epochs: int) -> Found:
-    """A mask that took `epochs` to find as a ticket: the network at the shared rewind point with the mask applied."""
-    model = fresh_model(run, data)
-    model.load_state_dict(train_once(run, data).rewind)
-    mask = MaskSet({name: mask[name] for name in prunable(model)})  # in the network's order, which a file does not keep
+    if rewind:
+        model.load_state_dict(dense.rewind)
     mask.apply(model)
-    return Found(model, mask, epochs)
+    return Found(model, mask, k + len(plan) * (preset.schedule.epochs - k))
 
 
 def find_once(kind: str, run: Run, data: Data, search: Callable[[], Found], code: Iterable[str] = ()) -> Found:
@@ -77,20 +79,43 @@ def find_once(kind: str, run: Run, data: Data, search: Callable[[], Found], code
 
     def make() -> Kept:
         found = search()
-        return Kept(dict(found.mask), {"epochs": found.epochs, "found": found.notes})
+        tensors = {f"mask/{name}": kept for name, kept in found.mask.items()}
+        tensors |= {f"state/{name}": value for name, value in snapshot(found.model).items()}
+        return Kept(tensors, {"epochs": found.epochs, "found": found.notes})
 
-    kept = shared(kind, run, data, make, SETTINGS, [*CODE, *code], run.density)
-    found = at_rewind(run, data, MaskSet(kept.tensors), kept.notes["epochs"])
-    return replace(found, notes=kept.notes["found"])
+    kept, model = shared(kind, run, data, make, SETTINGS, [*CODE, *code], run.density), fresh_model(run, data)
+    model.load_state_dict(part(kept.tensors, "state/"))
+    train_once(run, data)  # read again only so that the run's ledger has it: every search starts from it
+    masks = part(kept.tensors, "mask/")
+    mask = MaskSet({name: masks[name] for name in prunable(model)})  # in the network's order, which a file does not keep
+    return Found(model, mask, kept.notes["epochs"], kept.notes["found"])
+
+
+def at_rewind(run: Run, data: Data, mask: MaskSet, epochs: int) -> Found:
+    """A mask that took `epochs` to find as a ticket: the network at the shared rewind point with the mask applied."""
+    model = fresh_model(run, data)
+    model.load_state_dict(train_once(run, data).rewind)
+    mask.apply(model)
+    return Found(model, mask, epochs)
 
 
 def find_by_magnitude(run: Run, data: Data) -> Found:
     """The standard ticket before its training."""
-    return find_once("lth", run, data, lambda: find(run, data, lambda model: magnitude(prunable(model))))
+    return find_once("lth", run, data, lambda: find(run, data, by_magnitude))
+
+
+def find_at_rate(run: Run, data: Data) -> Found:
+    """The ticket of learning-rate rewinding before its training."""
+    return find_once("lth-rate", run, data, lambda: find(run, data, by_magnitude, rewind=False))
+
+
+def by_magnitude(model: nn.Module) -> Scores:
+    """|w| of a model's prunable weights."""
+    return magnitude(prunable(model))
 
 
 def train(run: Run, data: Data, found: Found) -> float:
-    """Trains a found ticket plainly from the rewind point; returns the whole cost in dense-training equivalents."""
+    """Trains a found ticket plainly from where it stands; returns the whole cost in dense-training equivalents."""
     schedule, k = run.settings.schedule, run.settings.rewind_epochs
     fit(found.model, data, schedule, seed=run.seed, start=k, after_step=found.mask.apply, label="ticket")
     return (found.epochs + schedule.epochs - k) / schedule.epochs
@@ -114,10 +139,19 @@ def lth(run: Run, data: Data) -> Ticket:
     return Ticket(found.model, found.mask, kept.notes["cost"])
 
 
+def lth_rate(run: Run, data: Data) -> Ticket:
+    """The lottery ticket with learning-rate rewinding: levels as in `lth`, but the weights that are left are never reset.
+
+    Source: Renda et al., 2020 ("Comparing rewinding and fine-tuning in neural network pruning"), as often trained as `lth`.
+    """
+    found = find_at_rate(run, data)
+    return Ticket(found.model, found.mask, train(run, data, found))
+
+
 def lth_fine(run: Run, data: Data) -> Ticket:
-    """The standard lottery ticket in fine levels that keep 0.8 of the weights each, 13 of them to a density of 0.05.
+    """The standard lottery ticket in fine levels that keep 0.8 of the weights each, 14 of them to a density of 0.05.
 
     Source: the levels of Frankle and Carbin, 2019, where `lth` takes the preset's coarser ones: what patience buys.
     """
-    found = find_once("lth-fine", run, data, lambda: find(run, data, lambda model: magnitude(prunable(model)), None, FINE))
+    found = find_once("lth-fine", run, data, lambda: find(run, data, by_magnitude, keep_per_level=FINE))
     return Ticket(found.model, found.mask, train(run, data, found))

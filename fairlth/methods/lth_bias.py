@@ -1,13 +1,10 @@
 """The control that every fairness claim has to face: a plain ticket with its class biases shifted."""
 
-import torch
-from torch import Tensor, nn
-
 from fairlth.config import Run
 from fairlth.data import Data
 from fairlth.methods.base import Ticket
 from fairlth.methods.lth import lth
-from fairlth.shift import fair_shift
+from fairlth.shift import add_to_head, fair_shift
 from fairlth.training import logits
 
 
@@ -21,10 +18,3 @@ def lth_bias(run: Run, data: Data) -> Ticket:
     add_to_head(ticket.model, shift)
     ticket.notes["shift"] = shift.tolist()
     return ticket
-
-
-def add_to_head(model: nn.Module, shift: Tensor) -> None:
-    """Adds constants (classes,) to the biases of the last linear layer, in place."""
-    head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-    with torch.no_grad():
-        head.bias.add_(shift)
