@@ -52,8 +52,8 @@ notebooks: $(READY)    ## execute the notebooks in place at their defaults, as t
 lab: $(READY)          ## JupyterLab on the notebooks
 	@jupyter lab --notebook-dir .
 
-bench: $(READY)        ## speed of what must be cheap, as ratios measured in one run
-	@python benchmarks/overhead.py && python benchmarks/methods.py
+bench: $(READY)        ## speed, as ratios measured in one run on a quiet machine, into benchmarks/results.md
+	@python benchmarks/run_all.py
 
 clean:                 ## remove results and caches, keep .venv/ and committed tables
 	@rm -rf runs figures/smoke data/results/smoke.csv data/cache .snakemake

@@ -1,67 +1,59 @@
-"""The study's table: every rule's CWV over that of a plain ticket with shifted class biases at the same accuracy.
+"""The study's tables: every rule's CWV over that of a control with shifted class biases at the same accuracy.
 
-    python benchmarks/study_tables.py [density]
+    python benchmarks/study_tables.py [search_training]
 
-Reads what `selection_study.py` kept in runs/study/. Each rule is shown as trained and with its own class biases shifted part of
-the way; ratios are geometric means over paired seeds with 95 % t intervals; below 1 is fairer than the control.
+Reads what `selection_study.py` kept in runs/study/. Each rule as trained, and with its own class biases shifted part of the way:
+accuracy in percent, CWV x 1e4, and the ratio to the control ("lth_plain" unless named), geometric mean over paired seeds with
+95 % t interval; below 1 is fairer than the control.
 """
 
-import re
 import sys
 
-import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file
-from selection_study import FOLDER
+from selection_study import FOLDER, read
 
 from fairlth import metrics, results
 from fairlth.data import Split
 from fairlth.shift import fair_shift
 
-NAME = re.compile(
-    r"(?P<task>\w+?)_d(?P<density>[\d.]+)_s(?P<seed>\d+)_(?P<selection>[^_]+(?:_(?:unit|weight)[.\d]+)?(?:@\w+?)?)_(?P<training>.+)"
-)
 SHIFTS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
+SHOWN = (0.0, 0.25, 0.5)
 
 
 def points() -> pd.DataFrame:
     """A row per kept training and shift, in the columns that `results.at_equal_accuracy` reads."""
     found = []
-    for path in sorted(FOLDER.glob("*.safetensors")):
-        about, parts = NAME.fullmatch(path.stem).groupdict(), load_file(path)
-        head = {"dataset": about["task"], "target": "", "group_by": "", "model": "convnet", "density": float(about["density"])}
-        head |= {
-            "seed": int(about["seed"]),
-            "method": f"{about['selection']} {about['training']}",
-            "pressure": np.nan,
-            "cost": 0.0,
-        }
-        val, tune = parts["val_logits"].float(), parts["tune_logits"].float()
-        n = val.shape[1]
+    for file in sorted(FOLDER.glob("*.safetensors")):
+        task, density, seed, search, training = file.stem.split("_")
+        head = {"dataset": task, "target": "", "group_by": "", "model": "convnet", "density": float(density[1:])}
+        head |= {"seed": int(seed[1:]), "method": f"{search}_{training}", "pressure": None, "cost": 0.0}
+        parts = read(file)
+        n, val, held, y = parts["val"].shape[1], parts["val"].float(), parts["held"].float(), parts["held_y"]
         shift = fair_shift(val, Split(val, parts["val_y"], parts["val_y"], n, n))
         for share in SHIFTS:
-            predicted, y = (tune + share * shift).argmax(1), parts["tune_y"]
-            right, total = torch.bincount(y[predicted == y], minlength=n).numpy(), y.bincount(minlength=n).numpy()
-            found.append(head | {"shift": share, "accuracy": right.sum() / total.sum(), "cwv": metrics.cwv(right, total)})
+            right = torch.bincount(y[(held + share * shift).argmax(1) == y], minlength=n).numpy()
+            total = torch.bincount(y, minlength=n).numpy()
+            found.append(head | {"shift": share, "accuracy": metrics.accuracy(right, total), "cwv": metrics.cwv(right, total)})
     return pd.DataFrame(found)
 
 
 def main() -> None:
-    """Prints the table."""
-    frame = points()
-    if len(sys.argv) > 1:
-        frame = frame[frame["density"] == float(sys.argv[1])]
-    control = sys.argv[2] if len(sys.argv) > 2 else "lth plain"
-    rows = results.relative_summary(results.at_equal_accuracy(frame, control))
+    """Prints a table per task and density."""
+    control = sys.argv[1] if len(sys.argv) > 1 else "lth_plain"
+    rows = results.relative_summary(results.at_equal_accuracy(points(), control))
     for (task, density), here in rows.groupby(["dataset", "density"]):
-        print(f"\n{task}, density {density:g}; accuracy / CWV x 1e4 / relative (95 % interval) at shifts {SHIFTS}")
+        print(
+            f"\n### {task}, density {density:g}, against {control}\n\n| rule | n | {' | '.join(f'shift {s:g}' for s in SHOWN)} |"
+        )
+        print("| --- " * (len(SHOWN) + 2) + "|")
         for method, own in here.groupby("method"):
+            own = own.set_index("shift").loc[list(SHOWN)]
             cells = [
-                f"{100 * r.accuracy:.1f}/{1e4 * r.cwv:.0f}/{r.relative:.2f}({r.relative_low:.2f}-{r.relative_high:.2f})"
-                for r in own.sort_values("shift").itertuples()
+                f"{100 * r.accuracy:.1f} / {1e4 * r.cwv:.0f} / {r.relative:.2f} ({r.relative_low:.2f}–{r.relative_high:.2f})"
+                for r in own.itertuples()
             ]
-            print(f"{method:28s} n={own['n'].iloc[0]} " + " ".join(cells))
+            print(f"| {method} | {own['n'].iloc[0]} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
