@@ -40,9 +40,11 @@ def section(name: str) -> str:
 
 
 def main() -> None:
-    """Writes the report when all have run, and prints it."""
-    text = f"# Benchmarks\n\n{machine()}\n\n" + "\n".join(section(name) for name in NAMES)
-    config.write_atomically(HERE / "results.md", text.encode())
+    """Writes the report, after each benchmark anew, and prints it."""
+    text = f"# Benchmarks\n\n{machine()}\n"
+    for name in NAMES:
+        text += f"\n{section(name)}"
+        config.write_atomically(HERE / "results.md", text.encode())
     print(text)
 
 

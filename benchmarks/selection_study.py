@@ -2,11 +2,13 @@
 
     python benchmarks/selection_study.py lth,cont-demote.1 plain,refine2-0.05 --density 0.05 --seeds 0 5 --tasks cifar10 race
 
-A ticket is found by each selection rule and trained by each training rule, seeds paired. It is steered by the run's validation
-images and judged on training images that the run left out, so that the test split stays unseen. Outputs are kept in runs/study/,
-where finished trainings are read from; `study_tables.py` compares them. Selection rules: "lth" resets the weights after each
-level; "magnitude@half" and "@third" do, too, after levels of half and a third of the epochs; "cont-" and a rule of `signals` lets
-the weights go on. Training rules: "plain2" is twice as many epochs, "refine2-0.05" the refined training with that pressure.
+A ticket is found by each selection rule and trained by each training rule, seeds paired. It is steered by the run's
+validation images and judged on training images that the run left out, so that the test split stays unseen. Outputs are kept
+in runs/study/, where finished trainings are read from; `study_tables.py` compares them.
+
+Selection rules: "lth" resets the weights after each level; "magnitude@half" and "@third" do, too, after levels of half and a
+third of the epochs; "cont-" and a rule of `signals` lets the weights go on. Training rules: "plain2" is twice as many epochs,
+"refine2-0.05" the refined training of twice as many with that pressure, "projected" drops what opposes fairness in each unit.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
     python benchmarks/study_tables.py [search_training]
 
-Reads what `selection_study.py` kept in runs/study/. Each rule as trained, and with its own class biases shifted part of the way:
-accuracy in percent, CWV x 1e4, and the ratio to the control ("lth_plain" unless named), geometric mean over paired seeds with
-95 % t interval; below 1 is fairer than the control.
+Reads what `selection_study.py` kept in runs/study/. Each rule as trained, and with its own class biases shifted part of
+the way: accuracy in percent, CWV x 1e4, and the ratio to the control ("lth_plain" unless named), geometric mean over
+paired seeds with 95 % t interval; below 1 is fairer than the control.
 """
 
 import sys
@@ -43,9 +43,8 @@ def main() -> None:
     control = sys.argv[1] if len(sys.argv) > 1 else "lth_plain"
     rows = results.relative_summary(results.at_equal_accuracy(points(), control))
     for (task, density), here in rows.groupby(["dataset", "density"]):
-        print(
-            f"\n### {task}, density {density:g}, against {control}\n\n| rule | n | {' | '.join(f'shift {s:g}' for s in SHOWN)} |"
-        )
+        print(f"\n### {task}, density {density:g}, against {control}\n")
+        print(f"| rule | n | {' | '.join(f'shift {share:g}' for share in SHOWN)} |")
         print("| --- " * (len(SHOWN) + 2) + "|")
         for method, own in here.groupby("method"):
             own = own.set_index("shift").loc[list(SHOWN)]

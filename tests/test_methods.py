@@ -8,6 +8,7 @@ from fairlth import config, data, methods, metrics
 from fairlth.config import KNOBS, Run
 from fairlth.masks import MaskSet, count_kept
 from fairlth.methods import METHODS
+from fairlth.methods.ballot import between_readings
 from fairlth.methods.base import fresh_model
 from fairlth.methods.dense import train_once
 from fairlth.methods.lth import Found, find, find_once
@@ -274,6 +275,16 @@ def test_learning_rate_rewinding_goes_on_from_the_trained_weights(smoke_run):
         kept.apply(model)
     found = find(smoke_run, loaded, lambda model: magnitude(prunable(model)), rewind=False)
     assert all(torch.equal(value, found.model.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_a_short_level_is_read_often_enough(random_data):
+    """96 images in batches of 64 make one step an epoch, 9 in a level of smoke: each is read. Long levels every 32 steps."""
+    run = run_of("ballot", density=0.2)
+    assert between_readings(run, random_data) == 1 and METHODS["ballot"](run, random_data).mask.density <= 0.2
+    assert between_readings(run, data.load(run)) == 9 * (1079 // 64) // 8 == 18
+    assert between_readings(run_of("ballot", preset="small"), data.load(run)) == 7 * (1079 // 64) // 8 == 14
+    many = replace(random_data, train=replace(random_data.train, y=torch.zeros(64_000)))
+    assert between_readings(run, many) == 32
 
 
 def test_ballot_ends_with_a_shift_that_accuracy_can_pay(tickets, smoke_run, monkeypatch):

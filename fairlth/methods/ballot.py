@@ -18,6 +18,7 @@ from fairlth.shift import add_to_head, affordable_shift
 from fairlth.training import AfterStep, count, logits, low_precision
 
 STRENGTH = 0.1  # of the conflict in the score
+EVERY, READINGS = 32, 8  # steps between two readings of conflict at most, readings of a level at least
 LONGER = 2  # times the epochs of a level
 GIVE = 0.01  # of the accuracy, for the shift of class biases
 
@@ -53,7 +54,7 @@ def find_by_conflict(run: Run, data: Data) -> Found:
     def watch(level: int) -> AfterStep:
         seed, schedule = config.seed_for(run.seed, f"level {level}"), run.settings.schedule
         low = low_precision(schedule, data.train.y.device)
-        meters.append(ConflictMeter(data.train, seed, batch_size=schedule.batch_size, low=low))
+        meters.append(ConflictMeter(data.train, seed, between_readings(run, data), schedule.batch_size, low))
         return meters[-1]
 
     def score(model: nn.Module) -> Scores:
@@ -64,6 +65,13 @@ def find_by_conflict(run: Run, data: Data) -> Found:
         return replace(found, notes={"agreement": [meter.agreement() for meter in meters]})
 
     return find_once("ballot", run, data, search, ["conflict", "methods/ballot"])
+
+
+def between_readings(run: Run, data: Data) -> int:
+    """Steps from one reading of conflict to the next: EVERY, fewer where a level would then have less than READINGS of them."""
+    schedule, k = run.settings.schedule, run.settings.rewind_epochs
+    steps = (schedule.epochs - k) * max(1, len(data.train) // schedule.batch_size)
+    return max(1, min(EVERY, steps // READINGS))
 
 
 def refined(run: Run, data: Data, found: Found) -> Ticket:
