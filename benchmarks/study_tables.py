@@ -48,9 +48,10 @@ def main() -> None:
         print("| --- " * (len(SHOWN) + 2) + "|")
         for method, own in here.groupby("method"):
             own = own.set_index("shift").loc[list(SHOWN)]
+            ends = [f"{r.relative_low:.2f}–{r.relative_high:.2f}" if r.n > 1 else "one seed" for r in own.itertuples()]
             cells = [
-                f"{100 * r.accuracy:.1f} / {1e4 * r.cwv:.0f} / {r.relative:.2f} ({r.relative_low:.2f}–{r.relative_high:.2f})"
-                for r in own.itertuples()
+                f"{100 * r.accuracy:.1f} / {1e4 * r.cwv:.0f} / {r.relative:.2f} ({end})"
+                for r, end in zip(own.itertuples(), ends, strict=True)
             ]
             print(f"| {method} | {own['n'].iloc[0]} | {' | '.join(cells)} |")
 

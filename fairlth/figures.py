@@ -258,8 +258,10 @@ def cost(rows: pd.DataFrame, ax: Axes) -> Axes:
         xscale="log", yscale="log", xlabel="cost (dense trainings)", ylabel="CWV at equal accuracy,\nplain ticket + shift = 1"
     )
     ax.set_ylim(rows["relative"].min() / 1.5, rows["relative"].max() * 1.5)
-    ticks = [tick for tick in (0.5, 1, 2, 4, 8, 16) if rows["cost"].min() / 1.5 < tick < rows["cost"].max() * 1.5]
-    ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    for axis, name in ((ax.xaxis, "cost"), (ax.yaxis, "relative")):
+        ends = rows[name].min() / 1.5, rows[name].max() * 1.5
+        ticks = [2.0**power for power in range(-5, 8) if ends[0] < 2.0**power < ends[1]]
+        axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.minorticks_off()
     return ax
 
