@@ -139,7 +139,7 @@ def test_reading_a_table_trains_nothing_and_names_what_it_lacks(tmp_path, smoke_
     own = smoke_run.model_copy(update={"density": 0.02})
     results.save_table(results.table([experiments.run(own, in_tmp)]), "smoke")
     with pytest.raises(
-        ValueError, match="smoke.csv has no runs of dense, random, magnitude, lth_bias, safecompress, .*, ballot: run"
+        ValueError, match="smoke.csv has no runs of dense, random, magnitude, lth_rate, lth_bias, safecompress, .*, ballot: run"
     ):
         experiments.table("11_comparison", "smoke", train=False)
     assert len(experiments.table("00_overview", "smoke", train=False)) == (2 + len(results.SHIFTS)) * 10

@@ -80,10 +80,10 @@ def with_pressure(summary):
 
 def test_curves_join_the_points_of_a_method_in_the_order_of_its_pressure(summary):
     rows = results.curves(with_pressure(summary), 0.05)
-    assert list(rows.loc[rows["method"] == "ballot", "knob"]) == [0.1, config.KNOBS["ballot"].default, 1.0]
+    assert list(rows.loc[rows["method"] == "ballot", "knob"]) == [config.KNOBS["ballot"].default, 0.1, 1.0]
     ax = figures.curves(rows, plt.subplots()[1])
     [line] = [line for line in ax.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 3]
-    assert line.get_xdata().tolist() == pytest.approx([100, 2, 10])
+    assert line.get_xdata().tolist() == pytest.approx([2, 100, 10])
 
 
 def test_a_sweep_draws_a_line_a_method_along_densities_and_the_dense_net_across(summary):

@@ -28,7 +28,7 @@ def overview(home, text):
     claims = (home / "runs/smoke/claims.txt").read_text()
     assert "CWV lower than magnitude" in claims and "better" in claims and "38.0%" in claims and "not run" not in claims
     assert (
-        len(re.findall(r"^ +(lth|lth_rate|constrained|fairgrape) +digits by class, mlp .* (better|open|worse)$", claims, re.M))
+        len(re.findall(r"^ *(lth|lth_rate|constrained|fairgrape) +digits by class, mlp .* (better|open|worse)$", claims, re.M))
         == 4
     )
     table = pd.read_csv(home / "data/results/smoke.csv")
