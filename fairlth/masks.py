@@ -67,7 +67,7 @@ class MaskSet(Mapping[str, Tensor]):
     @property
     def n_kept(self) -> int:
         """Weights that are kept."""
-        return sum(int(mask.sum()) for mask in self.values())
+        return sum(int(mask.count_nonzero()) for mask in self.values())
 
     @property
     def density(self) -> float:
@@ -79,7 +79,7 @@ class MaskSet(Mapping[str, Tensor]):
         return [
             {
                 "layer": name,
-                "kept": int(mask.sum()),
+                "kept": int(mask.count_nonzero()),
                 "total": mask.numel(),
                 "density": float(mask.float().mean()),
                 "dead_units": int((~mask.flatten(1).any(1)).sum()),
@@ -123,7 +123,7 @@ def _nth_largest(flat: Tensor, n: int) -> Tensor:
 
 def _add_ties(kept: dict[str, Tensor], scores: Mapping[str, Tensor], threshold: Tensor, n_keep: int) -> None:
     """Keeps as many scores equal to the threshold as are missing, the earlier ones."""
-    missing = n_keep - sum(int(mask.sum()) for mask in kept.values())
+    missing = n_keep - sum(int(mask.count_nonzero()) for mask in kept.values())
     for name, score in scores.items():
         if missing == 0:
             break

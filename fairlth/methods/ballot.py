@@ -20,7 +20,7 @@ from fairlth.training import AfterStep, count, logits, low_precision
 STRENGTH = 0.1  # of the conflict in the score
 EVERY, READINGS = 32, 8  # steps between two readings of conflict at most, readings of a level at least
 LONGER = 2  # times the epochs of a level
-GIVE = 0.01  # of the accuracy, for the shift of class biases
+GIVE = 0.02  # of the accuracy, for the shift of class biases
 
 
 def ballot(run: Run, data: Data) -> Ticket:
