@@ -47,10 +47,10 @@ def images(times: int) -> Work:
 
 
 def weights(times: int) -> Work:
-    """Conflict-aware scores and an exact mask of 4 layers, 1.2 million weights together."""
-    scores = {str(layer): torch.rand(512 * times, 600) for layer in range(4)}
+    """Conflict-aware scores and an exact mask of 4 layers, 20 million weights together; fewer would fit into a cache."""
+    scores = {str(layer): torch.rand(8192 * times, 600) for layer in range(4)}
     conflict = {layer: torch.rand(len(score)) - 0.5 for layer, score in scores.items()}
-    return lambda: MaskSet.from_scores(conflict_aware(scores, conflict, 0.1), 60_000 * times)
+    return lambda: MaskSet.from_scores(conflict_aware(scores, conflict, 0.1), 1_000_000 * times)
 
 
 def greedy(times: int) -> Work:

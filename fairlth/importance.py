@@ -78,7 +78,7 @@ def keep_shares(importance: NDArray[np.floating], n_keep: int) -> NDArray[np.int
     n_groups = len(importance)
     target = importance.sum(1, dtype=np.float64)
     target /= max(target.sum(), 1e-300)
-    queues = [np.argsort(-own, kind="stable").astype(np.int32) for own in importance]
+    queues = [_most_important(own, n_keep) for own in importance]
     places = [0] * n_groups
     taken, picked, sums = bytearray(importance.shape[1]), [], np.zeros(n_groups)
     for _ in range(n_keep):
@@ -92,6 +92,12 @@ def keep_shares(importance: NDArray[np.floating], n_keep: int) -> NDArray[np.int
         picked.append(queue[place])
         sums += importance[:, queue[place]]
     return np.array(picked)
+
+
+def _most_important(own: NDArray[np.floating], n: int) -> NDArray[np.int64]:
+    """Indices of at least the n largest, largest first, the earlier of equals first."""
+    top = np.flatnonzero(own >= np.partition(own, -n)[-n])
+    return top[np.argsort(-own[top], kind="stable")]
 
 
 def shares(importance: Tensor, kept: Tensor) -> Tensor:
