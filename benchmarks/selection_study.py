@@ -7,8 +7,9 @@ validation images and judged on training images that the run left out, so that t
 in runs/study/, where finished trainings are read from; `study_tables.py` compares them.
 
 Selection rules: "lth" resets the weights after each level; "magnitude@half" and "@third" do, too, after levels of half and a
-third of the epochs; "cont-" and a rule of `signals` lets the weights go on. Training rules: "plain2" is twice as many epochs,
-"refine2-0.05" the refined training of twice as many with that pressure, "projected" drops what opposes fairness in each unit.
+third of the epochs; "cont-" and a rule of `signals` lets the weights go on; "fine2-" does, too, in many levels of two epochs
+each. Training rules: "plain2" is twice as many epochs, "refine2-0.05" the refined training of twice as many with that pressure,
+"projected" drops what opposes fairness in each unit.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from fairlth.data import Data
 from fairlth.masks import MaskSet
 from fairlth.methods.base import fresh_model
 from fairlth.methods.dense import floor, train_once
-from fairlth.methods.lth import Found
+from fairlth.methods.lth import FINE, Found
 from fairlth.models import prunable
 from fairlth.refinement import refine
 from fairlth.selection import levels, select
@@ -40,11 +41,15 @@ FOLDER = config.RUNS / "study"
 
 @dataclass(frozen=True)
 class Search:
-    """How a ticket is found: by which signal, with levels of which share of the epochs, the weights going on or reset."""
+    """How a ticket is found: by which signal, with levels of which share of the epochs, the weights going on or reset.
+
+    `fine` above 0 is that many epochs in each level after the first, which keeps FINE of the weights.
+    """
 
     signal: str = "magnitude"
     length: float = 1.0
     go_on: bool = False
+    fine: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class Training:
 
 SEARCHES = {"lth": Search(), "magnitude@half": Search(length=0.5), "magnitude@third": Search(length=0.3)}
 SEARCHES |= {f"cont-{name}": Search(name, go_on=True) for name in SIGNALS}
+SEARCHES |= {f"fine{epochs}-{name}": Search(name, go_on=True, fine=epochs) for epochs in (1, 2, 3) for name in SIGNALS}
 TRAININGS = {"plain": Training(), "plain2": Training(2), "plain3": Training(3), "projected": Training(per_unit=True)}
 TRAININGS |= {f"plain-lr{times}": Training(lr=times) for times in (2, 4)}
 TRAININGS |= {
@@ -86,7 +92,9 @@ def find(run: Run, loaded: Data, search: Search) -> Found:
     short = k + max(1, round(search.length * (PRESET.schedule.epochs - k)))
     schedule, mask = PRESET.schedule.model_copy(update={"epochs": short}), MaskSet.full(prunable(model))
     model.load_state_dict(dense.rewind)
-    for level, density in enumerate(levels(run.density, PRESET.keep_per_level)):
+    for level, density in enumerate(levels(run.density, FINE if search.fine else PRESET.keep_per_level)):
+        if level and search.fine:
+            schedule = schedule.model_copy(update={"epochs": k + search.fine})
         if not search.go_on:
             model.load_state_dict(dense.rewind)
         mask.apply(model)

@@ -254,15 +254,9 @@ def cost(rows: pd.DataFrame, ax: Axes) -> Axes:
         face, label = ("white", None) if row["shift"] else (colour, NAMES[row["method"]])
         ax.errorbar(row["cost"], row["relative"], ends, fmt=marker, color=colour, mfc=face, elinewidth=0.7, label=label)
     ax.axhline(1, color="#000000", linewidth=0.8)
-    ax.set(
-        xscale="log", yscale="log", xlabel="cost (dense trainings)", ylabel="CWV at equal accuracy,\nplain ticket + shift = 1"
-    )
-    ax.set_ylim(rows["relative"].min() / 1.5, rows["relative"].max() * 1.5)
-    for axis, name in ((ax.xaxis, "cost"), (ax.yaxis, "relative")):
-        ends = rows[name].min() / 1.5, rows[name].max() * 1.5
-        ticks = [2.0**power for power in range(-5, 8) if ends[0] < 2.0**power < ends[1]]
-        axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
-    ax.minorticks_off()
+    ax.set(xlabel="cost (dense trainings)", ylabel="CWV at equal accuracy,\nplain ticket + shift = 1")
+    _doublings(ax.xaxis, rows["cost"])
+    _doublings(ax.yaxis, rows["relative"])
     return ax
 
 
@@ -313,6 +307,38 @@ def forest(rows: pd.DataFrame, ax: Axes) -> Axes:
     ax.set_yticks(range(len(rows)), rows["label"].iloc[::-1])
     ax.set(xlabel="CWV lower by (%)", ylim=(-0.6, len(rows) - 0.4))
     return ax
+
+
+def pairs(rows: pd.DataFrame, ax: Axes) -> Axes:
+    """Ballot's CWV over each rival's, one dot a pair of runs, a bar at the geometric mean, and how many pairs Ballot wins.
+
+    Args:
+        rows: from `results.paired`.
+    """
+    rivals = [name for name in NAMES if name in set(rows["rival"])][::-1]
+    for place, rival in enumerate(rivals):
+        own = rows[rows["rival"] == rival]
+        ratio, tasks = own["ours"] / own["theirs"], own.groupby([*config.TASK, "density"], sort=False).ngroup()
+        heights = place + 0.4 * (tasks / max(tasks.max(), 1) - 0.5)
+        ax.scatter(ratio, heights, s=14, color=COLOURS[rival], marker=MARKERS[rival], alpha=0.8, linewidths=1)
+        ax.plot([np.exp(np.log(ratio).mean())] * 2, [place - 0.32, place + 0.32], color="#000000", linewidth=1.5)
+        ax.annotate(f"  {(ratio < 1).sum()} of {len(own)}", (1, place), xycoords=("axes fraction", "data"), va="center")
+    ax.axvline(1, color="#000000", linewidth=0.8)
+    ax.set_yticks(range(len(rivals)), [NAMES[rival] for rival in rivals])
+    _doublings(ax.xaxis, (rows["ours"] / rows["theirs"]).agg(["min", "max"]))
+    ax.set(xlabel="Ballot's CWV over the rival's (below 1 is fairer)", ylim=(-0.6, len(rivals) - 0.4))
+    ax.grid(axis="y", visible=False)
+    return ax
+
+
+def _doublings(axis: Any, ends: Any) -> None:
+    """A logarithmic axis with ticks at powers of 2 between two ends and a bit beyond."""
+    low, high = min(ends) / 1.5, max(ends) * 1.5
+    ticks = [2.0**power for power in range(-12, 12) if low < 2.0**power < high]
+    axis.axes.set(**{f"{axis.axis_name}scale": "log", f"{axis.axis_name}lim": (low, high)})
+    axis.set_ticks(ticks, [f"{tick:g}" if tick >= 1 else f"1/{1 / tick:g}" for tick in ticks])
+    axis.set_tick_params(which="minor", size=0)
+    axis.set_minor_formatter("")
 
 
 def layers(report: list[dict[str, Any]], ax: Axes, method: str, shift: float = 0.0) -> Axes:

@@ -132,3 +132,15 @@ def test_a_saved_figure_has_the_same_bytes_again(tmp_path, monkeypatch):
         assert figures.save(figure, "10_test", "smoke") == "figures/smoke/10_test.png"
         contents.append([(tmp_path / "figures/smoke/10_test").with_suffix(end).read_bytes() for end in (".png", ".pdf")])
     assert contents[0] == contents[1]
+
+
+def test_pairs_shows_every_pair_and_counts_those_that_ballot_wins():
+    task = {"dataset": "digits", "target": "label", "group_by": "class", "model": "mlp", "density": 0.05}
+    rows = [task | {"rival": "lth", "ours": ours, "theirs": 0.4} for ours in (0.1, 0.2, 0.4, 0.8)]
+    rows += [task | {"rival": "magnitude", "ours": 0.1, "theirs": 0.8}]
+    ax = figures.pairs(pd.DataFrame(rows), plt.subplots()[1])
+    dots = {float(x) for collection in ax.collections for x, _ in collection.get_offsets()}
+    assert dots == {0.25, 0.5, 1.0, 2.0, 0.125}
+    assert [text.get_text().strip() for text in ax.texts] == ["2 of 4", "1 of 1"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["lottery ticket", "magnitude"]
+    assert ax.get_xscale() == "log"

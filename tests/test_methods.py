@@ -11,7 +11,7 @@ from fairlth.methods import METHODS
 from fairlth.methods.ballot import between_readings
 from fairlth.methods.base import fresh_model
 from fairlth.methods.dense import train_once
-from fairlth.methods.lth import Found, find, find_once
+from fairlth.methods.lth import SHORT, Found, by_magnitude, find, find_gradually, find_once
 from fairlth.methods.shared import LEDGER
 from fairlth.models import prunable
 from fairlth.selection import levels, magnitude, select
@@ -74,10 +74,10 @@ def test_same_seed_same_bits_another_seed_others(tickets, method, tmp_path, monk
         ("random", 1),
         ("magnitude", 2),
         ("lth", (1 + 5 * 9) / 10),
-        ("lth_rate", (1 + 5 * 9) / 10),
+        ("lth_rate", (10 + 17 + 9) / 10),
         ("lth_fine", (1 + 19 * 9) / 10),
-        ("ballot", (1 + 4 * 9 + 18) / 10),
-        ("shuffled", (1 + 4 * 9 + 18) / 10),
+        ("ballot", (10 + 17 + 18) / 10),
+        ("shuffled", (10 + 17 + 18) / 10),
         ("fairscratch", 1),
         ("fairscratch_train", 2),
         ("pw_loss", 2),
@@ -153,7 +153,6 @@ def test_a_search_is_done_once_and_read_by_the_others(monkeypatch):
         METHODS[base](run.model_copy(update={"method": base}), loaded)
         with monkeypatch.context() as patch:
             patch.setattr(sys.modules["fairlth.methods.lth"], "find", None)
-            patch.setattr(sys.modules["fairlth.methods.ballot"], "find", None)
             for other in (base, *others):
                 METHODS[other](run.model_copy(update={"method": other}), loaded)
             with pytest.raises(TypeError, match="NoneType"):  # another density is another search
@@ -263,22 +262,29 @@ def test_a_standard_ticket_is_trained_once_for_its_controls(smoke_run):
 
 
 def test_learning_rate_rewinding_goes_on_from_the_trained_weights(smoke_run):
-    """The plain twin: dense training, then each level trains the weights that are left again, in another order of images."""
+    """The plain twin: dense training, then an epoch a level for the weights that are left, in another order of images."""
     loaded, preset = data.load(smoke_run), smoke_run.settings
     model = fresh_model(smoke_run, loaded)
     model.load_state_dict(train_once(smoke_run, loaded).trained)
-    kept = MaskSet.full(prunable(model))
-    for level, density in enumerate(levels(smoke_run.density, preset.keep_per_level)):
+    kept, short = MaskSet.full(prunable(model)), preset.schedule.model_copy(update={"epochs": 2})
+    for level, density in enumerate(levels(smoke_run.density, 0.8)):
         if level:
-            fit(model, loaded, preset.schedule, seed=config.seed_for(0, f"level {level}"), start=1, after_step=kept.apply)
+            fit(model, loaded, short, seed=config.seed_for(0, f"level {level}"), start=1, after_step=kept.apply)
         kept = select(magnitude(prunable(model)), density, within=kept)
         kept.apply(model)
-    found = find(smoke_run, loaded, lambda model: magnitude(prunable(model)), rewind=False)
+    found = find_gradually(smoke_run, loaded, lambda model: magnitude(prunable(model)))
     assert all(torch.equal(value, found.model.state_dict()[name]) for name, value in model.state_dict().items())
+    assert found.epochs == 10 + 13  # 14 levels to a density of 0.05
+
+
+def test_a_short_level_has_its_share_of_the_epochs(smoke_run):
+    """13 levels of 2 epochs after the dense training's 10; an eighth of 160 epochs is 20."""
+    found = find(smoke_run, data.load(smoke_run), by_magnitude, rewind=False, keep_per_level=0.8, epochs=2)
+    assert found.epochs == 10 + 13 * 2 and round(SHORT * 160) == 20
 
 
 def test_a_short_level_is_read_often_enough(random_data):
-    """96 images in batches of 64 make one step an epoch, 9 in a level of smoke: each is read. Long levels every 32 steps."""
+    """96 images in batches of 64 make one step an epoch, 9 in the first level of smoke: each is read. Long ones every 32."""
     run = run_of("ballot", density=0.2)
     assert between_readings(run, random_data) == 1 and METHODS["ballot"](run, random_data).mask.density <= 0.2
     assert between_readings(run, data.load(run)) == 9 * (1079 // 64) // 8 == 18

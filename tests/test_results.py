@@ -135,6 +135,24 @@ def test_a_seed_that_lacks_a_density_does_not_count_overall():
     assert gains[["dataset", "n"]].to_numpy().tolist() == [["digits", 2], ["digits", 3], ["all", 2]]
 
 
+def test_the_probability_of_improvement_counts_pairs_and_whole_seeds():
+    """Five seeds of CWVs by hand: Ballot is fairer in the first three pairs, level in the fourth, less fair in the fifth."""
+    [row] = results.probability(ballot_against((70, 60), (75, 60), (80, 60), (60, 60), (50, 60))).to_dict("records")
+    assert (row["rival"], row["won"], row["pairs"], row["mean"], row["n"]) == ("lth", 3, 5, 0.6, 5)
+    assert (row["low"], row["high"]) == pytest.approx((0.2307, 0.8824), abs=1e-4)  # Wilson for 3 of 5
+
+
+def test_a_seed_is_won_by_its_mean_gain_over_tasks():
+    found = [
+        record(method, seed, correct=((80, 0), (0, rate)), total=((100, 0), (0, 100)), density=density)
+        for density, ours in ((0.05, (70, 70)), (0.02, (55, 40)))  # gains of 3/4 in both; then of -9/16 and -3
+        for seed, rate in enumerate(ours)
+        for method, rate in (("ballot", rate), ("lth", 60))
+    ]
+    [row] = results.probability(results.per_run(results.table(found))).to_dict("records")
+    assert (row["won"], row["pairs"], row["mean"], row["n"]) == (2, 4, 0.5, 2)
+
+
 @pytest.mark.parametrize("name", ["None", "NA", "0"])
 def test_a_group_of_any_name_survives_a_csv_file(tmp_path, monkeypatch, name):
     monkeypatch.setattr(config, "TABLES", tmp_path)

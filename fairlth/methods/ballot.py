@@ -4,22 +4,22 @@ from dataclasses import asdict, replace
 
 from torch import Tensor, nn
 
-from fairlth import config, metrics
+from fairlth import metrics
 from fairlth.config import Run
 from fairlth.conflict import ConflictMeter
 from fairlth.data import Data
 from fairlth.methods.base import Ticket
 from fairlth.methods.dense import floor
-from fairlth.methods.lth import Found, find, find_at_rate, find_once, train
+from fairlth.methods.lth import Found, find_at_rate, find_gradually, find_once, train
 from fairlth.models import prunable
 from fairlth.refinement import refine
 from fairlth.selection import Scores, conflict_aware
 from fairlth.shift import add_to_head, affordable_shift
-from fairlth.training import AfterStep, count, logits, low_precision
+from fairlth.training import count, logits, low_precision
 
 STRENGTH = 0.1  # of the conflict in the score
-EVERY, READINGS = 32, 8  # steps between two readings of conflict at most, readings of a level at least
-LONGER = 2  # times the epochs of a level
+EVERY, READINGS = 32, 8  # steps between two readings of conflict at most, readings of the first level at least
+LONGER = 2  # times the epochs of the first level
 GIVE = 0.02  # of the accuracy, for the shift of class biases
 
 
@@ -28,10 +28,10 @@ def ballot(run: Run, data: Data) -> Ticket:
 
     Source: Gao et al., ISSTA 2024, arXiv 2407.02805, of which only abstract and summaries were at hand. What is known: masks
     by conflict detection, training with a dynamic learning rate and rewinding. Reconstructed: the conflict of a unit
-    (`conflict`), its use in the score (`selection.conflict_aware`), levels after which only the learning rate is rewound and
-    the weights go on (Renda et al., 2020), the rules of the refined training (`refinement.refine`), which takes LONGER times
-    the epochs of a level, and the shift of class biases at its end, which may cost GIVE of the accuracy (`shift`). `pressure`
-    is the strength of the feedback on the groups' weights.
+    (`conflict`), its use in the score (`selection.conflict_aware`), short levels after which only the learning rate is rewound
+    and the weights go on (`lth.find_gradually`), the rules of the refined training (`refinement.refine`), which takes LONGER
+    times the epochs of the first level, and the shift of class biases at its end, which may cost GIVE of the accuracy
+    (`shift`). `pressure` is the strength of the feedback on the groups' weights.
     """
     return refined(run, data, find_by_conflict(run, data))
 
@@ -48,27 +48,23 @@ def ballot_refine(run: Run, data: Data) -> Ticket:
 
 
 def find_by_conflict(run: Run, data: Data) -> Found:
-    """Lottery-ticket levels whose score demotes the units that were in conflict during the level's training."""
-    meters: list[ConflictMeter] = []
-
-    def watch(level: int) -> AfterStep:
-        seed, schedule = config.seed_for(run.seed, f"level {level}"), run.settings.schedule
-        low = low_precision(schedule, data.train.y.device)
-        meters.append(ConflictMeter(data.train, seed, between_readings(run, data), schedule.batch_size, low))
-        return meters[-1]
+    """Short levels whose score demotes the units that have been in conflict in all the training so far."""
+    schedule = run.settings.schedule
+    low = low_precision(schedule, data.train.y.device)
+    meter = ConflictMeter(data.train, run.seed, between_readings(run, data), schedule.batch_size, low)
 
     def score(model: nn.Module) -> Scores:
-        return conflict_aware(prunable(model), meters[-1].conflict(), STRENGTH)
+        return conflict_aware(prunable(model), meter.conflict(), STRENGTH)
 
     def search() -> Found:
-        found = find(run, data, score, watch, rewind=False)
-        return replace(found, notes={"agreement": [meter.agreement() for meter in meters]})
+        found = find_gradually(run, data, score, lambda level: meter)
+        return replace(found, notes={"agreement": meter.agreement()})
 
     return find_once("ballot", run, data, search, ["conflict", "methods/ballot"])
 
 
 def between_readings(run: Run, data: Data) -> int:
-    """Steps from one reading of conflict to the next: EVERY, fewer where a level would then have less than READINGS of them."""
+    """Steps from one reading of conflict to the next: EVERY, fewer where the first level would have less than READINGS."""
     schedule, k = run.settings.schedule, run.settings.rewind_epochs
     steps = (schedule.epochs - k) * max(1, len(data.train) // schedule.batch_size)
     return max(1, min(EVERY, steps // READINGS))

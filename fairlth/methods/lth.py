@@ -20,6 +20,7 @@ from fairlth.training import AfterStep, fit, in_turn, snapshot
 SETTINGS = {"schedule", "rewind_epochs", "keep_per_level"}  # of the preset, which decide a ticket
 CODE = ["masks", "selection", "methods/dense", "methods/lth"]  # which decides it
 FINE = 0.8  # share of the weights that a fine level keeps
+SHORT = 1 / 8  # of the schedule's epochs, a short level's
 
 
 @dataclass
@@ -40,6 +41,7 @@ def find(
     *,
     rewind: bool = True,
     keep_per_level: float | None = None,
+    epochs: int | None = None,
 ) -> Found:
     """Levels of training, pruning and rewinding; the last level's mask and what it is rewound to are the ticket.
 
@@ -53,9 +55,11 @@ def find(
         rewind: weights and learning rate go back to theta_k after each level; False: only the learning rate does, the weights
             that are left go on from their trained values, on images in another order.
         keep_per_level: share of the weights that a level keeps, None: the preset's.
+        epochs: of every level after the first, with its own learning rate from top to 0; None: as many as the first.
     """
     preset, dense = run.settings, train_once(run, data)
     model, k = fresh_model(run, data), preset.rewind_epochs
+    schedule, whole = preset.schedule, preset.schedule.epochs - k
     mask, plan = MaskSet.full(prunable(model)), levels(run.density, keep_per_level or preset.keep_per_level)
     model.load_state_dict(dense.rewind if watch else dense.trained)
     for level, density in enumerate(plan):
@@ -66,12 +70,13 @@ def find(
             after_step = in_turn(mask.apply, watch(level)) if watch else mask.apply
             seed = config.seed_for(run.seed, f"level {level}") if level and not rewind else run.seed
             label = f"level {level + 1} of {len(plan)}"
-            fit(model, data, preset.schedule, seed=seed, start=k, after_step=after_step, label=label)
+            fit(model, data, schedule, seed=seed, start=k, after_step=after_step, label=label)
+        schedule = preset.schedule.model_copy(update={"epochs": k + (epochs or whole)})
         mask = select(score(model), density, within=mask)
     if rewind:
         model.load_state_dict(dense.rewind)
     mask.apply(model)
-    return Found(model, mask, k + len(plan) * (preset.schedule.epochs - k))
+    return Found(model, mask, k + whole + (len(plan) - 1) * (epochs or whole))
 
 
 def find_once(kind: str, run: Run, data: Data, search: Callable[[], Found], code: Iterable[str] = ()) -> Found:
@@ -106,7 +111,15 @@ def find_by_magnitude(run: Run, data: Data) -> Found:
 
 def find_at_rate(run: Run, data: Data) -> Found:
     """The ticket of learning-rate rewinding before its training."""
-    return find_once("lth-rate", run, data, lambda: find(run, data, by_magnitude, rewind=False))
+    return find_once("lth-rate", run, data, lambda: find_gradually(run, data, by_magnitude))
+
+
+def find_gradually(
+    run: Run, data: Data, score: Callable[[nn.Module], Scores], watch: Callable[[int], AfterStep] | None = None
+) -> Found:
+    """`find` in many short levels: each keeps FINE of the weights, which go on, and trains them SHORT of the schedule."""
+    epochs = max(1, round(SHORT * run.settings.schedule.epochs))
+    return find(run, data, score, watch, rewind=False, keep_per_level=FINE, epochs=epochs)
 
 
 def by_magnitude(model: nn.Module) -> Scores:
@@ -140,9 +153,11 @@ def lth(run: Run, data: Data) -> Ticket:
 
 
 def lth_rate(run: Run, data: Data) -> Ticket:
-    """The lottery ticket with learning-rate rewinding: levels as in `lth`, but the weights that are left are never reset.
+    """The lottery ticket with learning-rate rewinding: the weights that are left after a level are never reset.
 
-    Source: Renda et al., 2020 ("Comparing rewinding and fine-tuning in neural network pruning"), as often trained as `lth`.
+    Source: Renda et al., 2020 ("Comparing rewinding and fine-tuning in neural network pruning"). There a level takes as long as
+    the first training; here there are as many, of SHORT of it, which is close to gradual pruning (Zhu and Gupta, 2017) and
+    costs little more than `lth` in the preset's levels.
     """
     found = find_at_rate(run, data)
     return Ticket(found.model, found.mask, train(run, data, found))
