@@ -92,6 +92,8 @@ def panels(
 ) -> Figure:
     """A figure with one panel per task (rows) and density (columns); the dense net is in all panels of its task.
 
+    The panel of a task and density without runs stays empty.
+
     Args:
         summary: from `results.summary`.
         draw: puts one panel's rows on its axes.
@@ -106,6 +108,9 @@ def panels(
         own = summary[(summary[config.TASK] == task).all(axis=1)]
         for density, ax in zip(densities, line, strict=True):
             here = own[(own["density"] == density) | (own["method"] == "dense")]
+            if here["method"].eq("dense").all():  # nothing was run there
+                ax.set_axis_off()
+                continue
             draw(here, ax)
             ax.set_title(f"{config.task_name(task)}, density {density:g}, n = {_seeds(here)} seeds")
     return figure
