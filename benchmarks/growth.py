@@ -5,8 +5,8 @@
 The last column is the time of 16 times as much over 16 times the time of once: at most 1 means that nothing grows faster than
 its input. Memory is the growth of the resident peak over what the process held before the work.
 
-Once is already more than a processor's caches hold, and a first round, in which the machine has to find the memory, does not
-count: what is left is how the work itself grows.
+A first round, in which the machine has to find the memory, does not count; weights, once, are already more than a core's caches
+hold.
 """
 
 import multiprocessing
