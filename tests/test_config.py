@@ -28,7 +28,7 @@ def test_a_run_is_frozen_and_takes_an_integer_for_a_float():
         ({"seed": True}, ["seed=True", "integer"]),
         ({"seed": "0"}, ["seed='0'", "integer"]),
         ({"pressure": "false"}, ["pressure='false'", "number"]),
-        ({"preset": "huge"}, ["preset='huge'", "smoke, small, paper"]),
+        ({"preset": "huge"}, ["preset='huge'", "smoke, small, confirm, deeper, paper"]),
         ({"densty": 0.1}, ["densty", "density"]),
         ({"method": "dense"}, ["dense", "1.0", "0.05"]),
         ({"dataset": None}, ["dataset=None", "string"]),
@@ -87,7 +87,7 @@ def test_the_sparsity_study_goes_along_densities_and_pressures():
 
 
 def test_an_unknown_preset_is_refused_by_name():
-    with pytest.raises(ValueError, match="preset='tiny'.*smoke, small, paper"):
+    with pytest.raises(ValueError, match="preset='tiny'.*smoke, small, confirm, deeper, paper"):
         config.study("11_comparison", "tiny")
 
 

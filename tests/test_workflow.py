@@ -37,7 +37,7 @@ def test_small_is_one_job_a_run(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
-        ("preset=huge", "preset='huge' is unknown: choose one of smoke, small, paper"),
+        ("preset=huge", "preset='huge' is unknown: choose one of smoke, small, confirm, deeper, paper"),
         ("presett=small", "presett is not a setting of this workflow: choose among preset, train"),
         ("train=maybe", "train='maybe' is refused: write True or False"),
     ],
