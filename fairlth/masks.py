@@ -51,8 +51,6 @@ class MaskSet(Mapping[str, Tensor]):
         flat = torch.cat([score.detach().reshape(-1) for score in scores.values()])
         if not 0 < n_keep <= flat.numel():
             raise ValueError(f"n_keep={n_keep} is out of range: expected 1 to {flat.numel()}, change the density.")
-        if flat.isnan().any():
-            raise ValueError("a score is nan: the network that it was read from has diverged, lower its learning rate.")
         threshold = _nth_largest(flat, n_keep)
         del flat  # as large as the scores
         kept = {name: score.detach() > threshold for name, score in scores.items()}
@@ -113,12 +111,19 @@ def count_kept(density: float, weights: Mapping[str, Tensor]) -> int:
 
 
 def _nth_largest(flat: Tensor, n: int) -> Tensor:
-    """The n-th largest value; a partition in place on CPU, where `topk` would take four times the memory. Reorders `flat`."""
+    """The n-th largest value; a partition in place on CPU, where `topk` would take four times the memory. Reorders `flat`.
+
+    Raises ValueError where a value is nan: both count it as larger than any number, so it stands among the n largest.
+    """
     if flat.device.type != "cpu":
-        return flat.topk(n, sorted=False).values.min()
-    values = (flat.float() if flat.dtype == torch.bfloat16 else flat).numpy()  # numpy knows no bfloat16
-    values.partition(len(values) - n)
-    return torch.tensor(values[len(values) - n])
+        largest = flat.topk(n, sorted=False).values
+    else:
+        values = (flat.float() if flat.dtype == torch.bfloat16 else flat).numpy()  # numpy knows no bfloat16
+        values.partition(len(values) - n)
+        largest = torch.from_numpy(values[len(values) - n :])
+    if largest.isnan().any():
+        raise ValueError("a score is nan: the network that it was read from has diverged, lower its learning rate.")
+    return largest.min()
 
 
 def _add_ties(kept: dict[str, Tensor], scores: Mapping[str, Tensor], threshold: Tensor, n_keep: int) -> None:

@@ -329,6 +329,19 @@ def duels_text(rows: pd.DataFrame) -> str:
     return f"\n{title}\n{readable_duels(rows).to_string(index=False)}\n"
 
 
+def headline(claims: pd.DataFrame, duels: pd.DataFrame) -> str:
+    """What the claims and the duels come to, in a line each: the rivals of the paper, then each rival at equal accuracy."""
+    found = claims.loc[claims["claim"].str.endswith("(control)").eq(False), "verdict"].value_counts(sort=False)
+    lines = ["Claims of the paper: " + ", ".join(f"{n} {verdict}" for verdict, n in found.items()) + "."]
+    for rival, rows in duels.groupby("rival", sort=False):
+        n = {verdict: int((rows["verdict"] == verdict).sum()) for verdict in ("better", "open", "worse")}
+        lines.append(
+            f"At equal accuracy against {rival}: better in {n['better']} of {len(rows)} settings, "
+            f"open in {n['open']}, worse in {n['worse']}."
+        )
+    return "\n".join(lines)
+
+
 def price(runs: pd.DataFrame, ours: str = "ballot", rivals: Iterable[str] = ("lth", "dense")) -> pd.DataFrame:
     """Accuracy of `ours` less a rival's, paired by task and seed: a row per rival and density with 95 % t interval, fractions.
 

@@ -31,7 +31,7 @@ def conflict_aware(weights: Mapping[str, Tensor], conflict: Mapping[str, Tensor]
         strength: in units of log magnitude per standard deviation; 0.1 lowers a clear conflict's score by about a fifth.
     """
     scores = magnitude(weights)
-    return {name: score * _factor(conflict[name], strength, score.dim()) for name, score in scores.items()}
+    return {name: score.mul_(_factor(conflict[name], strength, score.dim())) for name, score in scores.items()}
 
 
 def _factor(conflict: Tensor, strength: float, dim: int) -> Tensor:

@@ -284,6 +284,17 @@ def test_a_duel_is_won_where_the_interval_is_above_0():
     assert results.readable_duels(pd.DataFrame([won]))["CWV at equal accuracy lower by"].tolist() == ["51%"]
 
 
+def test_the_headline_counts_verdicts():
+    claims = pd.DataFrame({"claim": ["CWV lower than a", "CWV lower than b", "CWV lower than c (control)"],
+                           "verdict": ["reproduced", "not reproduced", "better"]})  # fmt: skip
+    duels = pd.DataFrame({"rival": ["lth", "lth", "lth_rate"], "verdict": ["better", "open", "worse"]})
+    assert results.headline(claims, duels).splitlines() == [
+        "Claims of the paper: 1 reproduced, 1 not reproduced.",
+        "At equal accuracy against lth: better in 1 of 2 settings, open in 1, worse in 0.",
+        "At equal accuracy against lth_rate: better in 0 of 1 settings, open in 0, worse in 1.",
+    ]
+
+
 def test_the_price_is_paired_by_seed_and_by_hand():
     rows = [("ballot", 0, 0.5), ("ballot", 1, 0.7), ("lth", 0, 0.6), ("lth", 1, 0.6), ("dense", 0, 0.9), ("dense", 1, 0.9)]
     task = {"dataset": "d", "target": "t", "group_by": "g", "model": "m", "pressure": None}
