@@ -6,14 +6,13 @@ make bench
 import ast
 import datetime
 import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
 
 import torch
 
-from fairlth import config, progress
+from fairlth import config, progress, results
 
 HERE = Path(__file__).resolve().parent
 NAMES = ("training", "gains", "overhead", "selection", "growth", "stacked", "methods")
@@ -23,7 +22,7 @@ def machine() -> str:
     """The processor, its cores, the versions and the date, in one line."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    name = results.processor()
     known = "avx512_bf16", "amx_tile"
     has = [feature for feature in known if any(feature in line for line in lines if line.startswith("flags"))]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"

@@ -1,6 +1,8 @@
-"""Which selection and which training give fairer tickets at equal accuracy? Rules crossed on two data sets, for tuning.
+"""Which selection and which training give fairer tickets at equal accuracy? Rules crossed on the sets for tuning.
 
     python benchmarks/selection_study.py lth,cont-demote.1 plain,refine2-0.05 --density 0.05 --seeds 0 5 --tasks cifar10 race
+
+Tasks: cifar10, utkface by race, and cifar10 with a long tail, 50 images of the first class to one of the last.
 
 A ticket is found by each selection rule and trained by each training rule, seeds paired. It is steered by the run's
 validation images and judged on training images that the run left out, so that the test split stays unseen. Outputs are kept
@@ -23,7 +25,7 @@ from signals import SIGNALS, PerUnit
 
 from fairlth import config, data, progress
 from fairlth.config import PRESETS, Run, Schedule
-from fairlth.data import Data
+from fairlth.data import Data, Split
 from fairlth.masks import MaskSet
 from fairlth.methods.base import fresh_model
 from fairlth.methods.dense import floor, train_once
@@ -34,6 +36,7 @@ from fairlth.selection import levels, select
 from fairlth.training import fit, in_turn, logits
 
 TASKS = {"cifar10": {"dataset": "cifar10"}, "race": {"dataset": "utkface", "target": "race"}}
+TASKS |= {"long-tail": {"dataset": "cifar10_lt"}}
 HELD_OUT = 10_000  # images at most
 PRESET = PRESETS["small"]
 FOLDER = config.RUNS / "study"
@@ -77,13 +80,28 @@ TRAININGS |= {
 def load(task: str, seed: int, density: float) -> tuple[Run, Data]:
     """A run and its data, with training images that it left out where the test split was."""
     run = Run(model="convnet", method="lth", density=density, seed=seed, preset="small", **TASKS[task])
+    source = data.source_of(run)
     PRESETS["small"] = PRESET.model_copy(update={"n_train": None})
-    whole = data.load(run)
+    whole = data.load(run.model_copy(update={"dataset": source.like or run.dataset}))
     PRESETS["small"] = PRESET
+    if source.long_tail > 1:
+        train, rest = tail(whole.train, source.long_tail, config.seed_for(seed, "split"))
+        return run, replace(whole, train=train, test=rest)
     rest, train = data._draw(task, whole.train, PRESET.n_train, config.seed_for(seed, "split"))
     if len(rest) > HELD_OUT:
         rest = data._draw(task, rest, HELD_OUT, config.seed_for(seed, "tuning"))[1]
     return run, replace(whole, train=train, test=rest)
+
+
+def tail(split: Split, ratio: float, seed: int) -> tuple[Split, Split]:
+    """Training images with a long tail, as `data.long_tailed` would leave, and as many of every class that it left out."""
+    order, c = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed)), split.n_classes
+    share = ratio ** (-torch.arange(c) / (c - 1))
+    parts = [order[split.y[order] == label] for label in range(c)]
+    sizes = (PRESET.n_train * share / share.sum()).int().tolist()
+    kept = torch.cat([part[:n] for part, n in zip(parts, sizes, strict=True)])
+    rest = torch.cat([part[n : n + HELD_OUT // c] for part, n in zip(parts, sizes, strict=True)])
+    return data._take(split, kept.numpy()), data._take(split, rest.numpy())
 
 
 def find(run: Run, loaded: Data, search: Search) -> Found:
@@ -161,7 +179,7 @@ def main() -> None:
     parser.add_argument("trainings", help=", ".join(TRAININGS))
     parser.add_argument("--density", type=float, default=0.05)
     parser.add_argument("--seeds", type=int, nargs=2, default=(0, 5))
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--tasks", nargs="+", default=["cifar10", "race"], choices=list(TASKS))
     options = parser.parse_args()
     torch.set_num_threads(1)
     for seed, task, search in itertools.product(range(*options.seeds), options.tasks, options.searches.split(",")):

@@ -142,6 +142,7 @@ def _three(run: Run, parts: dict[str, Split], source: Source) -> tuple[Split, Sp
     if "valid" not in parts:
         _check_size(run, len(train), preset.n_val + (preset.n_train or 1))
         train, parts["valid"] = _draw(run.dataset, train, preset.n_val, seed)
+    train = long_tailed(train, source.long_tail, config.seed_for(run.seed, "long tail"))
     if preset.n_train is not None and preset.n_train < len(train):
         train = _draw(run.dataset, train, preset.n_train, seed)[1]
     return train, parts["valid"], parts["test"]
@@ -164,6 +165,27 @@ def _draw(dataset: str, split: Split, n: int, seed: int) -> tuple[Split, Split]:
         least = int(torch.bincount(split.y).argmin())
         raise ValueError(f"{dataset}: class number {least} has too few images to be split ({error}): add images.") from error
     return _take(split, rest), _take(split, drawn)
+
+
+def long_tailed(split: Split, ratio: float, seed: int) -> Split:
+    """The split with fewer images of each later class: class c keeps n ratio^(-c / (C - 1)) of its images, at least 1.
+
+    Source: Cui et al., 2019 ("Class-balanced loss based on effective number of samples"); n is the size of the largest class,
+    and a class that has fewer than its share keeps all. Validation and test images stay balanced.
+
+    Args:
+        split: training images.
+        ratio: of the largest to the smallest class, at least 1; 1 keeps every image.
+        seed: of the draw.
+    """
+    if ratio == 1:
+        return split
+    most, generator = int(torch.bincount(split.y).max()), torch.Generator().manual_seed(seed)
+    order, kept = torch.randperm(len(split), generator=generator), []
+    for label in range(split.n_classes):
+        n = max(1, int(most * ratio ** (-label / (split.n_classes - 1))))
+        kept.append(order[split.y[order] == label][:n])
+    return _take(split, torch.cat(kept).numpy())
 
 
 def _take(split: Split, index: np.ndarray) -> Split:

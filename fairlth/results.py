@@ -1,6 +1,7 @@
 """What is kept of a run: a record as JSON, a ticket as safetensors, all records as one tidy table, and what the table says."""
 
 import json
+import platform
 import subprocess
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -89,11 +90,19 @@ def conditions(device: torch.device, schedule: Schedule, seconds: float, shared_
     `shared_seconds` is what the shared trainings took that the run read instead of making them; `seconds` is its own time;
     `memory` the process's peak in mebibytes.
     """
-    named = f"cpu, {torch.get_num_threads()} thread(s)" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    cpu = f"{processor()}, {torch.get_num_threads()} thread(s)"
+    named = cpu if device.type == "cpu" else torch.cuda.get_device_name(device)
     versions = {"version": fairlth.__version__, "commit": _commit(), "code": code_fingerprint(), "torch": torch.__version__}
     spent = {"seconds": round(seconds, 2), "shared_seconds": round(shared_seconds, 2), "memory": round(peak_memory(device), 1)}
     precision = "bfloat16" if low_precision(schedule, device) else "float32"
     return versions | {"device": named, "precision": precision} | spent
+
+
+def processor() -> str:
+    """The name of the machine's processor, where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine() or "cpu")
 
 
 def peak_memory(device: torch.device) -> float:

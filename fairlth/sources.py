@@ -54,6 +54,8 @@ class Source:
     bands: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)  # name -> (column, lower edges)
     fetch: Callable[["Source", int], Tables] | None = None  # for sources that are not parquet
     embedded: bool = False  # comes with scikit-learn: nothing to download, nothing to cache
+    like: str | None = None  # another data set, whose files these are
+    long_tail: float = 1.0  # training images of the largest class over those of the smallest, by leaving images out
 
 
 def decoded(name: str, side: int, downloads: bool) -> Tables:
@@ -64,6 +66,7 @@ def decoded(name: str, side: int, downloads: bool) -> Tables:
     Raises:
         ValueError: no data, a damaged or empty file, a column that is not there; one sentence names it.
     """
+    name = SOURCES[name].like or name
     source, files = SOURCES[name], local_files(name)
     if source.embedded and source.fetch is not None:
         return source.fetch(source, side)
@@ -85,7 +88,7 @@ def local_files(name: str) -> dict[str, list[str]]:
 
     Where the set has no validation split of its own and there is no test file, the valid file is the test split.
     """
-    folder = config.DATA / name
+    folder = config.DATA / (SOURCES[name].like or name)
     found = {split: sorted(folder.glob(f"{split}-*.parquet")) for split in ("train", "valid", "test")}
     if not found["test"] and "valid" not in SOURCES[name].splits:
         found["test"] = found.pop("valid")
@@ -284,6 +287,7 @@ SOURCES = {
     ),
     "fashion_mnist": Source("zalando-datasets/fashion_mnist", licence="MIT", side=28, grey=True),
     "cifar10": Source("uoft-cs/cifar10", licence="none stated, research use", image="img"),
+    "cifar10_lt": Source("uoft-cs/cifar10", licence="none stated, research use", image="img", like="cifar10", long_tail=50.0),
     "cifar100": Source("uoft-cs/cifar100", licence="none stated, research use", image="img", target="fine_label"),
     "tiny_imagenet": Source(
         "zh-plus/tiny-imagenet",

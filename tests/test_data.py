@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from fairlth import data
+from fairlth.config import Run
 from fairlth.data import augment
 
 
@@ -29,6 +30,23 @@ def test_groups_are_the_classes_unless_named(smoke_run):
     loaded = data.load(smoke_run)
     assert torch.equal(loaded.train.y, loaded.train.group) and loaded.groups == loaded.classes
     assert data.group_name(smoke_run) == "class"
+
+
+def test_a_long_tail_thins_out_later_classes(random_data):
+    split = random_data.train  # 32 images in each of 3 classes
+    thin = data.long_tailed(split, 16.0, seed=0)
+    assert thin.y.bincount().tolist() == [32, 8, 2]
+    assert rows(thin) < rows(split)
+    assert rows(thin) == rows(data.long_tailed(split, 16.0, seed=0)) != rows(data.long_tailed(split, 16.0, seed=1))
+    assert data.long_tailed(split, 1.0, seed=0) is split
+
+
+def test_a_long_tailed_set_has_balanced_validation_and_test_images(real_data):
+    run = Run(dataset="cifar10_lt", model="convnet", method="dense", density=1.0, seed=0, preset="small")
+    loaded = data.load(run)
+    counts = loaded.train.y.bincount()
+    assert len(loaded.train) == 8000 and 45 < counts[0] / counts[9] < 55 and (counts[:-1] > counts[1:]).all()
+    assert loaded.val.y.bincount().tolist() == [400] * 10 and loaded.test.y.bincount().tolist() == [1000] * 10
 
 
 def test_an_unknown_data_set_is_refused_by_name(smoke_run):

@@ -199,6 +199,7 @@ def test_every_source_says_what_it_is():
         "digits",
         "fashion_mnist",
         "cifar10",
+        "cifar10_lt",
         "cifar100",
         "tiny_imagenet",
         "celeba",
