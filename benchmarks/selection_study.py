@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save
-from signals import SIGNALS, PerUnit
+from signals import SIGNALS, PerUnit, nanmean
 
 from fairlth import config, data, progress
 from fairlth.config import PRESETS, Run, Schedule
@@ -110,6 +110,7 @@ def find(run: Run, loaded: Data, search: Search) -> Found:
     short = k + max(1, round(search.length * (PRESET.schedule.epochs - k)))
     schedule, mask = PRESET.schedule.model_copy(update={"epochs": short}), MaskSet.full(prunable(model))
     model.load_state_dict(dense.rewind)
+    agreement = []
     for level, density in enumerate(levels(run.density, FINE if search.fine else PRESET.keep_per_level)):
         if level and search.fine:
             schedule = schedule.model_copy(update={"epochs": k + search.fine})
@@ -120,10 +121,11 @@ def find(run: Run, loaded: Data, search: Search) -> Found:
         seed = run.seed + 100 * level * search.go_on
         fit(model, loaded, schedule, seed=seed, start=k, after_step=in_turn(mask.apply, signal), label=f"level {level + 1}")
         mask = select(signal.score(model), density, within=mask)
+        agreement.append(signal.agreement())
     if not search.go_on:
         model.load_state_dict(dense.rewind)
     mask.apply(model)
-    return Found(model, mask, 0)
+    return Found(model, mask, 0, {"agreement": nanmean(agreement)})
 
 
 def train(run: Run, loaded: Data, found: Found, training: Training) -> None:
@@ -162,7 +164,8 @@ def run_all(task: str, seed: int, density: float, search: str, trainings: list[s
         progress.say(f"{task}, seed {seed}, density {density}: {search}, {name}")
         found.model.load_state_dict(start)
         train(run, loaded, found, TRAININGS[name])
-        parts = {"val_y": loaded.val.y, "held_y": loaded.test.y}
+        parts = {"agreement": torch.tensor(found.notes["agreement"])}
+        parts |= {"val_y": loaded.val.y, "held_y": loaded.test.y}
         parts |= {"val": logits(found.model, loaded.val).half(), "held": logits(found.model, loaded.test).half()}
         config.write_atomically(path(task, seed, density, search, name), save(parts))
 

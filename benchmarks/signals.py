@@ -1,6 +1,6 @@
 """Signals of the study: what a level's training is watched for and how that enters the score, and steps corrected by unit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,11 @@ from fairlth.training import Batch
 BATCH, EVERY = 64, 16
 
 
+def nanmean(values: Iterable[float]) -> float:
+    """The mean of those that are numbers."""
+    return float(torch.tensor(list(values)).nanmean())
+
+
 class Magnitude:
     """No signal: |w|."""
 
@@ -27,6 +32,10 @@ class Magnitude:
     def score(self, model: nn.Module) -> Scores:
         """The higher, the longer a weight stays."""
         return magnitude(prunable(model))
+
+    def agreement(self) -> float:
+        """Share of parts whose signal has one sign in both halves of its readings, mean over layers; nan without readings."""
+        return float("nan")
 
 
 class Conflict(Magnitude):
@@ -45,6 +54,57 @@ class Conflict(Magnitude):
     def score(self, model: nn.Module) -> Scores:
         """See `selection.conflict_aware`."""
         return conflict_aware(prunable(model), self.meter.conflict(), self.strength)
+
+    def agreement(self) -> float:
+        """See `ConflictMeter.agreement`."""
+        return nanmean(self.meter.agreement().values())
+
+
+class Other(Magnitude):
+    """Conflict of other parts than units, read alike from disjoint halves: groups of `channels`, or single weights (0)."""
+
+    def __init__(self, data: Data, seed: int, strength: float, channels: int) -> None:
+        super().__init__(data, seed)
+        self.strength, self.channels = strength, channels
+        self.sums: tuple[Scores, Scores] = ({}, {})  # over even and over odd readings
+
+    def __call__(self, model: nn.Module) -> None:
+        """Reads both gradients now and then."""
+        self.meter.steps += 1
+        if self.meter.steps % EVERY:
+            return
+        rows = torch.randperm(len(self.meter.split), generator=self.meter.generator)[:BATCH]
+        model.eval()
+        accuracy = self.meter._gradients(model, rows[: BATCH // 2], fair=False)
+        fairness = self.meter._gradients(model, rows[BATCH // 2 :], fair=True)
+        model.train()
+        sums = self.sums[self.meter.observed % 2]
+        for name, a in accuracy.items():
+            sums[name] = sums.get(name, 0.0) + self._conflict(a, fairness[name])
+        self.meter.observed += 1
+
+    def _conflict(self, a: Tensor, f: Tensor) -> Tensor:
+        """Of each weight the sign of -a f; of each unit that of its group of channels, -cos."""
+        if not self.channels:
+            return -(a * f).sign()
+        group = torch.arange(len(a)) // self.channels
+        zeros = torch.zeros(int(group[-1]) + 1)
+        dot, aa, ff = (zeros.index_add(0, group, x.flatten(1).sum(1)) for x in (a * f, a * a, f * f))
+        return (-dot / (aa * ff).sqrt().clamp(min=1e-30))[group].reshape(-1, *[1] * (a.dim() - 1))
+
+    def score(self, model: nn.Module) -> Scores:
+        """|w| exp(-strength z) where the part is in conflict, z in standard deviations of the layer."""
+        scores = {}
+        for name, weight in prunable(model).items():
+            conflict = self.sums[0][name] + self.sums[1][name]
+            z = torch.where(conflict > 0, conflict / conflict[conflict != 0].std(correction=0).clamp(min=1e-20), 0.0)
+            scores[name] = weight.detach().abs() * torch.exp(-self.strength * z)
+        return scores
+
+    def agreement(self) -> float:
+        """As `Conflict.agreement`."""
+        signs = [self.sums[0][name].sign() * odd.sign() for name, odd in self.sums[1].items()]
+        return nanmean(float((sign[sign != 0] > 0).float().mean()) for sign in signs)
 
 
 class Near(Conflict):
@@ -154,6 +214,8 @@ SIGNALS: dict[str, Callable[[Data, int], Magnitude]] = {
     "protect.3": lambda data, seed: Conflict(data, seed, -0.3),
     "held.3": lambda data, seed: Conflict(data, seed, 0.3, held=True),
     "rewind.3": lambda data, seed: Conflict(data, seed, 0.3, epochs=1),
+    "group.1": lambda data, seed: Other(data, seed, 0.1, channels=8),
+    "weight.1": lambda data, seed: Other(data, seed, 0.1, channels=0),
     "near.3": lambda data, seed: Near(data, seed, 0.3),
     "removal-unit.2": lambda data, seed: Removal(data, seed, 0.2, by_unit=True),
     "removal-weight.2": lambda data, seed: Removal(data, seed, 0.2, by_unit=False),

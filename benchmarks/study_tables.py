@@ -4,7 +4,8 @@
 
 Reads what `selection_study.py` kept in runs/study/. Each rule as trained, and with its own class biases shifted part of
 the way: accuracy in percent, CWV x 1e4, and the ratio to the control ("lth_plain" unless named), geometric mean over
-paired seeds with 95 % t interval; below 1 is fairer than the control.
+paired seeds with 95 % t interval; below 1 is fairer than the control. "sign" is the share of units whose signal has the same sign
+in both halves of its readings, mean over layers, levels and seeds; one half is noise.
 """
 
 import sys
@@ -27,8 +28,9 @@ def points() -> pd.DataFrame:
     for file in sorted(FOLDER.glob("*.safetensors")):
         task, density, seed, search, training = file.stem.split("_")
         head = {"dataset": task, "target": "", "group_by": "", "model": "convnet", "density": float(density[1:])}
-        head |= {"seed": int(seed[1:]), "method": f"{search}_{training}", "pressure": None, "cost": 0.0}
+        head |= {"seed": int(seed[1:]), "method": f"{search}_{training}", "pressure": None}
         parts = read(file)
+        head |= {"cost": float(parts.get("agreement", torch.nan))}  # a column that means over seeds are taken of
         n, val, held, y = parts["val"].shape[1], parts["val"].float(), parts["held"].float(), parts["held_y"]
         shift = fair_shift(val, Split(val, parts["val_y"], parts["val_y"], n, n))
         for share in SHIFTS:
@@ -44,8 +46,8 @@ def main() -> None:
     rows = results.relative_summary(results.at_equal_accuracy(points(), control))
     for (task, density), here in rows.groupby(["dataset", "density"]):
         print(f"\n### {task}, density {density:g}, against {control}\n")
-        print(f"| rule | n | {' | '.join(f'shift {share:g}' for share in SHOWN)} |")
-        print("| --- " * (len(SHOWN) + 2) + "|")
+        print(f"| rule | n | sign | {' | '.join(f'shift {share:g}' for share in SHOWN)} |")
+        print("| --- " * (len(SHOWN) + 3) + "|")
         for method, own in here.groupby("method"):
             own = own.set_index("shift").loc[list(SHOWN)]
             ends = [f"{r.relative_low:.2f}–{r.relative_high:.2f}" if r.n > 1 else "one seed" for r in own.itertuples()]
@@ -53,7 +55,8 @@ def main() -> None:
                 f"{100 * r.accuracy:.1f} / {1e4 * r.cwv:.0f} / {r.relative:.2f} ({end})"
                 for r, end in zip(own.itertuples(), ends, strict=True)
             ]
-            print(f"| {method} | {own['n'].iloc[0]} | {' | '.join(cells)} |")
+            sign = f"{own['cost'].iloc[0]:.2f}" if own["cost"].notna().any() else "–"
+            print(f"| {method} | {own['n'].iloc[0]} | {sign} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,63 @@
+"""The study's curves: accuracy against CWV along the shift of class biases, drawn from the tables of study.md.
+
+    python benchmarks/study_curves.py
+
+Points are means over the seeds that the tables name; the tables have the intervals of what is read off here, the ratio to
+the control at equal accuracy.
+"""
+
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+
+from fairlth import config, figures
+
+HERE = Path(__file__).resolve().parent
+SHOWN = {  # rule -> colour, line, words
+    "lth_plain": ("#0072B2", "-", "plain ticket"),
+    "cont-protect.3_plain": ("#999999", ":", "units in conflict protected"),
+    "fine1-magnitude_plain": ("#5E3C99", "-", "short levels"),
+    "fine1-demote.1_plain": ("#CC79A7", "--", "short levels, conflict demoted"),
+    "fine1-share.5_plain": ("#009E73", "--", "short levels, weak classes' importance"),
+    "fine1-magnitude_plain2": ("#E69F00", "-", "short levels, twice the epochs"),
+    "fine1-magnitude_refine2-0.05": ("#F28E7C", "-", "short levels, refined"),
+    "fine1-demote.1_refine2-0.05": ("#D55E00", "--", "both: Ballot"),
+}
+
+
+def tables() -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """By heading and rule, (CWV x 1e4, accuracy in percent) along the shift."""
+    found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for line in (HERE / "study.md").read_text().splitlines():
+        if line.startswith("### "):
+            rules = found.setdefault(line.removeprefix("### ").split(", against")[0], {})
+        elif found and (cells := re.findall(r"([\d.]+) / ([\d.]+) / [\d.]+ \(", line)):
+            rules[line.split("|")[1].strip()] = [(float(cwv), float(accuracy)) for accuracy, cwv in cells]
+    return found
+
+
+def draw(rules: dict[str, list[tuple[float, float]]], ax: Axes) -> Axes:
+    """The curves of SHOWN, as trained at the right end."""
+    for rule, (colour, line, words) in SHOWN.items():
+        if rule in rules:
+            cwv, accuracy = zip(*rules[rule], strict=True)
+            ax.plot(cwv, accuracy, line, marker="o", markersize=3, color=colour, label=words)
+    ax.set(xscale="log", xlabel=figures.SCALES["cwv"][1], ylabel=figures.SCALES["accuracy"][1])
+    return ax
+
+
+def main() -> None:
+    """Writes study.png beside the tables."""
+    found = tables()
+    figure, axes = plt.subplots(-(-len(found) // 2), 2, figsize=(10.4, 3.4 * -(-len(found) // 2)), squeeze=False)
+    for (title, rules), ax in zip(found.items(), axes.flat, strict=False):
+        draw(rules, ax).set_title(title)
+    figures.legend_below(figure, ncols=4)
+    figure.savefig(HERE / "study.png", metadata={"Software": None})
+    print(f"wrote {(HERE / 'study.png').relative_to(config.ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
