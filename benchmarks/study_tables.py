@@ -4,8 +4,8 @@
 
 Reads what `selection_study.py` kept in runs/study/. Each rule as trained, and with its own class biases shifted part of
 the way: accuracy in percent, CWV x 1e4, and the ratio to the control ("lth_plain" unless named), geometric mean over
-paired seeds with 95 % t interval; below 1 is fairer than the control. "sign" is the share of units whose signal has the same sign
-in both halves of its readings, mean over layers, levels and seeds; one half is noise.
+paired seeds with 95 % t interval; below 1 is fairer than the control. "sign" is the share of units whose signal has
+the same sign in both halves of its readings, mean over layers, levels and seeds; one half is noise.
 """
 
 import sys
@@ -30,7 +30,7 @@ def points() -> pd.DataFrame:
         head = {"dataset": task, "target": "", "group_by": "", "model": "convnet", "density": float(density[1:])}
         head |= {"seed": int(seed[1:]), "method": f"{search}_{training}", "pressure": None}
         parts = read(file)
-        head |= {"cost": float(parts.get("agreement", torch.nan))}  # a column that means over seeds are taken of
+        head |= {"cost": 0.0, "agreement": float(parts.get("agreement", torch.nan))}
         n, val, held, y = parts["val"].shape[1], parts["val"].float(), parts["held"].float(), parts["held_y"]
         shift = fair_shift(val, Split(val, parts["val_y"], parts["val_y"], n, n))
         for share in SHIFTS:
@@ -43,7 +43,9 @@ def points() -> pd.DataFrame:
 def main() -> None:
     """Prints a table per task and density."""
     control = sys.argv[1] if len(sys.argv) > 1 else "lth_plain"
-    rows = results.relative_summary(results.at_equal_accuracy(points(), control))
+    found = points()
+    signs = found.groupby(["dataset", "density", "method"])["agreement"].mean()
+    rows = results.relative_summary(results.at_equal_accuracy(found, control))
     for (task, density), here in rows.groupby(["dataset", "density"]):
         print(f"\n### {task}, density {density:g}, against {control}\n")
         print(f"| rule | n | sign | {' | '.join(f'shift {share:g}' for share in SHOWN)} |")
@@ -55,7 +57,7 @@ def main() -> None:
                 f"{100 * r.accuracy:.1f} / {1e4 * r.cwv:.0f} / {r.relative:.2f} ({end})"
                 for r, end in zip(own.itertuples(), ends, strict=True)
             ]
-            sign = f"{own['cost'].iloc[0]:.2f}" if own["cost"].notna().any() else "–"
+            sign = f"{signs[task, density, method]:.2f}".replace("nan", "–")
             print(f"| {method} | {own['n'].iloc[0]} | {sign} | {' | '.join(cells)} |")
 
 
