@@ -21,6 +21,7 @@ LIMITS = [
     "They are of one training; intervals are those of the test images, not of training anew.",
     "The hash finds damage, not a forger, who would write a new card.",
 ]
+CONDITIONS = ("version", "commit", "torch", "device", "precision")  # of those in a record, that people read
 FLOAT_INPUT = "float32 (images, channels, side, side), each pixel of 0 to 255 divided by 127.5, minus 1"
 
 
@@ -113,7 +114,7 @@ def markdown(card: Card) -> str:
         + ", ".join(f"{n:,} {split}" for split, n in data["images"].items())
         + f", fingerprint `{data['sha256'][:16]}`",
         "target": f"{data['target']}, fairness over {data['group_by']}",
-        "made with": ", ".join(f"{name} {value}" for name, value in card.conditions.items()),
+        "made with": ", ".join(f"{name} {card.conditions[name]}" for name in CONDITIONS),
     }
     lines = [f"# Ticket `{card.file}`", "", "| | |", "| --- | --- |"]
     lines += [f"| {name} | {text} |" for name, text in facts.items()]
