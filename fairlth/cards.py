@@ -5,7 +5,6 @@ import math
 from typing import Any
 
 import numpy as np
-from typing_extensions import TypedDict
 
 from fairlth import metrics, results
 from fairlth.config import Strict
@@ -25,27 +24,22 @@ CONDITIONS = ("version", "commit", "torch", "device", "precision")  # of those i
 FLOAT_INPUT = "float32 (images, channels, side, side), each pixel of 0 to 255 divided by 127.5, minus 1"
 
 
-class Network(TypedDict):
-    """What `models.build` needs beside a generator."""
-
-    model: str
-    in_shape: list[int]  # channels, side, side
-    n_classes: int
-
-
 class Card(Strict):
     """What lies beside a ticket as JSON.
 
-    `sha256` and `bytes` are the ticket file's; `run` the Run's fields; `network` what to build; `data` names the
-    data set, its classes and groups, how many images were used and a fingerprint of them; `test` holds the metrics on test
-    images with their intervals, None where a group has no image; `conditions` are those of the record.
+    `sha256` and `bytes` are the ticket file's; `run` the Run's fields; `model`, `in_shape` (channels, side, side) and
+    `n_classes` what to build; `data` names the data set, its classes and groups, how many images were used and a fingerprint of
+    them; `test` holds the metrics on test images with their intervals, None where a group has no image; `conditions` are those
+    of the record.
     """
 
     file: str
     bytes: int
     sha256: str
     run: dict[str, Any]
-    network: Network
+    model: str
+    in_shape: list[int]
+    n_classes: int
     weights: dict[str, int]
     data: dict[str, Any]
     test: dict[str, Any]
@@ -69,7 +63,9 @@ def card_of(record: Record, data: Data, file: str, content: bytes) -> Card:
         bytes=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
         run=record.run,
-        network={"model": record.run["model"], "in_shape": list(data.in_shape), "n_classes": data.train.n_classes},
+        model=record.run["model"],
+        in_shape=list(data.in_shape),
+        n_classes=data.train.n_classes,
         weights={"kept": record.kept, "total": record.total},
         data=_data(record, data),
         test=tested(record),

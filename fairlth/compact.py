@@ -31,7 +31,7 @@ def compact(model: nn.Module) -> nn.Module:
     reads. Of residual networks only channels inside a block can go: what a block gives has to fit its shortcut.
 
     Args:
-        model: one of mlp, convnet, resnet20, resnet18 and vgg16 of `models`, its pruned weights exactly 0.
+        model: mlp, convnet, resnet20, resnet18 or vgg16 of `models`, or a chain of the same modules; pruned weights exactly 0.
 
     Raises:
         ValueError: another network.
@@ -48,16 +48,16 @@ def compact(model: nn.Module) -> nn.Module:
 
 def links(model: nn.Module) -> list[Link]:
     """The places of a network where channels can go, from its input on; ValueError for one that is not understood."""
-    if isinstance(model, nn.Sequential):
+    if type(model) is nn.Sequential:  # a subclass may run its modules otherwise
         blocks = [block for block in model if isinstance(block, Residual)]
-        return [Link(block.conv1, block.norm1, block.conv2) for block in blocks] or _chain([*model])
+        return [_link(block.conv1, [block.norm1, nn.ReLU()], block.conv2) for block in blocks] or _chain([*model])
     from torchvision.models import VGG
     from torchvision.models.resnet import BasicBlock
 
     if isinstance(model, VGG):
         return _chain([*model.features, model.avgpool, nn.Flatten(), model.classifier])
     if basic := [block for block in model.modules() if isinstance(block, BasicBlock)]:
-        return [Link(block.conv1, block.bn1, block.conv2) for block in basic]
+        return [_link(block.conv1, [block.bn1, nn.ReLU()], block.conv2) for block in basic]
     raise _refusal(type(model).__name__)
 
 
@@ -68,25 +68,29 @@ def _chain(modules: Sequence[nn.Module]) -> list[Link]:
 
 
 def _link(producer: Any, between: Sequence[nn.Module], consumer: Any) -> Link:
-    steps = [module for module in between if not isinstance(module, POOLS)]
+    """Raises ValueError where something between two layers, or their shapes, is not what `compact` counts on."""
+    steps: list[Any] = [module for module in between if not isinstance(module, POOLS)]
     norm = steps[0] if steps and isinstance(steps[0], nn.BatchNorm2d) else None
     if [type(step) for step in steps[norm is not None :]] != [nn.ReLU]:
         raise _refusal(" + ".join(type(module).__name__ for module in (producer, *between, consumer)))
-    if consumer.weight.shape[1] != len(producer.weight) or (norm is None and isinstance(consumer, nn.Conv2d)):
+    grouped = getattr(producer, "groups", 1) > 1 or consumer.weight.shape[1] != len(producer.weight)
+    if grouped or (norm is None and isinstance(consumer, nn.Conv2d)):
         raise _refusal(f"{consumer} after {producer}")
+    if norm is not None and (norm.weight is None or norm.running_mean is None):
+        raise _refusal(str(norm))
     return Link(producer, norm, consumer)
 
 
 def _refusal(what: str) -> ValueError:
     return ValueError(
-        f"{what}: channels are taken out of mlp, convnet, resnet20, resnet18 and vgg16 only, export this network as it is."
+        f"{what}: channels are taken out of mlp, convnet, resnet20, resnet18, vgg16 and the like, export this network as it is."
     )
 
 
 def _constants(link: Link) -> Tensor:
     """What each channel (channels,) is where its incoming weights are all 0."""
     bias, norm = link.producer.bias, link.norm
-    value = torch.zeros(len(link.producer.weight)) if bias is None else bias
+    value = link.producer.weight.new_zeros(len(link.producer.weight)) if bias is None else bias
     if norm is not None:
         value = (value - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
     return value.relu()
@@ -100,7 +104,7 @@ def _fold_constants(link: Link) -> None:
     given = torch.einsum("oc...,c->o...", link.consumer.weight[:, dead], _constants(link)[dead])
     link.consumer.weight[:, dead] = 0
     if isinstance(link.consumer, nn.Linear):
-        link.consumer.bias.add_(given)
+        link.consumer.bias = nn.Parameter(given if link.consumer.bias is None else link.consumer.bias + given)
     else:
         ones = dead.nonzero()[0]
         link.norm.weight[ones], link.norm.bias[ones] = 0, 1
@@ -110,7 +114,7 @@ def _fold_constants(link: Link) -> None:
 def _drop_unread(link: Link) -> None:
     """Takes out the channels for which the reader has zeros only; one stays where all would go."""
     keep = link.consumer.weight.transpose(0, 1).flatten(1).any(1).nonzero()[:, 0]
-    keep = keep if len(keep) else torch.tensor([0])
+    keep = keep if len(keep) else keep.new_zeros(1)
     _take(link.producer, keep, "weight", "bias")
     if link.norm is not None:
         _take(link.norm, keep, "weight", "bias", "running_mean", "running_var")

@@ -72,11 +72,15 @@ def run_or_load(grid: Iterable[Run], runs: Path = config.RUNS) -> list[Record]:
 
 
 def ticket(one: Run, runs: Path = config.RUNS) -> Loaded:
-    """The trained ticket of a run with its card; the run is made where its record or its ticket is not there."""
+    """The trained ticket of a run with its card; the run is made where they are not there or, with a warning, damaged."""
     run_or_load([one], runs)
     path = config.ticket_path(one, runs)
-    if not (path.exists() and tickets.card_path(path).exists()):
-        run(one, runs)
+    if path.exists() and tickets.card_path(path).exists():
+        try:
+            return tickets.load(path)
+        except ValueError as error:
+            warnings.warn(f"{error} It is made anew now.", stacklevel=2)
+    run(one, runs)
     return tickets.load(path)
 
 

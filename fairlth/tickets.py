@@ -65,8 +65,7 @@ def load(path: Path) -> Loaded:
         ValueError: see `read`.
     """
     card = read_card(path)
-    network = card.network
-    model = build(network["model"], tuple(network["in_shape"]), network["n_classes"], torch.Generator().manual_seed(0))
+    model = build(card.model, tuple(card.in_shape), card.n_classes, torch.Generator().manual_seed(0))
     return Loaded(model.eval(), read(path, model), card)
 
 

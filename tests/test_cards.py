@@ -19,7 +19,7 @@ def made(tmp_path_factory):
 def test_a_card_says_what_was_trained_on_what(made):
     record, loaded, card = made
     assert card.run == record.run and card.conditions == record.conditions
-    assert card.network == {"model": "mlp", "in_shape": [1, 8, 8], "n_classes": 10}
+    assert (card.model, card.in_shape, card.n_classes) == ("mlp", [1, 8, 8], 10)
     assert card.weights == {"kept": 851, "total": 17024}
     assert card.data["images"] == {"train": 1079, "val": 269, "test": 449} and card.data["name"] == "digits"
     assert card.data["licence"].startswith("CC BY 4.0") and card.data["sha256"] == cards.fingerprint(loaded)

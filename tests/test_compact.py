@@ -105,6 +105,15 @@ def test_constants_of_zero_need_no_channel():
     assert small[0].weight.shape == (1, 1, 3, 3) and small[3].weight[0, 0, 0, 0] == 100
 
 
+def test_a_reader_without_a_bias_gets_one():
+    model = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 1, bias=False))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[1.0], [0.0]]))
+        model[0].bias.copy_(torch.tensor([0.0, 4.0]))
+        model[2].weight.copy_(torch.tensor([[1.0, 0.5]]))
+    assert compact(model)(torch.tensor([[3.0]])).item() == model(torch.tensor([[3.0]])).item() == 5.0
+
+
 def test_emptiness_runs_back_through_the_layers():
     """Nobody reads unit 0 of the second layer, so nobody reads unit 1 of the first, which only it reads."""
     model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
@@ -153,14 +162,28 @@ def test_blocks_lose_inner_channels_only():
     assert small.conv.weight.shape == model.conv.weight.shape and small.linear.weight.shape == model.linear.weight.shape
 
 
+class Twice(nn.Sequential):
+    """Runs its modules in an order of its own."""
+
+
+def resnet_of(norm):
+    from torchvision.models import resnet18
+
+    return resnet18(norm_layer=norm)
+
+
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
         (build("mobilenet_v2", (3, 16, 16), 7, torch.Generator()), "MobileNetV2: channels are taken out of mlp, convnet, resnet20"),
+        (Twice(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)), "Twice: channels are taken out"),
         (nn.Sequential(nn.Linear(2, 2), nn.Sigmoid(), nn.Linear(2, 1)), r"Linear \+ Sigmoid \+ Linear: channels are taken out"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 1)), r"Linear\(in_features=8.* after Conv2d"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 1, 3)), r"Conv2d\(2, 1.* after Conv2d\(1, 2"),
+        (nn.Sequential(nn.Conv2d(2, 2, 1, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(2, 1)), "after Conv2d.* groups=2"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.BatchNorm2d(2), nn.Conv2d(2, 1, 3)), r"Conv2d \+ ReLU \+ BatchNorm2d"),
+        (resnet_of(lambda width: nn.GroupNorm(1, width)), r"Conv2d \+ GroupNorm \+ ReLU \+ Conv2d"),
+        (resnet_of(lambda width: nn.BatchNorm2d(width, track_running_stats=False)), "BatchNorm2d.*_stats=False.*: channels are taken out"),
     ],
 )  # fmt: skip
 def test_what_is_not_understood_is_refused(model, sentence):

@@ -184,3 +184,6 @@ def test_a_ticket_is_read_where_it_is_there_and_made_where_it_is_not(in_tmp, smo
     tickets.card_path(config.ticket_path(smoke_run, in_tmp)).unlink()
     third = experiments.ticket(smoke_run, in_tmp)
     assert third.card.sha256 == first.card.sha256
+    config.ticket_path(smoke_run, in_tmp).write_bytes(b"damaged")
+    with pytest.warns(UserWarning, match="has 7 bytes and not the .* It is made anew now"):
+        assert experiments.ticket(smoke_run, in_tmp).card.sha256 == first.card.sha256

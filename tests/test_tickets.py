@@ -175,15 +175,15 @@ def test_a_ticket_of_another_network_changes_nothing(path, made):
 
 def test_a_card_that_does_not_say_what_to_build_is_refused(path):
     card = json.loads(tickets.card_path(path).read_text())
-    del card["network"]["in_shape"]
+    del card["in_shape"]
     tickets.card_path(path).write_text(json.dumps(card))
-    with pytest.raises(ValueError, match="network.in_shape is missing"):
+    with pytest.raises(ValueError, match="in_shape is missing"):
         tickets.load(path)
 
 
 def test_an_unknown_network_is_refused_by_name(path):
     card = json.loads(tickets.card_path(path).read_text())
-    card["network"]["model"] = "lenet"
+    card["model"] = "lenet"
     tickets.card_path(path).write_text(json.dumps(card))
     with pytest.raises(ValueError, match="model='lenet' is unknown"):
         tickets.load(path)
