@@ -28,7 +28,12 @@ ORDER = (
     "methods",
     "cost",
     "results",
+    "packing",
+    "cards",
+    "tickets",
     "experiments",
+    "compact",
+    "export",
     "figures",
     "execute",
 )

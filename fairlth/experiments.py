@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fairlth import config, data, methods, metrics, models, progress, results
+from fairlth import config, data, methods, metrics, models, progress, results, tickets
 from fairlth.config import Run
 from fairlth.data import Data
 from fairlth.masks import count_kept
@@ -19,6 +19,7 @@ from fairlth.metrics import Counts
 from fairlth.models import prunable
 from fairlth.results import Record
 from fairlth.shift import fair_shift
+from fairlth.tickets import Loaded
 from fairlth.training import count, logits
 
 
@@ -48,7 +49,7 @@ def run(run: Run, runs: Path = config.RUNS) -> Record:
     ticket = METHODS[run.method](run, loaded)
     _check_ticket(run, ticket)
     record = _record(run, loaded, ticket, started)
-    results.write_ticket(ticket, run, config.ticket_path(run, runs))
+    tickets.write(ticket, record, loaded, config.ticket_path(run, runs))
     results.write(record, config.record_path(run, runs))
     return record
 
@@ -68,6 +69,19 @@ def run_or_load(grid: Iterable[Run], runs: Path = config.RUNS) -> list[Record]:
         records.append(_usable(one, runs) or run(one, runs))
     progress.say(f"{len(grid)} runs are there")
     return records
+
+
+def ticket(one: Run, runs: Path = config.RUNS) -> Loaded:
+    """The trained ticket of a run with its card; the run is made where they are not there or, with a warning, damaged."""
+    run_or_load([one], runs)
+    path = config.ticket_path(one, runs)
+    if path.exists() and tickets.card_path(path).exists():
+        try:
+            return tickets.load(path)
+        except ValueError as error:
+            warnings.warn(f"{error} It is made anew now.", stacklevel=2)
+    run(one, runs)
+    return tickets.load(path)
 
 
 def table(notebook: str, preset: str, train: bool) -> pd.DataFrame:

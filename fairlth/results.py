@@ -1,4 +1,4 @@
-"""What is kept of a run: a record as JSON, a ticket as safetensors, all records as one tidy table, and what the table says."""
+"""What is kept of a run: a record as JSON, all records as one tidy table, and what the table says."""
 
 import json
 import platform
@@ -11,15 +11,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
-from torch import nn
 
 import fairlth
 from fairlth import config, metrics
-from fairlth.config import Run, Schedule
-from fairlth.masks import MaskSet
-from fairlth.methods import Ticket
+from fairlth.config import Schedule
 from fairlth.metrics import Counts
 from fairlth.training import low_precision
 
@@ -125,36 +120,6 @@ def _commit() -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def write_ticket(ticket: Ticket, run: Run, path: Path) -> None:
-    """Writes state dict and mask to one safetensors file, whole or not at all; the run goes into its header as JSON."""
-    tensors = {f"state/{name}": value.contiguous().cpu() for name, value in ticket.model.state_dict().items()}
-    tensors |= {f"mask/{name}": kept.contiguous().cpu() for name, kept in ticket.mask.items()}
-    config.write_atomically(path, save(tensors, {"run": json.dumps(run.model_dump())}))
-
-
-def read_ticket(path: Path, model: nn.Module) -> MaskSet:
-    """Reads a ticket into `model`, in place, and returns its mask.
-
-    Raises:
-        ValueError: the file is not a whole ticket, or its names or shapes do not fit the model, which is then untouched.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, not a dict
-    except Exception as error:
-        raise ValueError(f"{path} is not a whole ticket ({error}): train it again.") from error
-    state = {name.removeprefix("state/"): value for name, value in tensors.items() if name.startswith("state/")}
-    mask = MaskSet({name.removeprefix("mask/"): value for name, value in tensors.items() if name.startswith("mask/")})
-    mask.check_fits(model)
-    ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    theirs = {name: tuple(value.shape) for name, value in state.items()}
-    for name in sorted(ours.keys() | theirs.keys()):
-        if (here := ours.get(name)) != (there := theirs.get(name)):
-            raise ValueError(f"{path}: {name} is {there} in the ticket and {here} in the model: build the ticket's model.")
-    model.load_state_dict(state)
-    return mask
 
 
 def rows(record: Record) -> list[dict[str, Any]]:

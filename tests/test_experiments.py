@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from fairlth import config, data, experiments, results
+from fairlth import config, data, experiments, results, tickets
 from fairlth.config import Run
 
 
@@ -81,13 +81,13 @@ def test_a_diverging_run_leaves_nothing(in_tmp, smoke_run, monkeypatch):
 
 
 def test_a_disk_that_fills_leaves_no_record_and_no_scraps(in_tmp, smoke_run, monkeypatch):
-    real = results.write_ticket
+    real = tickets.write
 
     def full(*arguments):
         monkeypatch.setattr("os.replace", lambda *paths: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         real(*arguments)
 
-    monkeypatch.setattr(results, "write_ticket", full)
+    monkeypatch.setattr(tickets, "write", full)
     with pytest.raises(OSError, match="No space left on device"):
         experiments.run(smoke_run, in_tmp)
     assert [path for path in in_tmp.rglob("*") if path.is_file()] == []
@@ -173,3 +173,17 @@ def test_a_record_holds_the_curve_of_its_shifted_biases(in_tmp, smoke_run):
     assert set(plain.counts) == {"val", "test", "test+0.25", "test+0.5", "test+1"}
     assert plain.counts["test+0.5"] == shifted.counts["test"]
     assert len({str(plain.counts[f"test{share}"]) for share in ("", "+0.25", "+0.5", "+1")}) > 1
+
+
+def test_a_ticket_is_read_where_it_is_there_and_made_where_it_is_not(in_tmp, smoke_run, monkeypatch):
+    first = experiments.ticket(smoke_run, in_tmp)
+    monkeypatch.setitem(experiments.METHODS, smoke_run.method, None)
+    again = experiments.ticket(smoke_run, in_tmp)
+    assert again.card == first.card and again.mask.n_kept == 851
+    monkeypatch.undo()
+    tickets.card_path(config.ticket_path(smoke_run, in_tmp)).unlink()
+    third = experiments.ticket(smoke_run, in_tmp)
+    assert third.card.sha256 == first.card.sha256
+    config.ticket_path(smoke_run, in_tmp).write_bytes(b"damaged")
+    with pytest.warns(UserWarning, match="has 7 bytes and not the .* It is made anew now"):
+        assert experiments.ticket(smoke_run, in_tmp).card.sha256 == first.card.sha256

@@ -10,7 +10,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from fairlth import config, execute, metrics, results
+from fairlth import config, execute, metrics, results, tickets
 from fairlth.config import Run
 from fairlth.results import KEYS
 
@@ -70,6 +70,16 @@ def cost(home, text):
     assert re.search(r"resnet20 +64 +(bfloat16|float32) +15.51", text)
 
 
+def deploy(home, text):
+    run = Run(dataset="digits", model="mlp", method="ballot", density=0.02, seed=0, preset="smoke")
+    path = config.ticket_path(run, home / "runs")
+    assert tickets.load(path).mask.n_kept == 340
+    assert len(list(path.parent.glob(f"{path.stem}*.onnx"))) == 4
+    assert "ONNX Runtime and the card differ by 0 of 449 images" in text
+    assert re.search(r"ticket, compact +other predictions, seed by seed: 0, 0, 0 of 449", text)
+    assert re.search(r"int8 of ticket +cwv +[+-]\d+\.\d+ \(", text) and "is not what its card describes" in text
+
+
 CHECKS = {
     "00_overview": overview,
     "01_data": lambda home, text: "'train': 1079, 'val': 269, 'test': 449" in text or pytest.fail("no sizes"),
@@ -80,6 +90,7 @@ CHECKS = {
     "12_sparsity": sparsity,
     "13_ablation": ablation,
     "14_cost": cost,
+    "40_deploy": deploy,
 }
 
 
