@@ -30,5 +30,11 @@ ORDER = (
     "results",
     "experiments",
     "figures",
+    "workload",
+    "plan",
+    "processes",
+    "upkeep",
+    "status",
+    "lease",
     "execute",
 )
