@@ -41,13 +41,17 @@ def methods_in_table(preset):
         return {row["method"] for row in csv.DictReader(file)}
 
 
-MAIN = workflow.is_main_process  # not a job of its own
-for sentence in upkeep.put_in_order(PRESET) if MAIN and TRAIN else []:
-    print(f"== {sentence}", file=sys.stderr)
+try:
+    (house.RUNS / PRESET).mkdir(parents=True, exist_ok=True)
+    for sentence in upkeep.put_in_order(PRESET) if TRAIN and workflow.is_main_process else []:
+        print(f"== {sentence}", file=sys.stderr)
+except OSError as error:
+    raise WorkflowError(f"{house.RUNS / PRESET} cannot be worked in ({error.strerror}): give it a folder with access.") from None
 
 RUNS = os.path.relpath(house.RUNS / PRESET)
 FIGURES = os.path.relpath(house.FIGURES / PRESET)
-EXECUTE = f"{shlex.quote(sys.executable)} -m fairlth.execute"
+PYTHON = shlex.quote(sys.executable)
+EXECUTE = f"{PYTHON} -m fairlth.execute"
 STUDIES = [name for name, methods in house.STUDIES.items() if TRAIN or set(methods) <= methods_in_table(PRESET)]
 TEACHING = ["01_data", "02_walkthrough", "03_one_run"] if house.PRESETS[PRESET].in_process and TRAIN else []
 FAN_OUT = {run.slug(): run for run in house.every_run(PRESET)} if TRAIN and not house.PRESETS[PRESET].in_process else {}
@@ -70,6 +74,12 @@ def first(wildcards):
     """The record of the run that makes what this one shares: its search for a ticket where it has one, else the dense net."""
     base = workload.needs(FAN_OUT[wildcards.slug], PLANNED)
     return [] if base is None else ancient(f"{RUNS}/records/{base.slug()}.json")
+
+
+def fetched(wildcards):
+    """What says that a run's data set is there and decoded; nothing for a preset whose data come with a package."""
+    dataset = FAN_OUT[wildcards.slug].dataset
+    return ancient(f"{RUNS}/data/{dataset}.txt") if house.PRESETS[PRESET].downloads else []
 
 
 def settings(wildcards):
@@ -116,9 +126,19 @@ rule records:
         RECORDS,
 
 
+rule data:
+    output:
+        f"{RUNS}/data/{{dataset}}.txt",
+    params:
+        preset=PRESET,
+    shell:
+        "{PYTHON} -m fairlth.prepare {wildcards.dataset} {params.preset} {output}"
+
+
 rule run:
     input:
         notebook=ancient("notebooks/03_one_run.ipynb"),
+        data=fetched,
         shared=first,
     output:
         update(f"{RUNS}/records/{{slug}}.json"),  # a job that finds it reads it

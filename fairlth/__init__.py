@@ -32,6 +32,7 @@ ORDER = (
     "figures",
     "workload",
     "plan",
+    "prepare",
     "processes",
     "upkeep",
     "status",

@@ -86,7 +86,7 @@ def main() -> int:
     arguments = parser.parse_args()
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
     try:
-        with lease.gpu() as identity:
+        with lease.gpu(os.environ) as identity:
             os.environ |= {"CUDA_VISIBLE_DEVICES": identity} if identity is not None else {}
             execute(arguments.notebook, arguments.output, parse(arguments.parameters))
     except (papermill.PapermillExecutionError, CellTimeoutError, DeadKernelError) as error:

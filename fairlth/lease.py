@@ -11,33 +11,33 @@ from pathlib import Path
 WAIT = 0.5  # seconds between two tries while every slot is taken
 
 
-def slots(environment: Mapping[str, str]) -> list[str]:
+def slots(variables: Mapping[str, str]) -> list[str]:
     """The id of each slot, in the order in which slots are filled: every GPU once before any has two.
 
     Args:
-        environment: FAIRLTH_GPUS holds the ids with commas or spaces between them ("0,1"), FAIRLTH_GPU_SLOTS how many processes
+        variables: those of the shell; FAIRLTH_GPUS holds the ids with commas or spaces between them ("0,1"), FAIRLTH_GPU_SLOTS how many processes
             may share each (1). Without FAIRLTH_GPUS there are no slots.
 
     Raises:
         ValueError: FAIRLTH_GPU_SLOTS is no whole number of at least 1.
     """
-    ids, number = environment.get("FAIRLTH_GPUS", "").replace(",", " ").split(), environment.get("FAIRLTH_GPU_SLOTS", "1")
+    ids, number = variables.get("FAIRLTH_GPUS", "").replace(",", " ").split(), variables.get("FAIRLTH_GPU_SLOTS", "1")
     if not number.isdecimal() or int(number) < 1:
         raise ValueError(f"FAIRLTH_GPU_SLOTS={number!r} is refused: expected how many processes share a GPU, at least 1.")
     return ids * int(number)
 
 
 @contextmanager
-def gpu(environment: Mapping[str, str] = os.environ, folder: Path | None = None) -> Iterator[str | None]:
+def gpu(variables: Mapping[str, str], folder: Path | None = None) -> Iterator[str | None]:
     """Holds one slot, waiting for it where all are taken, and yields its id; None, at once, where no GPUs are named.
 
     A lock ends with the process that holds it, however that ends, so no slot is ever lost.
 
     Args:
-        environment: see `slots`.
+        variables: see `slots`.
         folder: of the lock files, on a disk of this machine; None: the system's temporary folder.
     """
-    ids = slots(environment)
+    ids = slots(variables)
     if not ids:
         yield None
         return

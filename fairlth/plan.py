@@ -125,7 +125,7 @@ def table(preset: str, steps: Mapping[Step, float]) -> pd.DataFrame:
         hours = schedule.epochs * (images(one) // step.batch) * known.get(step[:3], float("nan")) / 3600
         by = f" {task.target or ''} by {task.group_by or 'class'}".replace("  ", " ")
         row = {"task": task.dataset + by, "model": task.model, "runs": len(own)}
-        row |= {"done": sum(config.record_path(run).exists() for run in own), "dense trainings": sum(own.values())}
+        row |= {"done": sum(config.record_path(run, config.RUNS).exists() for run in own), "dense trainings": sum(own.values())}
         rows.append(row | {"hours": sum(own.values()) * hours} | gigabytes(own))
     frame = pd.DataFrame(rows)
     total = frame.drop(columns=["task", "model"]).sum(skipna=False)

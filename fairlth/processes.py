@@ -67,14 +67,18 @@ def hold(preset: str) -> IO[str]:
     """Takes the preset's folder of results for one workflow until this process ends, however it ends.
 
     Raises:
-        ValueError: another workflow holds it; the sentence names its process.
+        ValueError: another workflow holds it, and the sentence names its process; or the folder cannot be written.
     """
     path = config.RUNS / preset / ".lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+")
+    except OSError as error:
+        raise ValueError(f"{path.parent} cannot be worked in ({error.strerror}): give it a folder with access.") from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        file.close()
         who = holder(preset) or {"pid": "unknown", "host": "this machine"}
         raise ValueError(
             f"{path.parent} is worked on by another workflow, process {who['pid']} on {who['host']}: wait for its end, or "

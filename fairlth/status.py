@@ -4,6 +4,7 @@ python -m fairlth.status small
 """
 
 import argparse
+import os
 import sys
 import threading
 import time
@@ -64,7 +65,7 @@ class Watch:
 
 def weights(preset: str, outputs: Iterable[Path]) -> dict[Path, float]:
     """What each output weighs in the time left: a record its run's dense trainings, another file that of a notebook."""
-    records = {config.record_path(run): float(work) for run, work in workload.work(config.every_run(preset)).items()}
+    records = {config.record_path(run, config.RUNS): float(work) for run, work in workload.work(config.every_run(preset)).items()}
     return {path: records.get(path.absolute(), NOTEBOOK) for path in outputs}
 
 
@@ -90,9 +91,9 @@ def report(preset: str) -> str:
 
 def _time_left(preset: str) -> str:
     """The time left at the rate since the workflow at work began, as the end of a sentence."""
-    if (who := holder(preset)) is None:
-        return "; no workflow is at work."
-    found = {config.record_path(run): work for run, work in workload.work(config.every_run(preset)).items()}
+    if (who := holder(preset)) is None or who["pid"] == os.getpid():
+        return "; no other workflow is at work." if who else "; no workflow is at work."
+    found = {config.record_path(run, config.RUNS): work for run, work in workload.work(config.every_run(preset)).items()}
     left = {path: work for path, work in found.items() if not path.exists()}
     new = sum(work for path, work in found.items() if path not in left and path.stat().st_mtime >= who["since"])
     if config.PRESETS[preset].in_process or not new:

@@ -70,7 +70,7 @@ def put_in_order(preset: str) -> list[str]:
     found: dict[str, list[Path]] = {"torn": [], "other settings": [], "other code": []}
     code = config.code_fingerprint(ORDER[: ORDER.index("methods") + 1])
     for run in config.every_run(preset):
-        if (path := config.record_path(run)).exists() and (fault := _fault(run, path, code)):
+        if (path := config.record_path(run, config.RUNS)).exists() and (fault := _fault(run, path, code)):
             found[fault].append(path)
     for path in found["torn"] + found["other settings"]:
         (folder / "aside").mkdir(exist_ok=True)
