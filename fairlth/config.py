@@ -170,7 +170,16 @@ PRESETS = {
     ),
 }
 
-LISTS = {"tasks", "densities", "sparsities", "sweep_seeds", "seeds", "in_process", "downloads", "epochs"}  # what decides no single run
+LISTS = {
+    "tasks",
+    "densities",
+    "sparsities",
+    "sweep_seeds",
+    "seeds",
+    "in_process",
+    "downloads",
+    "epochs",
+}  # what decides no single run
 
 
 def own_presets(path: Path) -> dict[str, Preset]:

@@ -15,8 +15,8 @@ def slots(variables: Mapping[str, str]) -> list[str]:
     """The id of each slot, in the order in which slots are filled: every GPU once before any has two.
 
     Args:
-        variables: those of the shell; FAIRLTH_GPUS holds the ids with commas or spaces between them ("0,1"), FAIRLTH_GPU_SLOTS how many processes
-            may share each (1). Without FAIRLTH_GPUS there are no slots.
+        variables: those of the shell; FAIRLTH_GPUS holds the ids with commas or spaces between them ("0,1"),
+            FAIRLTH_GPU_SLOTS how many processes may share each (1). Without FAIRLTH_GPUS there are no slots.
 
     Raises:
         ValueError: FAIRLTH_GPU_SLOTS is no whole number of at least 1.

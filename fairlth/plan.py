@@ -3,6 +3,8 @@
 python -m fairlth.plan paper
 """
 
+# ruff: noqa: T201, a command prints
+
 import argparse
 import sys
 import time
@@ -13,7 +15,7 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 
-from fairlth import config, data, models, progress, workload
+from fairlth import config, data, progress, workload
 from fairlth.config import Run, Schedule
 from fairlth.cost import random_images
 from fairlth.models import build
@@ -22,15 +24,26 @@ from fairlth.training import Trainer, low_precision
 
 SAMPLE = 16  # images of the timed step on CPU, where time grows with the batch; a GPU is timed with the whole one
 IMAGES = {  # to train and validate on, as the sources of data/README.md have them; their own validation splits left out
-    **{"digits": 1348, "fashion_mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000, "tiny_imagenet": 100_000},
-    **{"celeba": 162_770, "utkface": 13_989, "fairface": 86_744},
+    "digits": 1348,
+    "fashion_mnist": 60_000,
+    "cifar10": 50_000,
+    "cifar100": 50_000,
+    "tiny_imagenet": 100_000,
+    "celeba": 162_770,
+    "utkface": 13_989,
+    "fairface": 86_744,
 }
-LABELS = {  # values of the columns that presets name
-    **{("digits", "label"): 10, ("fashion_mnist", "label"): 10, ("cifar10", "label"): 10, ("cifar100", "fine_label"): 100},
-    **{("cifar100", "coarse_label"): 20, ("tiny_imagenet", "label"): 200, ("celeba", "Smiling"): 2, ("celeba", "Male"): 2},
-    **{("utkface", "race"): 5, ("utkface", "gender"): 2, ("utkface", "age_band"): 5},
-    **{("fairface", "race"): 7, ("fairface", "gender"): 2, ("fairface", "age"): 9},
+VALUES = {  # of the label columns that presets name
+    "digits": {"label": 10},
+    "fashion_mnist": {"label": 10},
+    "cifar10": {"label": 10},
+    "cifar100": {"fine_label": 100, "coarse_label": 20},
+    "tiny_imagenet": {"label": 200},
+    "celeba": {"Smiling": 2, "Male": 2},
+    "utkface": {"race": 5, "gender": 2, "age_band": 5},
+    "fairface": {"race": 7, "gender": 2, "age": 9},
 }
+LABELS = {(dataset, column): n for dataset, columns in VALUES.items() for column, n in columns.items()}
 BYTES_A_CELL = 2 * 10 * (2 + len(SHIFTS))  # right and all images of a class and group on each split, as indented JSON
 BYTES_A_RECORD = 20_000  # the rest of it: layers, trace, settings, conditions
 
@@ -139,7 +152,8 @@ def gigabytes(runs: Mapping[Run, float]) -> dict[str, float]:
     n_classes = LABELS.get((one.dataset, target), 10)
     n_groups = LABELS.get((one.dataset, one.group_by), 10) if one.group_by else n_classes
     side = min(data.source_of(one).side, one.settings.image_size)
-    n = sum(value.numel() for value in build(one.model, (3, side, side), n_classes, torch.Generator()).state_dict().values())
+    shape = (1 if data.source_of(one).grey else 3, side, side)
+    n = sum(value.numel() for value in build(one.model, shape, n_classes, torch.Generator()).state_dict().values())
     found = {key for run in runs for key in workload.shared(run)}
     kept = sum({"dense": 8 * n, "lth": 9 * n}.get(key[0], 5 * n) for key in found)  # two states; search, mask and ticket
     records = len(runs) * (BYTES_A_CELL * n_classes * n_groups + BYTES_A_RECORD)
@@ -150,8 +164,9 @@ def text(preset: str, frame: pd.DataFrame, device: str) -> str:
     """The table as people read it, with what it rests on."""
     shown = frame.round({"dense trainings": 1, "hours": 1, "records GB": 2, "tickets GB": 1, "shared GB": 1})
     rest = (
-        f"Hours are of {device}: one step of each network timed, times the steps of all its trainings, one run after the other; "
-        "predictions, scores and the start of each run come on top.\nShared trainings are counted once. Nothing was trained."
+        f"Hours are of {device}: one step of each network timed, times the steps of all its trainings, one run after the "
+        "other; predictions, scores and the start of each run come on top.\n"
+        "Shared trainings are counted once. Nothing was trained."
     )
     return f"Plan of preset {preset}\n{shown.to_string(index=False)}\n{rest}"
 

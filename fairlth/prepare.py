@@ -3,6 +3,8 @@
 python -m fairlth.prepare cifar10 small runs/small/data/cifar10.txt
 """
 
+# ruff: noqa: T201, a command prints
+
 import argparse
 import sys
 from pathlib import Path

@@ -49,7 +49,7 @@ def note(notebook: Path, state: str, reason: str = "") -> None:
 
 
 def noted(notebook: Path) -> dict[str, Any] | None:
-    """The state of an executed notebook, "running", "failed" or "interrupted" (its process is gone); None: it ran, or never did."""
+    """An executed notebook's state: "running", "failed", "interrupted" (its process is gone); None: it ran or never did."""
     try:
         found = json.loads(note_of(notebook).read_text())
     except (OSError, ValueError):
@@ -60,7 +60,12 @@ def noted(notebook: Path) -> dict[str, Any] | None:
 def is_executed(notebook: Path) -> bool:
     """Whether another process of this machine executes the notebook now."""
     found = noted(notebook)
-    return found is not None and found["state"] == "running" and found["host"] == socket.gethostname() and found["pid"] != os.getpid()
+    return (
+        found is not None
+        and found["state"] == "running"
+        and found["host"] == socket.gethostname()
+        and found["pid"] != os.getpid()
+    )
 
 
 def hold(preset: str) -> IO[str]:

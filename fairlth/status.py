@@ -3,6 +3,8 @@
 python -m fairlth.status small
 """
 
+# ruff: noqa: T201, a command prints
+
 import argparse
 import os
 import sys
@@ -65,7 +67,9 @@ class Watch:
 
 def weights(preset: str, outputs: Iterable[Path]) -> dict[Path, float]:
     """What each output weighs in the time left: a record its run's dense trainings, another file that of a notebook."""
-    records = {config.record_path(run, config.RUNS): float(work) for run, work in workload.work(config.every_run(preset)).items()}
+    records = {
+        config.record_path(run, config.RUNS): float(work) for run, work in workload.work(config.every_run(preset)).items()
+    }
     return {path: records.get(path.absolute(), NOTEBOOK) for path in outputs}
 
 

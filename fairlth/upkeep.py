@@ -1,4 +1,4 @@
-"""What a workflow does before it plans: temporary files of dead processes are swept, records that do not count are set aside."""
+"""What a workflow does before it plans: sweeps temporary files of dead processes, sets aside records that do not count."""
 
 import json
 import os

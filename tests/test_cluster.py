@@ -34,7 +34,10 @@ def test_a_run_goes_through_a_submit_script(tmp_path):
 @pytest.mark.slurm
 @pytest.mark.timeout(900)
 def test_two_runs_and_the_one_that_waits_for_them_go_through_slurm(tmp_path):
-    if shutil.which("sinfo") is None or "idle" not in subprocess.run(["sinfo"], capture_output=True, text=True, check=False).stdout:
+    if (
+        shutil.which("sinfo") is None
+        or "idle" not in subprocess.run(["sinfo"], capture_output=True, text=True, check=False).stdout
+    ):
         pytest.skip("no Slurm with an idle node: `sinfo` does not list one")
     targets = drill.records(tmp_path, [drill.run(method) for method in ("dense", "random", "magnitude")])
     arguments = ["--workflow-profile", "profiles/slurm", "--set-resources", "run:gpu=0", "--jobs", "2", "--latency-wait", "20"]

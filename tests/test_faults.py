@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import drill
 import pytest
@@ -15,7 +16,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from fairlth import config, execute, experiments, processes, results, upkeep
 
-SMALL, LARGE = ("dense", "random"), ("dense", "lth", "lth_bias", "random", "magnitude", "ballot")
+SMALL = [drill.run(method) for method in ("dense", "random")]
+LARGE = [drill.run(method, seed) for method in ("dense", "lth", "lth_bias", "random", "magnitude", "ballot") for seed in (0, 1)]
 
 
 def table(folder, runs):
@@ -24,17 +26,29 @@ def table(folder, runs):
     return results.table(found).drop(columns=drill.TIMES).to_csv(index=False).replace(",drill,", ",smoke,")
 
 
-@pytest.mark.parametrize(
-    ("methods", "kills", "most"), [(SMALL, 2, 10.0), pytest.param(LARGE, 20, 25.0, marks=[pytest.mark.long, pytest.mark.timeout(3000)])]
-)
-def test_a_grid_killed_at_random_moments_ends_as_an_undisturbed_one(methods, kills, most, tmp_path):
-    runs, moments, done = [drill.run(method) for method in methods], random.Random(kills), {}
-    targets = drill.records(tmp_path, runs)
-    for _ in range(kills):
-        process = drill.start(tmp_path, targets)
-        time.sleep(moments.uniform(3, most))
+def kill_at_a_random_moment(process, folder, targets, at_a_record, moments):
+    """Kills a workflow with all its jobs: up to 8 s after a job has begun, or up to 1 s after a record is new."""
+    before = {path for path in targets if path.exists()}
+    notes = folder / "home/runs/drill/notebooks"
+    while process.poll() is None and not (
+        any(path.exists() for path in targets if path not in before)
+        if at_a_record
+        else any(processes.is_executed(path.with_suffix(".ipynb")) for path in notes.glob("*.json"))
+    ):
+        time.sleep(0.05)
+    time.sleep(moments.uniform(0, 1 if at_a_record else 8))
+    with suppress(ProcessLookupError):  # it was done
         os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("runs", "kills"), [(SMALL, 2), pytest.param(LARGE, 20, marks=[pytest.mark.long, pytest.mark.timeout(7200)])]
+)
+def test_a_grid_killed_at_random_moments_ends_as_an_undisturbed_one(runs, kills, tmp_path):
+    targets, moments, done = drill.records(tmp_path, runs), random.Random(kills), {}
+    for number in range(kills):
+        kill_at_a_random_moment(drill.start(tmp_path, targets), tmp_path, targets, number % 2, moments)
         found = {path: path.read_bytes() for path in targets if path.exists()}
         assert {path: found.get(path) for path in done} == done  # what was done has not been made again
         done = found
@@ -49,9 +63,8 @@ def test_a_grid_killed_at_random_moments_ends_as_an_undisturbed_one(methods, kil
 
 
 def test_torn_records_and_those_of_other_settings_are_planned_anew_and_named(tmp_path):
-    runs = [drill.run(method) for method in ("dense", "random")]
-    targets = drill.records(tmp_path, runs)
-    for run, path in zip(runs, targets, strict=True):
+    targets = drill.records(tmp_path, SMALL)
+    for run, path in zip(SMALL, targets, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         experiments.run(run, tmp_path / "made")
         path.write_bytes(config.record_path(run, tmp_path / "made").read_bytes())

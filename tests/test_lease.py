@@ -38,7 +38,7 @@ def test_every_gpu_has_one_before_any_has_two(hold):
 
 def test_a_slot_comes_back_when_its_process_is_killed(hold, tmp_path, monkeypatch):
     monkeypatch.setattr(lease, "WAIT", 0.05)
-    (first, _), (second, identity) = hold(1), hold(1)
+    _, (second, identity) = hold(1), hold(1)
     assert identity == "1"
     got, named = [], {"FAIRLTH_GPUS": "0 1"}
 

@@ -156,7 +156,8 @@ def test_progress_is_a_line_for_each_output_and_the_time_left(record, capsys):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(5, "5 s"), (720, "12 min"), (12_000, "3 h 20 min"), (100_000, "27 h 47 min"), (190_000, "2 days 4 h")]
+    ("seconds", "text"),
+    [(5, "5 s"), (720, "12 min"), (12_000, "3 h 20 min"), (100_000, "27 h 47 min"), (190_000, "2 days 4 h")],
 )
 def test_durations_are_spoken(seconds, text):
     assert status.spoken(seconds) == text
