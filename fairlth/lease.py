@@ -1,6 +1,5 @@
 """Which GPU a process may use where several processes share several: ids are leased by locks on files, one file a slot."""
 
-import fcntl
 import os
 import tempfile
 import time
@@ -52,6 +51,8 @@ def gpu(variables: Mapping[str, str], folder: Path | None = None) -> Iterator[st
 
 def _first_free(ids: list[str], folder: Path) -> tuple[int, int]:
     """The first slot that nobody holds, and its open, locked file."""
+    import fcntl  # not on Windows, where nothing asks for it
+
     while True:
         for number, name in enumerate(ids):
             file = os.open(folder / f"{name}-{ids[:number].count(name)}.lock", os.O_CREAT | os.O_RDWR, 0o600)

@@ -44,8 +44,8 @@ VALUES = {  # of the label columns that presets name
     "fairface": {"race": 7, "gender": 2, "age": 9},
 }
 LABELS = {(dataset, column): n for dataset, columns in VALUES.items() for column, n in columns.items()}
-BYTES_A_CELL = 2 * 10 * (2 + len(SHIFTS))  # right and all images of a class and group on each split, as indented JSON
-BYTES_A_RECORD = 20_000  # the rest of it: layers, trace, settings, conditions
+BYTES_A_CELL = 2 * 8 * (2 + len(SHIFTS))  # right and all images of a class and group on each split, as indented JSON
+BYTES_A_RECORD = 4_000  # the rest of it: layers, trace, settings, conditions
 
 
 class Step(NamedTuple):

@@ -1,6 +1,5 @@
 """Which process works on what: notes beside executed notebooks, and the lock on a preset's folder of results."""
 
-import fcntl
 import json
 import os
 import socket
@@ -13,11 +12,12 @@ from fairlth import config
 
 
 def born(pid: int) -> str | None:
-    """When a process of this machine started, in ticks, None where there is none: tells it from a later one of its number."""
+    """When a process of this machine started, in ticks: tells it from a later one of its number. None where it has ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
         return None
+    return None if state in "ZX" else fields[18]  # Z: killed, and nobody has asked yet how it ended
 
 
 def alive(who: Mapping[str, Any]) -> bool:
@@ -27,10 +27,9 @@ def alive(who: Mapping[str, Any]) -> bool:
     if Path("/proc/self").exists():
         return born(who["pid"]) is not None and who.get("born") in (None, born(who["pid"]))
     try:
-        os.kill(who["pid"], 0)
+        return os.name == "posix" and os.kill(who["pid"], 0) is None
     except OSError:
         return False
-    return True
 
 
 def me() -> dict[str, Any]:
@@ -74,6 +73,8 @@ def hold(preset: str) -> IO[str]:
     Raises:
         ValueError: another workflow holds it, and the sentence names its process; or the folder cannot be written.
     """
+    import fcntl  # not on Windows, where Snakemake is not used
+
     path = config.RUNS / preset / ".lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

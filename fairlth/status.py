@@ -42,8 +42,8 @@ class Watch:
         self.total, self.skipped = len(outputs), 0.0
         for path in [path for path in outputs if path.parent.name == "records" and path.exists()]:
             self.skipped += self.left.pop(path)  # done before, only the bookkeeping lacks it
-        threading.Thread(target=self._watch, daemon=True).start()
         self.lock = threading.Lock()
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
         while self.left:
