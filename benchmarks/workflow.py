@@ -58,7 +58,8 @@ def grid(cores: int) -> tuple[float, float, dict[str, float]]:
         targets = [os.path.relpath(home / "records" / f"{run.slug()}.json", config.ROOT) for run in runs]
         wall, spent = snakemake("--cores", str(cores), "--config", "preset=drill", "--", *targets, **variables)
         rows = [path.read_text().splitlines()[1].split("\t") for path in (home / "benchmarks").glob("*.tsv")]
-        alone = {"seconds": sum(float(row[0]) for row in rows), "memory": max(float(row[2]) for row in rows)}
+        alone = {"seconds": sum(float(row[0]) for row in rows), "processor": sum(float(row[9]) for row in rows)}
+        alone["memory"] = max(float(row[2]) for row in rows)
         return wall, spent, alone
 
 
@@ -90,7 +91,8 @@ def main() -> None:
     one, two = grid(1), grid(2)
     n = len(METHODS) * len(SEEDS)
     print(f"drill of {n} runs on 1 core {one[0]:.1f} s, on 2 cores {two[0]:.1f} s: ratio {one[0] / two[0]:.2f}")
-    print(f"on 1 core outside the runs themselves: {(one[0] - one[2]['seconds']) / n:.2f} s a run, start of Snakemake included")
+    outside, processor = (one[0] - one[2]["seconds"]) / n, (one[1] - one[2]["processor"]) / n
+    print(f"on 1 core outside the runs: {outside:.2f} s a run, processor {processor:.2f} s, start of Snakemake included")
     print(f"peak memory of a run's processes: {one[2]['memory']:.0f} MiB")
 
 
