@@ -1,13 +1,14 @@
 # Every target sets up what it needs: uv where it is missing (into .uv/), then everything in the lock file into .venv/.
 PRESET ?= smoke
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+PROFILE ?= default
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 READY := .venv/.ready
 HOME_OF_RESULTS := $(or $(FAIRLTH_HOME),.)
 export OMP_NUM_THREADS ?= 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup reproduce figures test lint notebooks lab bench clean
+.PHONY: help setup reproduce plan status report figures test lint notebooks lab bench clean
 .DELETE_ON_ERROR:
 
 help:                  ## this list
@@ -23,13 +24,23 @@ $(READY): pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
 	@echo "== setting up .venv/ from uv.lock (several GB on the first call)"
 	@$(UV) sync --locked --compile-bytecode --quiet && touch $@
 
-reproduce: $(READY)    ## all notebooks at PRESET (smoke), figures/PRESET and the claims table
-	@echo "== reproducing PRESET=$(PRESET) on $(CORES) cores; a line for each finished step"
-	@snakemake --cores $(CORES) --config preset=$(PRESET)
+reproduce: $(READY)    ## all notebooks at PRESET (smoke), figures/PRESET and the claims table; PROFILE says where
+	@echo "== reproducing PRESET=$(PRESET) by profiles/$(PROFILE); a line for each finished step"
+	@snakemake --workflow-profile profiles/$(PROFILE) $(if $(filter default gpu,$(PROFILE)),--cores $(CORES)) --config preset=$(PRESET)
 	@cat $(HOME_OF_RESULTS)/runs/$(PRESET)/claims.txt
 
+plan: $(READY)         ## what PRESET would take: runs, dense trainings, device hours, disk; trains nothing
+	@python -m fairlth.plan $(PRESET) $(if $(STEPS),--steps $(STEPS))
+
+status: $(READY)       ## how far PRESET is, from another terminal; where failed notebooks lie
+	@python -m fairlth.status $(PRESET)
+
+report: $(READY)       ## Snakemake's report on PRESET with its figures and times, one HTML file
+	@snakemake --cores 1 --config preset=$(PRESET) --report $(HOME_OF_RESULTS)/runs/$(PRESET)/report.html
+	@echo "== $(HOME_OF_RESULTS)/runs/$(PRESET)/report.html"
+
 figures: $(READY)      ## figures of every committed table, without training
-	@for preset in small paper; do table=data/results/$$preset.csv; if [ -f $$table ]; then \
+	@for preset in small confirm deeper paper; do table=data/results/$$preset.csv; if [ -f $$table ]; then \
 	  echo "== figures of $$preset from $$table"; \
 	  snakemake --cores $(CORES) --config preset=$$preset train=False --forceall || exit 1; \
 	  cat $(HOME_OF_RESULTS)/runs/$$preset/claims.txt; \

@@ -2,8 +2,9 @@
 
     snakemake --cores 2 --config preset=small
 
-A run's record is the only mark that it is done; executed notebooks are logs, kept also where they fail. With train=False the
-experiment notebooks read data/results/<preset>.csv and train nothing.
+A run's record is the only mark that it is done: it appears whole or not at all, and Snakemake never takes one away. Executed
+notebooks are logs, kept also where they fail. With train=False the experiment notebooks read data/results/<preset>.csv and train
+nothing. Where it runs is said by profiles/, see profiles/README.md.
 """
 
 import csv
@@ -12,8 +13,12 @@ import json
 import os
 import shlex
 import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
 
 from fairlth import config as house
+from fairlth import processes, status, upkeep, workload
 
 DEFAULTS = {"preset": "smoke", "train": True}
 if unknown := set(config) - set(DEFAULTS):
@@ -36,13 +41,22 @@ def methods_in_table(preset):
         return {row["method"] for row in csv.DictReader(file)}
 
 
+try:
+    (house.RUNS / PRESET).mkdir(parents=True, exist_ok=True)
+    for sentence in upkeep.put_in_order(PRESET) if TRAIN and workflow.is_main_process else []:
+        print(f"== {sentence}", file=sys.stderr)
+except OSError as error:
+    raise WorkflowError(f"{house.RUNS / PRESET} cannot be worked in ({error.strerror}): give it a folder with access.") from None
+
 RUNS = os.path.relpath(house.RUNS / PRESET)
 FIGURES = os.path.relpath(house.FIGURES / PRESET)
-EXECUTE = f"{shlex.quote(sys.executable)} -m fairlth.execute"
-SETTINGS = hashlib.sha256(house.PRESETS[PRESET].model_dump_json(exclude=house.LISTS).encode()).hexdigest()[:12]
+PYTHON = shlex.quote(sys.executable)
+EXECUTE = f"{PYTHON} -m fairlth.execute"
 STUDIES = [name for name, methods in house.STUDIES.items() if TRAIN or set(methods) <= methods_in_table(PRESET)]
 TEACHING = ["01_data", "02_walkthrough", "03_one_run", "40_deploy"] if house.PRESETS[PRESET].in_process and TRAIN else []
 FAN_OUT = {run.slug(): run for run in house.every_run(PRESET)} if TRAIN and not house.PRESETS[PRESET].in_process else {}
+PLANNED = frozenset(FAN_OUT.values())
+RECORDS = [f"{RUNS}/records/{slug}.json" for slug in FAN_OUT]
 CODE = [path.relative_to(house.ROOT).as_posix() for path in sorted(house.PACKAGE.rglob("*.py"))]
 
 
@@ -56,17 +70,46 @@ def code(wildcards):
     return CODE if house.PRESETS[PRESET].in_process else ancient(CODE)
 
 
-SEARCHES = {"lth": "lth", "lth_fine": "lth_fine", "lth_rate": "lth_rate", "lth_bias": "lth", "ballot_refine": "lth_rate"}  # method -> the one whose search for a ticket it shares
-SEARCHES |= {"ballot": "ballot", "ballot_select": "ballot", "shuffled": "ballot"}
-
-
 def first(wildcards):
-    """The run whose shared training this one needs: of its search where it has one, else of the dense net."""
-    run = FAN_OUT[wildcards.slug]
-    base = run.model_copy(update={"method": SEARCHES.get(run.method, "dense"), "pressure": None})
-    if base == run or base.slug() not in FAN_OUT:
-        base = run.model_copy(update={"method": "dense", "density": 1.0, "pressure": None})
-    return [] if run == base else ancient(f"{RUNS}/records/{base.slug()}.json")
+    """The record of the run that makes what this one shares: its search for a ticket where it has one, else the dense net."""
+    base = workload.needs(FAN_OUT[wildcards.slug], PLANNED)
+    return [] if base is None else ancient(f"{RUNS}/records/{base.slug()}.json")
+
+
+def fetched(wildcards):
+    """What says that a run's data set is there and decoded; nothing for a preset whose data come with a package."""
+    dataset = FAN_OUT[wildcards.slug].dataset
+    return ancient(f"{RUNS}/data/{dataset}.txt") if house.PRESETS[PRESET].downloads else []
+
+
+def settings(wildcards):
+    """Changes when the preset does in what decides a run."""
+    return hashlib.sha256(json.dumps(upkeep.settings_of(FAN_OUT[wildcards.slug])).encode()).hexdigest()[:12]
+
+
+def started():
+    """Takes the folder of results for this workflow and has every finished output printed; clear words where it is taken."""
+    try:
+        outputs = [Path(job.output[0]) for job in workflow.dag.needrun_jobs() if job.output]
+        return processes.hold(PRESET), status.Watch(status.weights(PRESET, outputs))
+    except ValueError as error:
+        raise WorkflowError(str(error)) from None
+
+
+AT_WORK = []
+
+
+onstart:
+    AT_WORK.extend(started())
+
+
+onsuccess:
+    AT_WORK[1].look()
+
+
+onerror:
+    AT_WORK[1].look()
+    print(f"== Some of it failed; the others went on. {status.report(PRESET)}", file=sys.stderr)
 
 
 localrules: all, records
@@ -80,22 +123,37 @@ rule all:
 
 rule records:
     input:
-        expand(f"{RUNS}/records/{{slug}}.json", slug=FAN_OUT),
+        RECORDS,
+
+
+rule data:
+    output:
+        f"{RUNS}/data/{{dataset}}.txt",
+    params:
+        preset=PRESET,
+    shell:
+        "{PYTHON} -m fairlth.prepare {wildcards.dataset} {params.preset} {output}"
 
 
 rule run:
     input:
         notebook=ancient("notebooks/03_one_run.ipynb"),
+        data=fetched,
         shared=first,
     output:
-        f"{RUNS}/records/{{slug}}.json",
+        update(f"{RUNS}/records/{{slug}}.json"),  # a job that finds it reads it
     log:
         notebook=f"{RUNS}/notebooks/{{slug}}.ipynb",
+    benchmark:
+        f"{RUNS}/benchmarks/{{slug}}.tsv"
+    retries: 1
+    resources:
+        gpu_slots=1,
     params:
         run=lambda wildcards: values(**FAN_OUT[wildcards.slug].model_dump()),
-        settings=SETTINGS,  # a preset that changed is run again
+        settings=settings,  # a preset that changed is run again
     shell:
-        "{EXECUTE} {input.notebook} {log.notebook} {params.run}"
+        "{EXECUTE} {input.notebook} {log.notebook} {params.run} || [ -s {output} ]"  # a run whose record is there is done
 
 
 rule teaching:
@@ -103,7 +161,7 @@ rule teaching:
         notebook="notebooks/{notebook}.ipynb",
         code=code,
     output:
-        f"{FIGURES}/{{notebook}}.png",
+        report(f"{FIGURES}/{{notebook}}.png", category=f"preset {PRESET}"),
     log:
         notebook=f"{RUNS}/notebooks/{{notebook}}.ipynb",
     wildcard_constraints:
@@ -116,9 +174,9 @@ rule study:
     input:
         notebook="notebooks/{notebook}.ipynb",
         code=code,
-        records=expand(f"{RUNS}/records/{{slug}}.json", slug=FAN_OUT),
+        records=RECORDS,
     output:
-        f"{FIGURES}/{{notebook}}.png",
+        report(f"{FIGURES}/{{notebook}}.png", category=f"preset {PRESET}"),
     log:
         notebook=f"{RUNS}/notebooks/{{notebook}}.ipynb",
     wildcard_constraints:

@@ -35,5 +35,12 @@ ORDER = (
     "compact",
     "export",
     "figures",
+    "workload",
+    "plan",
+    "prepare",
+    "processes",
+    "upkeep",
+    "status",
+    "lease",
     "execute",
 )

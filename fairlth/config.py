@@ -1,8 +1,10 @@
 """Runs, presets and directories: the only file that knows paths."""
 
 import hashlib
+import json
 import math
 import os
+import socket
 import tempfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -93,14 +95,18 @@ class Preset(Strict):
     sweep_seeds: tuple[int, ...] = (0, 1, 2)  # seeds of 12_sparsity, which has many runs a seed
     in_process: bool = False  # notebooks train their grid themselves: importing costs more than training
     downloads: bool = True  # may fetch a data set that is not on disk
+    epochs: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)  # data set -> epochs other than the schedule's
 
     @model_validator(mode="after")
     def _rewinds_before_the_end(self) -> "Preset":
-        if self.rewind_epochs >= self.schedule.epochs:
-            raise ValueError(
-                f"rewind_epochs={self.rewind_epochs} is refused: expected fewer than the {self.schedule.epochs} epochs"
-            )
+        if self.rewind_epochs >= (least := min([self.schedule.epochs, *self.epochs.values()])):
+            raise ValueError(f"rewind_epochs={self.rewind_epochs} is refused: expected fewer than the {least} epochs")
         return self
+
+    def at(self, dataset: str) -> "Preset":
+        """The preset as one data set has it: with its number of epochs."""
+        epochs = self.epochs.get(dataset, self.schedule.epochs)
+        return self.model_copy(update={"schedule": self.schedule.model_copy(update={"epochs": epochs})})
 
 
 SMALL = Preset(
@@ -147,20 +153,62 @@ PRESETS = {
                 ("tiny_imagenet", None, None),
                 ("celeba", "Smiling", "Male"),
                 ("utkface", "race", "gender"),
+                ("utkface", "race", "age_band"),
             )
             for model in ("resnet18", "vgg16", "mobilenet_v2")
         ),
         densities=(0.2, 0.1, 0.05, 0.02),
         seeds=(0, 1, 2, 3, 4),
-        schedule=Schedule(epochs=160, shift=4, precision="bfloat16"),
+        # 160 epochs in batches of 128, crops and mirrored images: Frankle and Carbin, 2019, on CIFAR-10, after He et al., 2016;
+        # the cosine is from Loshchilov and Hutter, 2017, the weight decay from DeVries and Taylor, 2017
+        schedule=Schedule(epochs=160, batch_size=128, lr=0.1, weight_decay=5e-4, shift=4, precision="bfloat16"),
+        epochs={"celeba": 50, "utkface": 50},  # Sagawa et al., 2020 (group DRO); code of Hashemizadeh et al., 2024
         n_val=5000,
-        rewind_epochs=2,
-        keep_per_level=0.8,
+        rewind_epochs=2,  # about 1 % of the training, late rewinding of Frankle et al., 2020
+        keep_per_level=0.8,  # Frankle and Carbin, 2019
         epsilon=0.02,
     ),
 }
 
-LISTS = {"tasks", "densities", "sparsities", "sweep_seeds", "seeds", "in_process", "downloads"}  # what decides no single run
+LISTS = {
+    "tasks",
+    "densities",
+    "sparsities",
+    "sweep_seeds",
+    "seeds",
+    "in_process",
+    "downloads",
+    "epochs",
+}  # what decides no single run
+
+
+def own_presets(path: Path) -> dict[str, Preset]:
+    """The user's own presets, from a JSON file: name -> {"like": another preset, fields that differ, of the schedule too}.
+
+    Raises:
+        ValueError: the file is not there, not such a file, or has a field that a preset refuses.
+    """
+    try:
+        return {name: _like(**fields) for name, fields in json.loads(path.read_text()).items()}
+    except (OSError, TypeError, AttributeError, KeyError, ValueError) as error:
+        wrong = f"there is no preset {error} to be like" if isinstance(error, KeyError) else str(error).rstrip(".")
+        expected = '{"mine": {"like": "small", "seeds": [0]}}'
+        raise ValueError(f"FAIRLTH_PRESETS={path} cannot be used ({wrong}): expected such as {expected}.") from None
+
+
+def _like(like: str, **fields: Any) -> Preset:
+    """A preset with some fields in place of those of another, from JSON values."""
+    model = PRESETS[like]
+    if "schedule" in fields:
+        fields["schedule"] = Schedule(**model.schedule.model_dump() | fields["schedule"])
+    if "tasks" in fields:
+        fields["tasks"] = [Task(**task) for task in fields["tasks"]]
+    own = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+    return Preset(**{name: getattr(model, name) for name in Preset.model_fields} | own)
+
+
+if os.environ.get("FAIRLTH_PRESETS"):
+    PRESETS |= own_presets(ROOT / os.environ["FAIRLTH_PRESETS"])
 
 STUDIES = {  # the methods that each experiment notebook compares
     "10_motivation": ("dense", "random", "magnitude", "lth", "lth_rate", "ballot_select", "ballot_refine", "ballot"),
@@ -242,8 +290,8 @@ class Run(Strict):
 
     @property
     def settings(self) -> Preset:
-        """The preset's content."""
-        return PRESETS[self.preset]
+        """The preset's content, as the run's data set has it."""
+        return PRESETS[self.preset].at(self.dataset)
 
     @property
     def knob(self) -> float:
@@ -347,11 +395,19 @@ def seed_for(seed: int, purpose: str) -> int:
     return zlib.crc32(f"{purpose}/{seed}".encode())
 
 
+def writer() -> str:
+    """Who writes: this process on this machine, as the names of temporary files have it."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that it is there whole or not at all; raises OSError in one sentence where it cannot."""
+    """Writes a file so that it is there whole or not at all; raises OSError in one sentence where it cannot.
+
+    The temporary file beside it is named `.<name>.<writer>.<random>`; what a killed writer leaves is swept by `upkeep.sweep`.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.{writer()}.", delete=False) as file:
             temporary = Path(file.name)
             try:
                 file.write(content)
@@ -367,6 +423,6 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def check_writable(path: Path) -> None:
     """Raises OSError now if the file could not be written later: no access, or no room for a megabyte."""
-    probe = path.parent / f".{path.name}.probe-{os.getpid()}"
+    probe = path.parent / f".{path.name}.{writer()}.probe"
     write_atomically(probe, bytes(1 << 20))
     probe.unlink()

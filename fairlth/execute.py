@@ -7,10 +7,15 @@ import argparse
 import json
 import os
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import papermill
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+from fairlth import lease, processes
 
 KERNEL = "python3"
 QUIET: dict[str, Any] = {
@@ -23,9 +28,13 @@ QUIET: dict[str, Any] = {
 def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
     """Runs `notebook` with `parameters` and leaves the executed copy at `output`, also where a cell fails.
 
+    While it runs, and where it fails, a note beside it says so (`processes.note`). Another process of this machine that is at
+    work on the same output is waited for.
+
     Raises:
         ValueError: a parameter is not one of the notebook's, or the notebook is not there; nothing is run.
-        papermill.PapermillExecutionError: a cell failed.
+        papermill.PapermillExecutionError: a cell failed; nbclient's CellTimeoutError, DeadKernelError: it took too long, or its
+            kernel died.
     """
     if not notebook.exists():
         raise ValueError(f"{notebook} is not there: give the path of a notebook, such as notebooks/03_one_run.ipynb.")
@@ -33,8 +42,25 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
     for name in parameters:
         if name not in known:
             raise ValueError(f"{name!r} is not a parameter of {notebook.name}: choose one of {', '.join(known)}.")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    papermill.execute_notebook(str(notebook), str(output), parameters, kernel_name=KERNEL, **QUIET)
+    while processes.is_executed(output):
+        time.sleep(1)  # what a killed workflow has left behind may be at work on it still
+    processes.note(output, "running")
+    try:
+        papermill.execute_notebook(str(notebook), str(output), parameters, kernel_name=KERNEL, **QUIET)
+    except BaseException as error:
+        with suppress(OSError):  # the disk may be full
+            processes.note(output, "failed", sentence(error))
+        raise
+    processes.note_of(output).unlink(missing_ok=True)
+
+
+def sentence(error: BaseException) -> str:
+    """What went wrong in a notebook, in one line."""
+    if isinstance(error, papermill.PapermillExecutionError):
+        return f"cell {error.exec_count} failed with {error.ename}: {error.evalue}".partition("\n")[0].rstrip(".") + "."
+    if isinstance(error, DeadKernelError):
+        return "the kernel died, as it does when it is killed or memory runs out."
+    return f"{type(error).__name__}: {error}".partition("\n")[0].rstrip(".") + "."
 
 
 def parse(pairs: list[str]) -> dict[str, Any]:
@@ -60,12 +86,11 @@ def main() -> int:
     arguments = parser.parse_args()
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
     try:
-        execute(arguments.notebook, arguments.output, parse(arguments.parameters))
-    except papermill.PapermillExecutionError as error:
-        print(
-            f"{arguments.notebook}: cell {error.exec_count} failed, see {arguments.output}\n{error.ename}: {error.evalue}",
-            file=sys.stderr,
-        )
+        with lease.gpu(os.environ) as identity:
+            os.environ |= {"CUDA_VISIBLE_DEVICES": identity} if identity is not None else {}
+            execute(arguments.notebook, arguments.output, parse(arguments.parameters))
+    except (papermill.PapermillExecutionError, CellTimeoutError, DeadKernelError) as error:
+        print(f"{arguments.notebook}: {sentence(error)} See {arguments.output}", file=sys.stderr)
         return 1
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)

@@ -11,6 +11,22 @@ from fairlth.data import Data, Split
 torch.set_num_threads(1)
 
 
+OPT_IN = {"slurm": "needs a Slurm of its own, see profiles/README.md", "long": "takes many minutes"}
+
+
+def pytest_configure(config):
+    for name, why in OPT_IN.items():
+        config.addinivalue_line("markers", f"{name}: runs only with -m {name}, since it {why}")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Tests to opt in to run where -m names them and nowhere else."""
+    named = config.getoption("-m")
+    left_out = [item for item in items if any(item.get_closest_marker(name) and name not in named for name in OPT_IN)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(autouse=True, scope="session")
 def own_runs(tmp_path_factory):
     """Dense trainings that tests share lie in a folder of the session's own."""

@@ -1,0 +1,150 @@
+import sys
+
+import pytest
+import torch
+
+from fairlth import config, data, plan, prepare, workload
+from fairlth.config import PRESETS, Preset, Run
+from fairlth.plan import Step
+from fairlth.sources import SOURCES
+
+HOUR = 3600.0
+
+
+@pytest.fixture
+def steps():
+    """One second for every step that preset paper makes."""
+    runs = config.grid("paper", ("dense",))
+    return {plan.step_of(run, torch.device("cpu")): 1.0 for run in runs}
+
+
+def test_hours_are_trainings_times_epochs_times_steps(steps, monkeypatch, tmp_path):
+    monkeypatch.setattr(config, "RUNS", tmp_path)
+    table = plan.table("paper", steps)
+    row = table[(table["task"] == "cifar10 by class") & (table["model"] == "resnet18")].iloc[0]
+    runs = [run for run in config.every_run("paper") if run.dataset == "cifar10" and run.model == "resnet18"]
+    trainings = sum(workload.work(runs).values())
+    assert row["runs"] == len(runs) and row["done"] == 0 and row["dense trainings"] == pytest.approx(trainings)
+    assert row["hours"] == pytest.approx(trainings * 160 * ((50_000 - 5000) // 128) / HOUR)
+    celeba = table[(table["task"] == "celeba Smiling by Male") & (table["model"] == "vgg16")].iloc[0]
+    assert celeba["hours"] == pytest.approx(celeba["dense trainings"] * 50 * (162_770 // 128) / HOUR)
+
+
+def test_the_last_row_is_the_sum_and_every_run_is_in_one_task(steps):
+    table = plan.table("paper", steps)
+    *tasks, total = table.to_dict("records")
+    assert total["task"] == "all" and total["runs"] == len(config.every_run("paper")) == sum(row["runs"] for row in tasks)
+    for name in ("dense trainings", "hours", "tickets GB", "records GB", "shared GB"):
+        assert total[name] == pytest.approx(sum(row[name] for row in tasks)) and total[name] > 0
+
+
+def test_a_step_that_nobody_timed_leaves_no_hours():
+    assert plan.table("smoke", {})["hours"].isna().all()
+
+
+def test_tickets_and_records_are_of_the_size_that_is_planned(tmp_path, monkeypatch, smoke_run):
+    from fairlth import experiments
+
+    monkeypatch.setattr(config, "RUNS", tmp_path)
+    experiments.run(smoke_run, tmp_path)
+    found = plan.gigabytes({smoke_run: 1.0})
+    shared = sum(path.stat().st_size for path in (tmp_path / "smoke/shared").iterdir())
+    assert config.ticket_path(smoke_run, tmp_path).stat().st_size / 1e9 == pytest.approx(found["tickets GB"], rel=0.05)
+    assert shared / 1e9 == pytest.approx(found["shared GB"], rel=0.05)
+    assert config.record_path(smoke_run, tmp_path).stat().st_size / 1e9 == pytest.approx(found["records GB"], rel=0.5)
+
+
+def test_a_timed_step_comes_back_from_its_table(tmp_path):
+    timed = plan.time_steps("smoke")
+    [(step, spent)] = timed.items()
+    assert step == Step("mlp", 8, 64, "float32") and 0 < spent < 10
+    plan.write_steps(timed, tmp_path / "steps.csv")
+    assert plan.read_steps(tmp_path / "steps.csv") == pytest.approx(timed)
+    (tmp_path / "steps.csv").write_text("no,table\n")
+    with pytest.raises(ValueError, match=r"steps.csv is not a table of timed steps .*: write one with --save"):
+        plan.read_steps(tmp_path / "steps.csv")
+
+
+def test_an_unknown_preset_or_number_of_images_is_one_sentence(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["plan", "huge"])
+    assert plan.main() == 2 and "preset='huge' is refused: choose one of smoke" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="how many images lfw has is not known before it is loaded"):
+        plan.images(Run(dataset="lfw", model="resnet18", method="dense", density=1.0, seed=0, preset="paper"))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_can_be_planned(preset):
+    for run in config.grid(preset, ("dense",)):
+        target = run.target or SOURCES[run.dataset].target
+        assert plan.images(run) > 0 and (run.dataset, target) in plan.LABELS
+        assert run.group_by is None or (run.dataset, run.group_by) in plan.LABELS
+
+
+def test_images_and_labels_are_those_of_the_data(smoke_run):
+    loaded = data.load(smoke_run)
+    assert plan.images(smoke_run) == len(loaded.train) and plan.LABELS["digits", "label"] == loaded.train.n_classes
+
+
+def test_images_and_labels_are_those_of_real_data(real_data):
+    import pyarrow.parquet as parquet
+
+    for name in ("cifar10", "cifar100", "fashion_mnist", "utkface"):
+        if files := sorted((real_data / name).glob("train-*.parquet")):
+            rows = sum(parquet.read_metadata(path).num_rows for path in files)
+            kept = rows - int(rows * SOURCES[name].test_fraction) if "test" not in SOURCES[name].splits else rows
+            assert plan.IMAGES[name] == kept, name
+
+
+def test_the_scale_of_preset_paper():
+    paper = PRESETS["paper"]
+    assert len(paper.tasks) == 6 * 3 and paper.densities == (0.2, 0.1, 0.05, 0.02) and len(paper.seeds) == 5
+    assert {task.model for task in paper.tasks} == {"resnet18", "vgg16", "mobilenet_v2"}
+    assert {task.group_by for task in paper.tasks if task.dataset == "utkface"} == {"gender", "age_band"}
+    run = Run(dataset="celeba", model="vgg16", method="dense", density=1.0, seed=0, preset="paper")
+    assert run.settings.schedule.epochs == 50 and paper.schedule.epochs == 160
+    with pytest.raises(ValueError, match="rewind_epochs=2 is refused: expected fewer than the 2 epochs"):
+        Preset(**{name: getattr(paper, name) for name in Preset.model_fields} | {"epochs": {"celeba": 2}})
+
+
+def test_preparing_says_what_is_there_and_what_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["prepare", "digits", "smoke", str(tmp_path / "digits.txt")])
+    assert prepare.main() == 0
+    assert (tmp_path / "digits.txt").read_text() == "digits by class: train 1079, val 269, test 449 images\n"
+    monkeypatch.setattr(sys, "argv", ["prepare", "celeba", "smoke", str(tmp_path / "celeba.txt")])
+    assert prepare.main() == 2 and "preset 'smoke' has no task on 'celeba'" in capsys.readouterr().err
+    offline = PRESETS["paper"].model_copy(update={"downloads": False})
+    monkeypatch.setitem(PRESETS, "paper", offline)
+    monkeypatch.setattr(config, "DATA", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["prepare", "celeba", "paper", str(tmp_path / "celeba.txt")])
+    assert prepare.main() == 2 and "place the file, set FAIRLTH_DATA or choose another preset" in capsys.readouterr().err
+    assert not (tmp_path / "celeba.txt").exists()
+
+
+def test_own_presets_differ_from_the_one_that_they_are_like(tmp_path):
+    path = tmp_path / "presets.json"
+    path.write_text(
+        '{"mine": {"like": "small", "seeds": [7], "schedule": {"epochs": 4}, "tasks": [{"dataset": "digits", "model": "mlp"}]}}'
+    )
+    mine, small = config.own_presets(path)["mine"], PRESETS["small"]
+    assert mine.seeds == (7,) and mine.schedule.epochs == 4 and mine.tasks[0].dataset == "digits"
+    assert mine.schedule.lr == small.schedule.lr and mine.densities == small.densities
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "cannot be used"),
+        ('{"mine": {"like": "huge"}}', "there is no preset 'huge' to be like"),
+        ('{"mine": {"seeds": [0]}}', "like"),
+        ('{"mine": {"like": "small", "sedes": [0]}}', "'sedes' is not one of its names"),
+        ('{"mine": {"like": "small", "seeds": ["0"]}}', "seeds.0='0' is refused"),
+        (None, "No such file"),
+    ],
+)
+def test_a_bad_file_of_presets_is_one_sentence(text, sentence, tmp_path):
+    path = tmp_path / "presets.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=r"^FAIRLTH_PRESETS=.*expected such as") as caught:
+        config.own_presets(path)
+    assert sentence in str(caught.value) and "\n" not in str(caught.value)
