@@ -29,6 +29,9 @@ ORDER = (
     "cost",
     "results",
     "experiments",
+    "labels",
     "figures",
+    "pictures",
     "execute",
+    "pages",
 )
