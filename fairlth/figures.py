@@ -109,10 +109,10 @@ def panels(
             here = own[(own["density"] == density) | (own["method"] == "dense")]
             if here["method"].eq("dense").all():  # nothing was run there
                 ax.set_axis_off()
-                ax.annotate("not run", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
+                _title(ax, config.task_name(task), f"density {density:g}: not run")
             else:
                 draw(here, ax)
-            _title(ax, config.task_name(task), f"density {density:g}, n = {_seeds(here)} seeds, 95 % t intervals")
+                _title(ax, config.task_name(task), f"density {density:g}, n = {_seeds(here)} seeds, 95 % t intervals")
     labels.untangle(figure)
     return figure
 
@@ -177,12 +177,8 @@ def group_accuracy(correct: Any, total: Any, names: list[str], ax: Axes, method:
     x, y = np.arange(len(names)) + shift, [point.mean for point in points]
     ends = [[p.mean - p.low for p in points], [p.high - p.mean for p in points]]
     ax.errorbar(x, y, ends, **_look(method), linestyle="none", label=NAMES[method], capsize=2, elinewidth=1)
-    ax.set_xticks(
-        range(len(names)),
-        names,
-        rotation=35 if max(map(len, names)) > 3 else 0,
-        ha="right" if max(map(len, names)) > 3 else "center",
-    )
+    wide = len(names) * max(map(len, names)) > 80  # characters
+    ax.set_xticks(range(len(names)), names, rotation=35 if wide else 0, ha="right" if wide else "center")
     sizes = sorted({int(t) for t in total})
     images = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
     ax.set(ylabel="accuracy", xlabel=f"n = {images} images each, 95 % Wilson intervals")
@@ -211,7 +207,7 @@ def comparison(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:
     if f"{metric}_floor" in summary:
         _chance(ax, summary[f"{metric}_floor"].mean() * scale)
     ax.set_yticks(range(len(rows)), [NAMES[name] for name in rows["method"]])
-    ax.set(xlabel=label, ylim=(-0.6, len(rows) - 0.4))
+    ax.set(xlabel=label, ylim=(-1.1, len(rows) - 0.4))  # room for the word at the bottom
     ax.grid(axis="y", visible=False)
     return ax
 

@@ -10,11 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
 DISTANCES = (7, 11, 16, 22, 30, 40, 52)  # points from a marker to its name
 DIRECTIONS = [(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)]  # right first
 CLEAR = 5  # points around a marker that names keep free
 LED = 14  # points from which on a line leads from the point to its name
+Array = NDArray[np.float64]
 POINT, MARGIN = "name of a point", "name in the margin"
 
 
@@ -69,21 +71,20 @@ def _spread(ax: Axes, names: list[Annotation]) -> None:
 def _avoid(ax: Axes, names: list[Annotation]) -> None:
     """Each name takes the place around its point where it hides least; points in the thick of it choose first."""
     scale = ax.figure.dpi / 72  # pixels in a point
-    points = [ax.transData.transform(text.xy) for text in names]
-    taken = [Bbox.from_extents(*(point - CLEAR * scale), *(point + CLEAR * scale)) for point in points]
-    crowd = [-sum(np.hypot(*(point - other)) < 60 * scale for other in points) for point in points]
-    bars = list(_bars(ax))
+    points = np.array([ax.transData.transform(text.xy) for text in names]).reshape(-1, 2)
+    marked, bars = np.vstack([points, *_markers(ax)]), np.array(list(_bars(ax))).reshape(-1, 4)
+    taken = np.hstack([marked - CLEAR * scale, marked + CLEAR * scale])
+    crowd = [-(np.hypot(*(points - point).T) < 60 * scale).sum() for point in points]
     for place in np.argsort(crowd, kind="stable"):
         text, words = names[place], _words(names[place])
-        costs = [
-            (_hidden(box, taken) + 0.2 * _hidden(box, bars) + 3 * _outside(box, ax.bbox) + 2 * far * scale**2, far, offset, box)
-            for far, offset, box in _places(points[place], words, scale)
-        ]
-        _, far, offset, box = min(costs, key=lambda found: found[0])
+        far, offsets, boxes = _places(points[place], np.array([words.width, words.height]), scale)
+        outside = words.width * words.height - _hidden(boxes, ax.bbox.extents[None])
+        cost = 5 * _hidden(boxes, taken) + 0.2 * _hidden(boxes, bars) + 8 * outside + 2 * far * scale**2
+        best = int(cost.round(3).argmin())
         text.set(ha="left", va="bottom")
-        text.set_position(offset)
-        text.arrow_patch.set_visible(far >= LED)
-        taken.append(box)
+        text.set_position(tuple(offsets[best].tolist()))
+        text.arrow_patch.set_visible(bool(far[best] >= LED))
+        taken = np.vstack([taken, boxes[best]])
 
 
 def _words(text: Annotation) -> Bbox:
@@ -91,30 +92,40 @@ def _words(text: Annotation) -> Bbox:
     return Text.get_window_extent(text)
 
 
-def _places(point: np.ndarray, words: Bbox, scale: float) -> Iterator[tuple[int, tuple[float, float], Bbox]]:
-    """Distance, offset of the lower left corner in points, and box in pixels of every place that a name is tried at."""
-    size = np.array([words.width, words.height]) / scale
-    for far in DISTANCES:
-        for direction in DIRECTIONS:
-            side = np.array(direction)
-            offset = side * far * (0.8 if side.all() else 1) + (side - 1) / 2 * size
-            yield far, tuple(offset.round(2).tolist()), Bbox.from_bounds(*(point + offset * scale), words.width, words.height)
+def _places(point: Array, size: Array, scale: float) -> tuple[Array, Array, Array]:
+    """All places that a name is tried at: distances and offsets of its lower left corner in points, and boxes in pixels."""
+    far = np.repeat(DISTANCES, len(DIRECTIONS)).astype(float)
+    side = np.tile(DIRECTIONS, (len(DISTANCES), 1)).astype(float)
+    reach = far * np.where(side.all(1), 0.8, 1.0)
+    offsets = (side * reach[:, None] + (side - 1) / 2 * size / scale).round(2)
+    corners = point + offsets * scale
+    return far, offsets, np.hstack([corners, corners + size])
 
 
-def _hidden(box: Bbox, others: list[Bbox]) -> float:
-    """How many square pixels of others a box hides."""
-    shared = (Bbox.intersection(box, other) for other in others)
-    return sum(part.width * part.height for part in shared if part is not None)
+def _hidden(boxes: Array, others: Array) -> Array:
+    """How many square pixels of the others each box hides: (n, 4) and (m, 4) left, low, right, high -> (n,)."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    return (high - low).clip(min=0).prod(2).sum(1)
 
 
-def _outside(box: Bbox, axes: Bbox) -> float:
-    return box.width * box.height - _hidden(box, [axes])
+def _markers(ax: Axes) -> Iterator[Array]:
+    """The places in pixels of all markers."""
+    for line in ax.lines:
+        if line.get_marker() not in ("None", None, "|", "_"):
+            yield line.get_transform().transform(line.get_xydata())
 
 
-def _bars(ax: Axes) -> Iterator[Bbox]:
-    """Error bars as boxes four pixels wide."""
+def _bars(ax: Axes) -> Iterator[Array]:
+    """Error bars and level or upright lines as boxes four pixels wide."""
     for bars in ax.collections:
         if isinstance(bars, LineCollection):
-            for ends in bars.get_segments():
-                low, high = ax.transData.transform(ends).min(0), ax.transData.transform(ends).max(0)
-                yield Bbox.from_extents(*(low - 2), *(high + 2))
+            yield from (_thin(ax.transData.transform(ends)) for ends in bars.get_segments())
+    for line in ax.lines:
+        ends = line.get_transform().transform(line.get_xydata())
+        if len(ends) == 2 and np.isclose(ends[0], ends[1]).any():
+            yield _thin(ends)
+
+
+def _thin(ends: Array) -> Array:
+    return np.hstack([ends.min(0) - 2, ends.max(0) + 2])

@@ -141,13 +141,12 @@ def test_an_interval_that_leaves_the_picture_ends_in_an_arrow(summary):
     assert arrow.get_xdata() == [ax.get_xlim()[1]] and arrow.get_ydata() == [0]
 
 
-def test_a_saved_figure_has_the_same_bytes_again(tmp_path, monkeypatch):
+def test_a_saved_figure_has_the_same_bytes_again(tmp_path, monkeypatch, summary):
     monkeypatch.setattr(config, "FIGURES", tmp_path / "figures")
     monkeypatch.setattr(config, "HOME", tmp_path)
     contents = []
     for _ in range(2):
-        figure, ax = plt.subplots()
-        ax.plot([0, 1], [0, 1])
+        figure = figures.panels(summary, figures.tradeoff)
         assert figures.save(figure, "10_test", "smoke") == "figures/smoke/10_test.png"
         contents.append([(tmp_path / "figures/smoke/10_test").with_suffix(end).read_bytes() for end in (".png", ".pdf")])
     assert contents[0] == contents[1]
@@ -171,4 +170,4 @@ def test_a_task_without_runs_at_a_density_has_an_empty_panel(summary):
     lacking = summary[summary["density"] != 0.02].assign(dataset="other")
     figure = figures.panels(pd.concat([summary, lacking]), figures.tradeoff)
     assert [ax.axison for ax in figure.axes] == [True, True, True, False]
-    assert figure.axes[-1].texts[0].get_text() == "not run"
+    assert figure.axes[-1].texts[0].get_text() == "density 0.02: not run"

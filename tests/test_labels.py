@@ -33,7 +33,7 @@ def test_names_of_near_points_are_moved_apart(ax, label):
     moved = boxes(ax)
     for place, box in enumerate(moved):
         for other in moved[place + 1 :]:
-            assert labels._hidden(box, [other]) < 0.05 * box.width * box.height
+            assert labels._hidden(box.extents[None], other.extents[None])[0] < 0.05 * box.width * box.height
 
 
 def test_a_name_hides_no_marker_and_stays_within_the_axes(ax):
