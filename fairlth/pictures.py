@@ -6,25 +6,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Arc
+from matplotlib.ticker import MaxNLocator
 
-from fairlth import labels
+from fairlth import labels, metrics
 from fairlth.figures import COLOURS, GREY, MARKERS, NAMES
+from fairlth.metrics import Counts
 
 BLUE, RED = COLOURS["lth"], COLOURS["ballot"]
-
-
-def layers(report: list[dict[str, Any]], ax: Axes, method: str, shift: float = 0.0) -> Axes:
-    """Share of weights that each layer keeps, on a logarithmic axis.
-
-    Args:
-        report: rows of `MaskSet.layers`.
-    """
-    places, shares = np.arange(len(report)) + shift, [row["density"] for row in report]
-    ax.plot(places, shares, MARKERS[method], color=COLOURS[method], label=NAMES[method])
-    names = [f"{row['layer'].removesuffix('.weight')}\n{row['total']:,}" for row in report]
-    ax.set_xticks(range(len(report)), names, fontsize=8)
-    ax.set(yscale="log", ylabel="density", xlabel="layer and its weights")
-    return ax
 
 
 def masks(ours: Any, theirs: Any, axes: Any, names: tuple[str, str] = ("Ballot", "plain")) -> Any:
@@ -57,11 +45,12 @@ def angle(degrees: float, ax: Axes) -> Axes:
     turn, colour = np.deg2rad(degrees), RED if degrees > 90 else BLUE
     for x, y, goal in ((1, 0, "accuracy"), (np.cos(turn), np.sin(turn), "fairness")):
         ax.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "-|>", "linewidth": 1.8, "color": "#000000", "shrinkA": 0})
-        ax.annotate(goal, (1.1 * x, 1.1 * y), ha="center" if y else "left", va="bottom" if y else "center", fontsize=9)
+        ax.annotate(goal, (1.1 * x, 1.1 * y + 0.12 * (y > 0)), ha="center" if y else "left", va="center", fontsize=9)
     ax.add_patch(Arc((0, 0), 0.7, 0.7, theta2=degrees, color=colour, linewidth=1.5))
     middle = turn / 2
-    ax.annotate(f"{degrees:.0f}°", (0.5 * np.cos(middle), 0.5 * np.sin(middle)), ha="center", va="center", color=colour)
     ax.plot([0, 0], [0, 1.05], ":", color=GREY, linewidth=1)
+    at, clear = (0.55 * np.cos(middle), 0.55 * np.sin(middle)), {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+    ax.annotate(f"{degrees:.0f}°", at, ha="center", va="center", color=colour, bbox=clear)
     ax.set(xlim=(-1.25, 1.6), ylim=(-0.15, 1.3), aspect="equal")
     ax.set_axis_off()
     return ax
@@ -84,6 +73,7 @@ def trace(steps: list[dict[str, Any]], groups: list[str], axes: Any) -> Any:
     _group_weights(epochs, np.array([step["weights"] for step in steps]), groups, axes[1])
     axes[2].plot(epochs, [step["lr"] for step in steps], "o-", color="#000000")
     axes[2].set(ylabel="learning\nrate", xlabel="epoch", ylim=(0, None))
+    axes[2].xaxis.set_major_locator(MaxNLocator(integer=True))
     for epoch in (step["epoch"] + 1 for step in steps if step["rewound"]):
         for ax in axes:
             ax.axvline(epoch, color=GREY, linestyle=":", zorder=0)
@@ -122,23 +112,26 @@ def unit_pictures(weights: Any, mask: Any, conflict: Any, axes: Any) -> Any:
     return axes
 
 
-def own_ticket(curves: dict[str, Any], own: dict[str, float], ax: Axes, title: str) -> Axes:
-    """Accuracy against CWV of the tickets' curves of shifted biases, with the reader's own ticket; up and left is better.
+def own_ticket(curves: dict[str, Any], test: Counts, val: Counts, ax: Axes, title: str) -> Axes:
+    """Accuracy against CWV of tickets along the shift of their class biases, and the reader's own; up and left is better.
 
     Args:
-        curves: method -> rows with `accuracy` and `cwv` (fractions), along the shift of the class biases from none on.
-        own: `accuracy` and `cwv` of the reader's ticket with the ends of its accuracy's interval, `low` and `high`, and its
-            CWV's standard `error`.
+        curves: method -> rows with `accuracy` and `cwv` (fractions), from none of the shift on.
+        test, val: the reader's ticket, arrays (groups,); the first filled with a 95 % Wilson interval of its accuracy and the
+            standard error of its CWV, the second hollow.
     """
     for method, rows in curves.items():
         x, y = [row["cwv"] * 1e4 for row in rows], [row["accuracy"] * 100 for row in rows]
         ax.plot(x, y, "-", marker=MARKERS[method], color=COLOURS[method], linewidth=1, mfc="white")
         ax.plot(x[0], y[0], marker=MARKERS[method], color=COLOURS[method])
         labels.name(ax, NAMES[method], (x[0], y[0]), COLOURS[method])
-    x, y = own["cwv"] * 1e4, own["accuracy"] * 100
-    ends = [[y - own["low"] * 100], [own["high"] * 100 - y]]
-    ax.errorbar(x, y, ends, own["error"] * 1e4, fmt="o", color=RED, markersize=9, capsize=3, zorder=5)
-    labels.name(ax, "yours", (x, y), RED)
-    ax.set(title=title, xlabel="CWV × 10⁴ (0 is fair)", ylabel="accuracy (%)")
-    ax.set_xlim(0, None)
+    x, y = zip(*((metrics.cwv(*counts) * 1e4, metrics.accuracy(*counts) * 100) for counts in (test, val)), strict=True)
+    ends = metrics.share_interval(test.correct.sum(), test.total.sum())
+    bars = {"yerr": [[y[0] - ends.low * 100], [ends.high * 100 - y[0]]], "xerr": metrics.cwv_error(*test) * 1e4}
+    ax.plot(x, y, ":o", color=RED, mfc="white", markersize=7, linewidth=1)
+    ax.errorbar(x[0], y[0], **bars, fmt="o", color=RED, markersize=8, capsize=3, elinewidth=1, zorder=5)
+    labels.name(ax, "yours", (x[0], y[0]), RED)
+    labels.name(ax, "as validation images saw it", (x[1], y[1]), RED)
+    ax.set(title=title, xlabel=f"CWV × 10⁴ (0 is fair), n = {test.total.sum()} test images", ylabel="accuracy (%)")
+    ax.set_xlim(-2, None)
     return ax

@@ -11,6 +11,17 @@ from fairlth.data import Data, Split
 torch.set_num_threads(1)
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "browser: drives Chromium for minutes; left out unless asked for by -m browser")
+
+
+def pytest_collection_modifyitems(config, items):
+    if "browser" not in config.option.markexpr:
+        left_out = [item for item in items if item.get_closest_marker("browser")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(autouse=True, scope="session")
 def own_runs(tmp_path_factory):
     """Dense trainings that tests share lie in a folder of the session's own."""
