@@ -96,9 +96,10 @@ def run_all(page, name):
 
 
 def show(page, place):
-    """Scrolls to a cell."""
-    page.evaluate(f"jupyterapp.shell.currentWidget.content.scrollToItem({place}, 'start')")
-    page.wait_for_timeout(700)
+    """Scrolls to a cell, twice: cells on the way grow as they are drawn."""
+    for _ in range(2):
+        page.evaluate(f"jupyterapp.shell.currentWidget.content.scrollToItem({place}, 'start')")
+        page.wait_for_timeout(700)
 
 
 def shot(page, name):
