@@ -68,3 +68,7 @@ bench: $(READY)        ## speed, as ratios measured in one run on a quiet machin
 
 clean:                 ## remove results and caches, keep .venv/ and committed tables
 	@rm -rf runs figures/smoke data/results/smoke.csv data/cache .snakemake
+
+.PHONY: html
+html: $(READY)         ## the notebooks as HTML pages with an index, as executed at PRESET where they were
+	@python -m fairlth.pages $(PRESET)

@@ -34,7 +34,9 @@ ORDER = (
     "experiments",
     "compact",
     "export",
+    "labels",
     "figures",
+    "pictures",
     "workload",
     "plan",
     "prepare",
@@ -43,4 +45,5 @@ ORDER = (
     "status",
     "lease",
     "execute",
+    "pages",
 )

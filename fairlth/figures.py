@@ -1,4 +1,7 @@
-"""Pictures: a table and axes in, the axes out; computes nothing. One style, colours that colour-blind readers tell apart."""
+"""Pictures: a table and axes in, the axes out; computes nothing. One style: few colours, names beside what they name.
+
+Colours stand for families and are told apart by colour-blind readers; each method has its own marker, for grey print.
+"""
 
 import io
 from collections.abc import Callable
@@ -9,29 +12,20 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
-from fairlth import config, metrics
+from fairlth import config, labels, metrics
 
 plt.style.use(config.PACKAGE / "fairlth.mplstyle")
 
-COLOURS = {  # after Okabe and Ito: blues are plain pruning, greens and browns rivals, warm colours ours; controls are grey
+COLOURS = {  # seven of Okabe and Ito, by family; markers and names tell the members apart
     "dense": "#000000",
-    "random": "#999999",
-    "magnitude": "#56B4E9",
-    "lth": "#0072B2",
-    "lth_fine": "#004B75",
-    "lth_rate": "#5E3C99",
-    "lth_bias": "#E69F00",
-    "safecompress": "#009E73",
-    "fairscratch": "#B8A200",
-    "fairscratch_train": "#7A6A00",
-    "fairgrape": "#66428C",
-    "pw_loss": "#8C564B",
-    "constrained": "#2CA6A4",
-    "shuffled": "#666666",
+    **dict.fromkeys(("random", "shuffled"), "#7F7F7F"),  # controls
+    **dict.fromkeys(("magnitude", "lth", "lth_fine", "lth_rate"), "#0072B2"),  # plain pruning
+    "lth_bias": "#B87A00",  # the same, class biases shifted
+    **dict.fromkeys(("safecompress", "fairscratch", "fairscratch_train", "fairgrape", "pw_loss", "constrained"), "#007D5C"),
+    **dict.fromkeys(("ballot_select", "ballot_refine"), "#B0508A"),  # Ballot's halves
     "ballot": "#D55E00",
-    "ballot_select": "#CC79A7",
-    "ballot_refine": "#F28E7C",
 }
 NAMES = {
     "dense": "dense",
@@ -53,11 +47,11 @@ NAMES = {
     "ballot_refine": "Ballot's training only",
 }
 MARKERS = {  # beside the colour, for grey print
-    **dict.fromkeys(NAMES, "o"),
     "dense": "*",
     "random": "x",
     "magnitude": "s",
-    "lth_fine": "p",
+    "lth": "p",
+    "lth_fine": "H",
     "lth_rate": "d",
     "lth_bias": "D",
     "safecompress": "^",
@@ -67,7 +61,11 @@ MARKERS = {  # beside the colour, for grey print
     "pw_loss": "X",
     "constrained": ">",
     "shuffled": "h",
+    "ballot": "o",
+    "ballot_select": (4, 1, 0),
+    "ballot_refine": (6, 1, 0),
 }
+GREY = "#6B6B6B"  # of what is said beside the numbers
 SCALES = {  # metric -> factor and axis label
     "accuracy": (100, "accuracy (%)"),
     "mean_accuracy": (100, "mean of group accuracies (%)"),
@@ -79,6 +77,7 @@ SCALES = {  # metric -> factor and axis label
 
 def save(figure: Figure, notebook: str, preset: str) -> str:
     """Writes figures/<preset>/<notebook>.png and .pdf, the same bytes for the same figure; returns the PNG's relative path."""
+    labels.untangle(figure)
     path = config.FIGURES / preset / notebook
     for ending, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Producer": None})):
         content = io.BytesIO()
@@ -92,7 +91,7 @@ def panels(
 ) -> Figure:
     """A figure with one panel per task (rows) and density (columns); the dense net is in all panels of its task.
 
-    The panel of a task and density without runs stays empty.
+    The panel of a task and density without runs says so.
 
     Args:
         summary: from `results.summary`.
@@ -110,9 +109,11 @@ def panels(
             here = own[(own["density"] == density) | (own["method"] == "dense")]
             if here["method"].eq("dense").all():  # nothing was run there
                 ax.set_axis_off()
-                continue
-            draw(here, ax)
-            ax.set_title(f"{config.task_name(task)}, density {density:g}, n = {_seeds(here)} seeds")
+                _title(ax, config.task_name(task), f"density {density:g}: not run")
+            else:
+                draw(here, ax)
+                _title(ax, config.task_name(task), f"density {density:g}, n = {_seeds(here)} seeds, 95 % t intervals")
+    labels.untangle(figure)
     return figure
 
 
@@ -132,8 +133,20 @@ def rows(
         own = summary[(summary[config.TASK] == task).all(axis=1)]
         for draw, ax in zip(draws, line, strict=True):
             draw(own, ax)
-            ax.set_title(f"{config.task_name(task)}, n = {_seeds(own)} seeds")
+            _title(ax, config.task_name(task), f"n = {_seeds(own)} seeds, 95 % t intervals")
+    labels.untangle(figure)
     return figure
+
+
+def _title(ax: Axes, title: str, conditions: str) -> None:
+    """A panel's title and, under it, the conditions of its numbers."""
+    ax.set_title(title, pad=18)
+    ax.annotate(conditions, (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points", fontsize=9, color=GREY)
+
+
+def _look(method: str) -> dict[str, Any]:
+    """A method's colour and marker."""
+    return {"color": COLOURS[method], "marker": MARKERS[method]}
 
 
 def _seeds(rows: pd.DataFrame) -> str:
@@ -144,12 +157,13 @@ def _seeds(rows: pd.DataFrame) -> str:
 
 
 def legend_below(figure: Figure, ncols: int = 5) -> None:
-    """One legend under a figure for all of its panels, each label once."""
+    """One legend under a figure for what its panels do not name themselves, each label once; none where that is nothing."""
     found: dict[str, Any] = {}
     for ax in figure.axes:
-        handles, labels = ax.get_legend_handles_labels()
-        found |= dict(zip(labels, handles, strict=True))
-    figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=ncols)
+        found |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    if found:
+        figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=ncols)
+        labels.untangle(figure)
 
 
 def group_accuracy(correct: Any, total: Any, names: list[str], ax: Axes, method: str, shift: float = 0.0) -> Axes:
@@ -162,14 +176,13 @@ def group_accuracy(correct: Any, total: Any, names: list[str], ax: Axes, method:
     points = [metrics.share_interval(c, t) for c, t in zip(correct, total, strict=True)]
     x, y = np.arange(len(names)) + shift, [point.mean for point in points]
     ends = [[p.mean - p.low for p in points], [p.high - p.mean for p in points]]
-    ax.errorbar(x, y, ends, fmt="o", color=COLOURS[method], label=NAMES[method], capsize=2, elinewidth=1)
-    ax.set_xticks(
-        range(len(names)),
-        names,
-        rotation=35 if max(map(len, names)) > 3 else 0,
-        ha="right" if max(map(len, names)) > 3 else "center",
-    )
-    ax.set(ylabel="accuracy", xlabel="")
+    ax.errorbar(x, y, ends, **_look(method), linestyle="none", label=NAMES[method], capsize=2, elinewidth=1)
+    wide = len(names) * max(map(len, names)) > 80  # characters
+    ax.set_xticks(range(len(names)), names, rotation=35 if wide else 0, ha="right" if wide else "center")
+    sizes = sorted({int(t) for t in total})
+    images = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+    ax.set(ylabel="accuracy", xlabel=f"n = {images} images each, 95 % Wilson intervals")
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.grid(axis="x", visible=False)
     return ax
 
@@ -182,22 +195,28 @@ def comparison(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:
         metric: a key of SCALES.
     """
     scale, label = SCALES[metric]
-    for place, (_, row) in enumerate(summary.iloc[::-1].iterrows()):
-        mean, ends = (
-            row[metric] * scale,
-            [[(row[metric] - row[f"{metric}_low"]) * scale], [(row[f"{metric}_high"] - row[metric]) * scale]],
-        )
-        marker = MARKERS[row["method"]]
-        ax.errorbar(mean, place, xerr=np.nan_to_num(ends), fmt=marker, color=COLOURS[row["method"]], capsize=3)
+    rows = summary.iloc[::-1]
+    limit = min(rows[f"{metric}_high"].fillna(rows[metric]).max() * 1.05, rows[metric].max() * 1.5) * scale
+    for place, (_, row) in enumerate(rows.iterrows()):
+        mean, high = row[metric] * scale, row[f"{metric}_high"] * scale
+        ends = np.nan_to_num([[mean - row[f"{metric}_low"] * scale], [high - mean]])
+        ax.errorbar(mean, place, xerr=ends, **_look(row["method"]), capsize=3)
+        if high > limit:  # the interval goes on
+            ax.plot(limit, place, ">", color=COLOURS[row["method"]], markersize=6, clip_on=False)
+    ax.set_xlim(0, limit)
     if f"{metric}_floor" in summary:
-        ax.axvline(summary[f"{metric}_floor"].mean() * scale, color="#999999", linestyle=":", zorder=0)
-        chance = (summary[f"{metric}_floor"].mean() * scale, 0.0)
-        ax.annotate(" chance", chance, xycoords=("data", "axes fraction"), fontsize=8, color="#777777", va="bottom")
-        ax.set_xlim(0, summary[metric].max() * scale * 1.3)
-    ax.set_yticks(range(len(summary)), [NAMES[name] for name in summary["method"].iloc[::-1]])
-    ax.set(xlabel=label, ylim=(-0.6, len(summary) - 0.4))
+        _chance(ax, summary[f"{metric}_floor"].mean() * scale)
+    ax.set_yticks(range(len(rows)), [NAMES[name] for name in rows["method"]])
+    ax.set(xlabel=label, ylim=(-1.1, len(rows) - 0.4))  # room for the word at the bottom
     ax.grid(axis="y", visible=False)
     return ax
+
+
+def _chance(ax: Axes, floor: float) -> None:
+    """The noise floor as a dotted line with its name and value."""
+    ax.axvline(floor, color=GREY, linestyle=":", zorder=0)
+    name = f" chance: {floor:.1f}"
+    ax.annotate(name, (floor, 0.0), xycoords=("data", "axes fraction"), fontsize=8, color=GREY, va="bottom")
 
 
 def tradeoff(summary: pd.DataFrame, ax: Axes) -> Axes:
@@ -207,20 +226,20 @@ def tradeoff(summary: pd.DataFrame, ax: Axes) -> Axes:
         summary: rows of `results.summary` of one task and density.
     """
     for _, row in summary.iterrows():
-        _point(row, ax, label=NAMES[row["method"]])
+        _point(row, ax, named=True)
     return _accuracy_against_cwv(summary, ax)
 
 
 def curves(rows: pd.DataFrame, ax: Axes) -> Axes:
-    """Accuracy against CWV along each method's pressure, its points joined in the order of the pressure.
+    """Accuracy against CWV along each method's pressure, its points joined in its order, the name at the method's own.
 
     Args:
         rows: from `results.curves`, of one task.
     """
     for method, own in rows.groupby("method", sort=False):
         ax.plot(own["cwv"] * 1e4, own["accuracy"] * 100, "-", color=COLOURS[method], linewidth=1.2, alpha=0.7)
-        for place, (_, row) in enumerate(own.iterrows()):
-            _point(row, ax, label=None if place else NAMES[method])
+        for _, row in own.iterrows():
+            _point(row, ax, named=bool(np.isnan(row["pressure"])))
     return _accuracy_against_cwv(rows, ax)
 
 
@@ -239,12 +258,13 @@ def _accuracy_limits(rows: pd.DataFrame, metric: str) -> tuple[float, float]:
     return low - room, min(100.0, high + room)
 
 
-def _point(row: pd.Series, ax: Axes, label: str | None) -> None:
+def _point(row: pd.Series, ax: Axes, named: bool) -> None:
     x, y = row["cwv"] * 1e4, row["accuracy"] * 100
     x_ends = np.nan_to_num([[x - row["cwv_low"] * 1e4], [row["cwv_high"] * 1e4 - x]])
     y_ends = np.nan_to_num([[y - row["accuracy_low"] * 100], [row["accuracy_high"] * 100 - y]])
-    marker, colour = MARKERS[row["method"]], COLOURS[row["method"]]
-    ax.errorbar(x, y, y_ends, x_ends, fmt=marker, color=colour, elinewidth=0.7, label=label)
+    ax.errorbar(x, y, y_ends, x_ends, **_look(row["method"]), elinewidth=0.7)
+    if named:
+        labels.name(ax, NAMES[row["method"]], (x, y), COLOURS[row["method"]])
 
 
 def cost(rows: pd.DataFrame, ax: Axes) -> Axes:
@@ -253,20 +273,31 @@ def cost(rows: pd.DataFrame, ax: Axes) -> Axes:
     Args:
         rows: from `results.relative_summary`, of one task and density.
     """
-    for _, row in rows.iterrows():
-        marker, colour = MARKERS[row["method"]], COLOURS[row["method"]]
-        ends = np.nan_to_num([[row["relative"] - row["relative_low"]], [row["relative_high"] - row["relative"]]])
-        face, label = ("white", None) if row["shift"] else (colour, NAMES[row["method"]])
-        ax.errorbar(row["cost"], row["relative"], ends, fmt=marker, color=colour, mfc=face, elinewidth=0.7, label=label)
+    for (_, shift), own in rows.assign(open=rows["shift"] > 0).groupby(["cost", "open"]):
+        beside = np.linspace(-0.02, 0.02, len(own)) * (len(own) - 1)  # of equal cost, to tell bars apart
+        for apart, (_, row) in zip(beside, own.iterrows(), strict=True):
+            _paid(row, row["cost"] * 2 ** (apart + 0.012 * shift), ax)
     ax.axhline(1, color="#000000", linewidth=0.8)
     ax.set(xlabel="cost (dense trainings)", ylabel="CWV at equal accuracy,\nplain ticket + shift = 1")
+    ax.plot([], [], "o", color=GREY, label="as trained")
+    ax.plot([], [], "o", color=GREY, mfc="white", label="class biases shifted half-way as well")
     _doublings(ax.xaxis, rows["cost"])
     _doublings(ax.yaxis, rows["relative"])
     return ax
 
 
+def _paid(row: pd.Series, x: float, ax: Axes) -> None:
+    """One point of `cost` with its interval, named where it is filled."""
+    colour = COLOURS[row["method"]]
+    ends = np.nan_to_num([[row["relative"] - row["relative_low"]], [row["relative_high"] - row["relative"]]])
+    face = "white" if row["shift"] else colour
+    ax.errorbar(x, row["relative"], ends, **_look(row["method"]), linestyle="none", mfc=face, elinewidth=0.7)
+    if not row["shift"]:
+        labels.name(ax, NAMES[row["method"]], (x, row["relative"]), colour)
+
+
 def sweep(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:
-    """One metric along densities, a line a method with its intervals, the dense net as a dashed line, chance dotted.
+    """One metric along densities, a named line a method with its intervals, the dense net dashed, chance dotted.
 
     Args:
         summary: rows of `results.summary` of one task, each method at its own pressure.
@@ -275,19 +306,23 @@ def sweep(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:
     scale, label = SCALES[metric]
     for place, (method, own) in enumerate(summary.groupby("method", sort=False)):
         if method == "dense":
-            ax.axhline(float(own[metric].iloc[0]) * scale, color=COLOURS["dense"], linestyle="--", linewidth=1, label="dense")
+            dense = float(own[metric].iloc[0]) * scale
+            ax.axhline(dense, color=COLOURS["dense"], linestyle="--", linewidth=1)
             continue
         own = own.sort_values("density")
         ends = np.nan_to_num([own[metric] - own[f"{metric}_low"], own[f"{metric}_high"] - own[metric]]) * scale
         x = own["density"] * 1.02 ** (place - summary["method"].nunique() / 2)  # beside each other, to tell bars apart
-        ax.errorbar(
-            x, own[metric] * scale, ends, fmt=f"{MARKERS[method]}-", color=COLOURS[method], elinewidth=0.7, label=NAMES[method]
-        )
+        ax.errorbar(x, own[metric] * scale, ends, **_look(method), elinewidth=0.7, linewidth=1)
+        labels.name_in_margin(ax, NAMES[method], (x.iloc[-1], own[metric].iloc[-1] * scale), COLOURS[method])
     if f"{metric}_floor" in summary:
         floor = summary.groupby("density")[f"{metric}_floor"].mean().drop(1.0, errors="ignore") * scale
-        ax.plot(floor.index, floor, ":", color="#999999", label="chance")
+        ax.plot(floor.index, floor, ":", color=GREY)
+        labels.name_in_margin(ax, "chance", (floor.index.max(), floor.loc[floor.index.max()]), GREY)
     densities = sorted(set(summary["density"]) - {1.0})
-    ax.set(xscale="log", xlabel="density", ylabel=label)
+    ends = (densities[0] / 1.3, densities[-1] * 1.3)
+    if "dense" in set(summary["method"]):
+        labels.name_in_margin(ax, "dense", (ends[1], dense), COLOURS["dense"])
+    ax.set(xscale="log", xlabel="density", ylabel=label, xlim=ends)
     if "accuracy" in metric:
         ax.set_ylim(*_accuracy_limits(summary, metric))
     else:
@@ -305,17 +340,23 @@ def forest(rows: pd.DataFrame, ax: Axes) -> Axes:
     """
     for place, (_, row) in enumerate(rows.iloc[::-1].iterrows()):
         ends = np.nan_to_num([[row["mean"] - row["low"]], [row["high"] - row["mean"]]]) * 100
-        ax.errorbar(row["mean"] * 100, place, xerr=ends, fmt="o", color=COLOURS["ballot"], capsize=3)
+        ax.errorbar(row["mean"] * 100, place, xerr=ends, **_look("ballot"), capsize=3)
         if "paper" in rows and np.isfinite(row["paper"]):
             ax.plot(row["paper"] * 100, place, "D", mfc="white", color="#000000", markersize=6)
+    if "paper" in rows and len(rows) and np.isfinite(rows["paper"].iloc[0]):  # what is what, at the first line
+        _above(ax, "the paper", (rows["paper"].iloc[0] * 100, len(rows) - 1), "#000000")
+        _above(ax, "ours", (rows["mean"].iloc[0] * 100, len(rows) - 1), COLOURS["ballot"])
     ax.axvline(0, color="#000000", linewidth=0.8)
     ax.set_yticks(range(len(rows)), rows["label"].iloc[::-1])
-    ax.set(xlabel="CWV lower by (%)", ylim=(-0.6, len(rows) - 0.4))
+    ax.set(xlabel="CWV lower by (%), 95 % t intervals", ylim=(-0.6, len(rows) - 0.3))
     return ax
 
 
 def pairs(rows: pd.DataFrame, ax: Axes) -> Axes:
-    """Ballot's CWV over each rival's, one dot a pair of runs, a bar at the geometric mean, and how many pairs Ballot wins.
+    """Ballot's CWV over each rival's, a dot a pair of runs, and how many pairs Ballot wins.
+
+    A bar stands at the geometric mean of all pairs; the line through it is its 95 % t interval over seeds, whose pairs share
+    images and first weights.
 
     Args:
         rows: from `results.paired`.
@@ -325,13 +366,17 @@ def pairs(rows: pd.DataFrame, ax: Axes) -> Axes:
         own = rows[rows["rival"] == rival]
         ratio, tasks = own["ours"] / own["theirs"], own.groupby([*config.TASK, "density"], sort=False).ngroup()
         heights = place + 0.4 * (tasks / max(tasks.max(), 1) - 0.5)
-        ax.scatter(ratio, heights, s=14, color=COLOURS[rival], marker=MARKERS[rival], alpha=0.8, linewidths=1)
+        ax.scatter(ratio, heights, s=14, **_look(rival), alpha=0.55, linewidths=1)
+        over_seeds = metrics.mean_interval(np.log(ratio).groupby(own["seed"]).mean())
+        ax.plot(np.exp([over_seeds.low, over_seeds.high]), [place, place], color="#000000", linewidth=1)
         ax.plot([np.exp(np.log(ratio).mean())] * 2, [place - 0.32, place + 0.32], color="#000000", linewidth=1.5)
         ax.annotate(f"  {(ratio < 1).sum()} of {len(own)}", (1, place), xycoords=("axes fraction", "data"), va="center")
     ax.axvline(1, color="#000000", linewidth=0.8)
     ax.set_yticks(range(len(rivals)), [NAMES[rival] for rival in rivals])
     _doublings(ax.xaxis, (rows["ours"] / rows["theirs"]).agg(["min", "max"]))
-    ax.set(xlabel="Ballot's CWV over the rival's (below 1 is fairer)", ylim=(-0.6, len(rivals) - 0.4))
+    ax.annotate("  pairs won", (1, 1), xycoords="axes fraction", va="bottom", fontsize=8, color=GREY)
+    below = "bar and line: geometric mean and 95 % t interval over seeds"
+    ax.set(xlabel=f"Ballot's CWV over the rival's (below 1 is fairer)\n{below}", ylim=(-0.6, len(rivals) - 0.4))
     ax.grid(axis="y", visible=False)
     return ax
 
@@ -346,69 +391,37 @@ def _doublings(axis: Any, ends: Any) -> None:
     axis.set_minor_formatter("")
 
 
-def layers(report: list[dict[str, Any]], ax: Axes, method: str, shift: float = 0.0) -> Axes:
-    """Share of weights that each layer keeps, on a logarithmic axis.
+def effects(rows: pd.DataFrame, ax: Axes) -> Axes:
+    """Main effects of selection and of training as factors of the CWV with their intervals, a line a setting.
 
     Args:
-        report: rows of `MaskSet.layers`.
+        rows: from `results.factorial`.
     """
-    places = np.arange(len(report)) + shift
-    ax.plot(places, [row["density"] for row in report], "o", color=COLOURS[method], label=NAMES[method])
-    names = [f"{row['layer'].removesuffix('.weight')}\n{row['total']:,}" for row in report]
-    ax.set_xticks(range(len(report)), names, fontsize=8)
-    ax.set(yscale="log", ylabel="density", xlabel="layer and its weights")
+    ax.axvline(1, color="#000000", linewidth=0.8)
+    looks = {
+        "selection": ("ballot_select", 0.16, "conflict in the selection"),
+        "training": ("ballot", -0.16, "refined training"),
+    }
+    for effect, (method, shift, name) in looks.items():
+        own = np.exp(rows.loc[rows["effect"] == effect, ["mean", "low", "high"]].iloc[::-1])
+        ends = np.nan_to_num([own["mean"] - own["low"], own["high"] - own["mean"]])
+        places = np.arange(len(own)) + shift
+        ax.errorbar(own["mean"], places, xerr=ends, **_look(method), linestyle="none", capsize=3)
+        _above(ax, name, (own["mean"].iloc[-1], places[-1]), COLOURS[method])
+    main = np.exp(rows.loc[rows["effect"].isin(looks), ["mean", "low", "high"]])
+    _doublings(ax.xaxis, (min(main.min()), max(main.max())))
+    lines = [_setting(row) for _, row in rows[rows["effect"] == "training"].iloc[::-1].iterrows()]
+    ax.set_yticks(range(len(lines)), lines)
+    ax.set(xlabel="factor of the CWV (below 1 is fairer), 95 % t intervals", ylim=(-0.6, len(lines) - 0.2))
+    ax.grid(axis="y", visible=False)
     return ax
 
 
-def trace(steps: list[dict[str, Any]], groups: list[str], axes: Any) -> Any:
-    """A refined training in three panels: accuracy and CWV on validation data, group weights, learning rate; rewinds marked.
-
-    Args:
-        steps: rows of a record's trace.
-        axes: three axes that share x.
-    """
-    epochs = [step["epoch"] + 1 for step in steps]
-    axes[0].plot(epochs, [step["cwv"] * 1e4 for step in steps], "o-", color=COLOURS["ballot"])
-    axes[0].set(ylabel="validation\nCWV × 10⁴", ylim=(0, None))
-    weights = np.array([step["weights"] for step in steps])
-    for name, column, colour in zip(groups, weights.T, plt.get_cmap("viridis")(np.linspace(0, 0.95, len(groups))), strict=True):
-        axes[1].plot(epochs, column, color=colour, linewidth=1.2, label=name)
-    axes[1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7, ncols=2 if len(groups) > 5 else 1)
-    axes[1].set(ylabel="loss weight\nof a group")
-    axes[2].plot(epochs, [step["lr"] for step in steps], "o-", color="#555555")
-    axes[2].set(ylabel="learning\nrate", xlabel="epoch")
-    for step in steps:
-        if step["rewound"]:
-            for ax in axes:
-                ax.axvline(step["epoch"] + 1, color="#D55E00", linestyle=":", zorder=0)
-    return axes
+def _setting(row: pd.Series) -> str:
+    """Task and density of a row, or that it is over all of them."""
+    return "all" if row["dataset"] == "all" else f"{config.task_name(row)}, {row['density']:g}"
 
 
-def unit_pictures(weights: Any, mask: Any, conflict: Any, axes: Any) -> Any:
-    """Incoming weights of first-layer units as pictures, pruned ones hatched out in grey, each unit's conflict as its title.
-
-    Args:
-        weights: (units, side, side).
-        mask: the same shape, bool.
-        conflict: (units,) in [-1, 1].
-        axes: one per unit.
-    """
-    import seaborn as sns  # takes seconds to import, and only this picture needs it
-
-    top = float(np.abs(weights).max())
-    for ax, weight, kept, kappa in zip(np.ravel(axes), weights, mask, conflict, strict=True):
-        sns.heatmap(
-            np.where(kept, weight, np.nan),
-            ax=ax,
-            cmap="RdBu_r",
-            vmin=-top,
-            vmax=top,
-            cbar=False,
-            square=True,
-            xticklabels=False,
-            yticklabels=False,
-        )
-        ax.set_facecolor("#eeeeee")
-        ax.set_title(f"κ = {kappa:+.2f}", fontsize=8, loc="center", color=COLOURS["ballot"] if kappa > 0 else "#333333")
-        ax.grid(visible=False)
-    return axes
+def _above(ax: Axes, text: str, at: tuple[float, float], colour: str) -> None:
+    """A few words above a point."""
+    ax.annotate(text, at, (0, 7), textcoords="offset points", ha="center", fontsize=8, color=colour)

@@ -1,10 +1,11 @@
-"""Takes out of executed notebooks what differs from machine to machine: times of execution and versions of the kernel."""
+"""Takes out of executed notebooks what differs from run to run: times of execution, versions of the kernel, dead widgets."""
 
 from pathlib import Path
 
 import nbformat
 
 NOTEBOOKS = Path(__file__).resolve().parent
+WIDGET = "application/vnd.jupyter.widget-view+json"  # means nothing without its kernel
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -18,6 +19,8 @@ def tidy(path: Path) -> None:
     for cell in notebook.cells:
         tags = cell.metadata.get("tags")
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
     nbformat.write(notebook, path)
 
 

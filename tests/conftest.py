@@ -11,7 +11,11 @@ from fairlth.data import Data, Split
 torch.set_num_threads(1)
 
 
-OPT_IN = {"slurm": "needs a Slurm of its own, see profiles/README.md", "long": "takes many minutes"}
+OPT_IN = {
+    "slurm": "needs a Slurm of its own, see profiles/README.md",
+    "long": "takes many minutes",
+    "browser": "drives Chromium for minutes",
+}
 
 
 def pytest_configure(config):

@@ -34,9 +34,10 @@ def summary():
     return pd.DataFrame(rows)
 
 
-def test_every_method_has_its_own_colour_and_name():
-    assert set(figures.COLOURS) == set(figures.NAMES) == set(METHODS)
-    assert len(set(figures.COLOURS.values())) == len(set(figures.NAMES.values())) == len(METHODS)
+def test_every_method_has_its_own_marker_and_name_and_its_familys_colour():
+    assert set(figures.COLOURS) == set(figures.NAMES) == set(figures.MARKERS) == set(METHODS)
+    assert len(set(figures.MARKERS.values())) == len(set(figures.NAMES.values())) == len(METHODS)
+    assert len(set(figures.COLOURS.values())) <= 7  # families: no reader tells more apart
 
 
 def test_group_accuracy_draws_the_points_given():
@@ -57,8 +58,9 @@ def test_panels_are_tasks_by_densities_with_the_dense_net_in_each(summary):
     drawn = []
     figure = figures.panels(summary, lambda rows, ax: drawn.append(list(rows["method"])) or ax)
     assert drawn == [["dense", "lth", "ballot"]] * 2
-    assert [ax.get_title(loc="left") for ax in figure.axes] == [
-        f"digits by class, mlp, density {density}, n = 3 seeds" for density in ("0.05", "0.02")
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["digits by class, mlp"] * 2
+    assert [ax.texts[-1].get_text() for ax in figure.axes] == [
+        f"density {density}, n = 3 seeds, 95 % t intervals" for density in ("0.05", "0.02")
     ]
 
 
@@ -68,6 +70,7 @@ def test_tradeoff_and_forest_draw_what_they_are_given(summary):
     rows = pd.DataFrame({"label": ["a"], "mean": [0.2], "low": [0.1], "high": [0.3], "paper": [0.38]})
     ax = figures.forest(rows, plt.subplots()[1])
     assert 38 in [float(line.get_xdata()[0]) for line in ax.lines]
+    assert [text.get_text() for text in ax.texts] == ["the paper", "ours"]
 
 
 def with_pressure(summary):
@@ -91,44 +94,59 @@ def test_a_sweep_draws_a_line_a_method_along_densities_and_the_dense_net_across(
     lines = [container.lines[0].get_ydata().tolist() for container in ax.containers]
     assert lines == [pytest.approx([0.8, 2.0])] * 2  # lth and ballot, sparse first
     assert ax.get_xticks().tolist() == [0.02, 0.05]
-    assert [line.get_label() for line in ax.lines if line.get_linestyle() == "--"] == ["dense"]
+    assert [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == "--"] == [40]
+    assert [text.get_text() for text in ax.texts] == ["lottery ticket", "Ballot", "chance", "dense"]
 
 
-def test_rows_are_tasks_and_the_legend_has_each_label_once(summary):
+def test_rows_are_tasks_and_name_their_points_themselves(summary):
     other = summary.assign(dataset="cifar10", n=[3, 3, 3, 5, 5])
     figure = figures.rows(pd.concat([summary, other]), [figures.tradeoff, figures.tradeoff])
-    assert [ax.get_title(loc="left") for ax in figure.axes] == ["digits by class, mlp, n = 3 seeds"] * 2 + [
-        "cifar10 by class, mlp, n = 3 to 5 seeds"
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["digits by class, mlp"] * 2 + ["cifar10 by class, mlp"] * 2
+    assert [ax.texts[-1].get_text() for ax in figure.axes] == ["n = 3 seeds, 95 % t intervals"] * 2 + [
+        "n = 3 to 5 seeds, 95 % t intervals"
     ] * 2
+    assert {text.get_text() for text in figure.axes[0].texts[:-1]} == {"dense", "lottery ticket", "Ballot"}
     figures.legend_below(figure)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["dense", "lottery ticket", "Ballot"]
+    assert not figure.legends
 
 
-def test_layers_and_trace_draw_every_row():
-    report = [{"layer": f"conv{n}.weight", "density": 0.1 * n, "total": 10} for n in (1, 2)]
-    ax = figures.layers(report, plt.subplots()[1], "lth")
-    assert ax.lines[0].get_ydata().tolist() == pytest.approx([0.1, 0.2])
-    step = {"epoch": 0, "cwv": 0.01, "weights": (1.0, 1.0), "lr": 0.1, "rewound": False}
-    axes = plt.subplots(3, 1)[1]
-    figures.trace([step, step | {"epoch": 1, "rewound": True}], ["a", "b"], axes)
-    assert len(axes[1].lines) == 2 + 1  # one a group and the mark of the rewind
+def test_the_legend_below_has_what_is_not_named_once(summary):
+    paid = summary[summary["density"] == 0.05].assign(relative=1.0, relative_low=0.5, relative_high=2.0, cost=2.0)
+    paid = pd.concat([paid.assign(shift=0.0), paid.assign(shift=0.5)])
+    figure = figures.panels(pd.concat([paid, paid.assign(dataset="other")]), figures.cost)
+    figures.legend_below(figure)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        *("as trained", "class biases shifted half-way as well")
+    ]
+    xs = [float(container.lines[0].get_xdata()[0]) for container in figure.axes[0].containers]
+    assert len(set(xs)) == 4 and max(xs) / min(xs) < 1.1  # beside each other though their cost is the same
 
 
-def test_unit_pictures_leave_pruned_weights_blank():
-    axes = plt.subplots(1, 2)[1]
-    mask = np.ones((2, 8, 8), bool)
-    mask[0, 0, 0] = False
-    figures.unit_pictures(np.ones((2, 8, 8)), mask, np.array([0.5, -0.5]), axes)
-    assert [int(np.ma.getmaskarray(ax.collections[0].get_array()).sum()) for ax in axes] == [1, 0]
+def test_effects_are_factors_of_the_cwv(summary):
+    task = {"dataset": "digits", "target": "label", "group_by": "class", "model": "mlp", "density": 0.05}
+    rows = [
+        {"effect": name, "mean": mean, "low": mean - 1, "high": mean + 1} for name, mean in (("selection", 0), ("training", -1))
+    ]
+    table = pd.DataFrame([task | row for row in rows] + [{"dataset": "all"} | row for row in rows])
+    ax = figures.effects(table, plt.subplots()[1])
+    drawn = [container.lines[0].get_xdata().tolist() for container in ax.containers]
+    assert drawn == [pytest.approx([1, 1]), pytest.approx([np.exp(-1)] * 2)]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["all", "digits by class, mlp, 0.05"]
 
 
-def test_a_saved_figure_has_the_same_bytes_again(tmp_path, monkeypatch):
+def test_an_interval_that_leaves_the_picture_ends_in_an_arrow(summary):
+    wide = summary.iloc[:2].assign(cwv_high=[0.004, 1.0])
+    ax = figures.comparison(wide, "cwv", plt.subplots()[1])
+    [arrow] = [line for line in ax.lines if line.get_marker() == ">"]
+    assert arrow.get_xdata() == [ax.get_xlim()[1]] and arrow.get_ydata() == [0]
+
+
+def test_a_saved_figure_has_the_same_bytes_again(tmp_path, monkeypatch, summary):
     monkeypatch.setattr(config, "FIGURES", tmp_path / "figures")
     monkeypatch.setattr(config, "HOME", tmp_path)
     contents = []
     for _ in range(2):
-        figure, ax = plt.subplots()
-        ax.plot([0, 1], [0, 1])
+        figure = figures.panels(summary, figures.tradeoff)
         assert figures.save(figure, "10_test", "smoke") == "figures/smoke/10_test.png"
         contents.append([(tmp_path / "figures/smoke/10_test").with_suffix(end).read_bytes() for end in (".png", ".pdf")])
     assert contents[0] == contents[1]
@@ -136,12 +154,14 @@ def test_a_saved_figure_has_the_same_bytes_again(tmp_path, monkeypatch):
 
 def test_pairs_shows_every_pair_and_counts_those_that_ballot_wins():
     task = {"dataset": "digits", "target": "label", "group_by": "class", "model": "mlp", "density": 0.05}
-    rows = [task | {"rival": "lth", "ours": ours, "theirs": 0.4} for ours in (0.1, 0.2, 0.4, 0.8)]
-    rows += [task | {"rival": "magnitude", "ours": 0.1, "theirs": 0.8}]
+    rows = [
+        task | {"rival": "lth", "ours": ours, "theirs": 0.4, "seed": seed} for seed, ours in enumerate((0.1, 0.2, 0.4, 0.8))
+    ]
+    rows += [task | {"rival": "magnitude", "ours": 0.1, "theirs": 0.8, "seed": 0}]
     ax = figures.pairs(pd.DataFrame(rows), plt.subplots()[1])
     dots = {float(x) for collection in ax.collections for x, _ in collection.get_offsets()}
     assert dots == {0.25, 0.5, 1.0, 2.0, 0.125}
-    assert [text.get_text().strip() for text in ax.texts] == ["2 of 4", "1 of 1"]
+    assert [text.get_text().strip() for text in ax.texts] == ["2 of 4", "1 of 1", "pairs won"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["lottery ticket", "magnitude"]
     assert ax.get_xscale() == "log"
 
@@ -150,3 +170,4 @@ def test_a_task_without_runs_at_a_density_has_an_empty_panel(summary):
     lacking = summary[summary["density"] != 0.02].assign(dataset="other")
     figure = figures.panels(pd.concat([summary, lacking]), figures.tradeoff)
     assert [ax.axison for ax in figure.axes] == [True, True, True, False]
+    assert figure.axes[-1].texts[0].get_text() == "density 0.02: not run"

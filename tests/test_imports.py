@@ -9,7 +9,14 @@ import fairlth
 
 PACKAGE = Path(fairlth.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-ALONE = {"masks": set(), "metrics": set(), "figures": {"config", "metrics"}, "config": set(), "progress": set()}
+ALONE = {
+    "masks": set(),
+    "metrics": set(),
+    "figures": {"config", "labels", "metrics"},
+    "labels": set(),
+    "config": set(),
+    "progress": set(),
+}
 
 
 def module_of(path):

@@ -44,8 +44,8 @@ def one_run(home, text):
 
 
 def motivation(home, text):
-    assert re.search(r"refined training alone +digits by class, mlp +0.02 +-?\d+%", text)
-    assert re.search(r"selection alone +all +all +-?\d+%", text)
+    assert re.search(r"digits by class, mlp +0.02 +training +[+-]\d\.\d\d \(", text)
+    assert re.search(r"^selection .*on its log", text, re.M) and (home / "figures/smoke/10_factorial.png").exists()
 
 
 def comparison(home, text):
