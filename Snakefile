@@ -40,8 +40,12 @@ RUNS = os.path.relpath(house.RUNS / PRESET)
 FIGURES = os.path.relpath(house.FIGURES / PRESET)
 EXECUTE = f"{shlex.quote(sys.executable)} -m fairlth.execute"
 SETTINGS = hashlib.sha256(house.PRESETS[PRESET].model_dump_json(exclude=house.LISTS).encode()).hexdigest()[:12]
-STUDIES = [name for name, methods in house.STUDIES.items() if TRAIN or set(methods) <= methods_in_table(PRESET)]
-TEACHING = ["01_data", "02_walkthrough", "03_one_run"] if house.PRESETS[PRESET].in_process and TRAIN else []
+STUDIES = [
+    name
+    for name, methods in house.STUDIES.items()
+    if house.study(name, PRESET) and (TRAIN or set(methods) <= methods_in_table(PRESET))
+]
+TEACHING = ["01_data", "02_walkthrough", "03_one_run", "30_your_data"] if house.PRESETS[PRESET].in_process and TRAIN else []
 FAN_OUT = {run.slug(): run for run in house.every_run(PRESET)} if TRAIN and not house.PRESETS[PRESET].in_process else {}
 CODE = [path.relative_to(house.ROOT).as_posix() for path in sorted(house.PACKAGE.rglob("*.py"))]
 
