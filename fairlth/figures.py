@@ -412,3 +412,50 @@ def unit_pictures(weights: Any, mask: Any, conflict: Any, axes: Any) -> Any:
         ax.set_title(f"κ = {kappa:+.2f}", fontsize=8, loc="center", color=COLOURS["ballot"] if kappa > 0 else "#333333")
         ax.grid(visible=False)
     return axes
+
+
+def by_group(rows: pd.DataFrame, value: str, ax: Axes) -> Axes:
+    """Each group's accuracy, or what it gained on the dense net, by method: means and 95 % t intervals over seeds.
+
+    Args:
+        rows: from `results.by_group`, of one task.
+        value: "accuracy" or "gained".
+    """
+    images = rows.groupby("group", sort=False)["images"].first()
+    shown = rows if value == "accuracy" else rows[rows["method"] != "dense"]
+    for place, (method, own) in enumerate(shown.groupby("method", sort=False)):
+        own = own.set_index("group").reindex(images.index)
+        ends = own[value], own[f"{value}_low"], own[f"{value}_high"]
+        _beside(str(method), place - (shown["method"].nunique() - 1) / 2, ax, *(end.to_numpy() * 100 for end in ends))
+    ax.set_xticks(range(len(images)), [f"{group}\nn = {n}" for group, n in images.items()])
+    ax.set_ylabel("accuracy (%)" if value == "accuracy" else "points gained on the dense net")
+    if value == "gained":
+        ax.axhline(0, color=COLOURS["dense"], linestyle="--", linewidth=1)
+    else:
+        ax.set_ylim(top=min(100.5, ax.get_ylim()[1]))
+    return ax
+
+
+def gaps(rows: pd.DataFrame, names: dict[str, str], ax: Axes) -> Axes:
+    """Gaps between groups by method: means and 95 % t intervals over seeds, a grey bar up to what chance alone would show.
+
+    Args:
+        rows: from `results.gap_summary`, of one task.
+        names: gap -> what it is called, such as `results.GAPS`.
+    """
+    for place, (_, row) in enumerate(rows.iterrows()):
+        shift = place - (len(rows) - 1) / 2
+        ends = (row[[f"{name}{end}" for name in names]].to_numpy(float) * 100 for end in ("", "_low", "_high"))
+        _beside(row["method"], shift, ax, *ends)
+        floor = row[[f"{name}_floor" for name in names]].to_numpy(float) * 100
+        ax.bar(np.arange(len(names)) + 0.14 * shift, floor, 0.12, color="#dddddd", label=None if place else "chance alone")
+    ax.set_xticks(range(len(names)), [name.replace(" ", "\n") for name in names.values()])
+    ax.set(ylabel="gap (points, 0 is fair)", ylim=(0, None), xlim=(-0.6, len(names) - 0.4))
+    return ax
+
+
+def _beside(method: str, shift: float, ax: Axes, mean: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
+    """A method's points at 0, 1, 2, ..., moved beside those of other methods."""
+    x, ends = np.arange(len(mean)) + 0.14 * shift, np.nan_to_num([mean - low, high - mean])
+    ax.errorbar(x, mean, ends, fmt=MARKERS[method], color=COLOURS[method], label=NAMES[method], capsize=2, elinewidth=1)
+    ax.grid(axis="x", visible=False)
