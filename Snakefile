@@ -52,8 +52,13 @@ RUNS = os.path.relpath(house.RUNS / PRESET)
 FIGURES = os.path.relpath(house.FIGURES / PRESET)
 PYTHON = shlex.quote(sys.executable)
 EXECUTE = f"{PYTHON} -m fairlth.execute"
-STUDIES = [name for name, methods in house.STUDIES.items() if TRAIN or set(methods) <= methods_in_table(PRESET)]
-TEACHING = ["01_data", "02_walkthrough", "03_one_run", "40_deploy"] if house.PRESETS[PRESET].in_process and TRAIN else []
+STUDIES = [
+    name
+    for name, methods in house.STUDIES.items()
+    if house.study(name, PRESET) and (TRAIN or set(methods) <= methods_in_table(PRESET))
+]
+LESSONS = ["01_data", "02_walkthrough", "03_one_run", "30_your_data", "40_deploy"]
+TEACHING = LESSONS if house.PRESETS[PRESET].in_process and TRAIN else []
 FAN_OUT = {run.slug(): run for run in house.every_run(PRESET)} if TRAIN and not house.PRESETS[PRESET].in_process else {}
 PLANNED = frozenset(FAN_OUT.values())
 RECORDS = [f"{RUNS}/records/{slug}.json" for slug in FAN_OUT]

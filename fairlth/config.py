@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import socket
 import tempfile
 import zlib
@@ -21,6 +22,7 @@ RUNS = HOME / "runs"
 TABLES = HOME / "data" / "results"
 FIGURES = HOME / "figures"
 CACHE = ROOT / "data" / "cache"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")  # of a data set or model of your own, safe in every file name
 TASK = ["dataset", "target", "group_by", "model"]  # columns that name what is learned, by what, for whom
 THREADS = int(os.environ.get("FAIRLTH_THREADS", "1"))  # per run: a grid fans out over the cores, and one thread keeps bits
 
@@ -82,6 +84,7 @@ class Preset(Strict):
     """The scale of an experiment: its tasks, how much data, how long, how many repetitions."""
 
     tasks: tuple[Task, ...]
+    group_tasks: tuple[Task, ...] = ()  # of 20_groups
     densities: tuple[float, ...]
     seeds: tuple[int, ...]
     schedule: Schedule
@@ -115,6 +118,11 @@ SMALL = Preset(
         Task(dataset="utkface", model="convnet", target="race"),
         Task(dataset="utkface", model="convnet", target="gender", group_by="race"),
     ),
+    group_tasks=(
+        Task(dataset="utkface", model="convnet", target="gender", group_by="race"),
+        Task(dataset="utkface", model="convnet", target="gender", group_by="age_band"),
+        Task(dataset="utkface", model="convnet", target="race"),
+    ),
     densities=(0.05, 0.02),
     seeds=(0, 1, 2, 3, 4),
     schedule=Schedule(epochs=8, batch_size=64, lr=0.05, precision="bfloat16"),
@@ -132,6 +140,7 @@ DEEPER = (Task(dataset="cifar10", model="resnet20"),)
 PRESETS = {
     "smoke": Preset(
         tasks=(Task(dataset="digits", model="mlp"),),
+        group_tasks=(Task(dataset="digits", model="mlp", target="odd", group_by="ink"),),
         densities=(0.02,),  # 340 of 17 024 weights: sparse enough for digits to show who pays
         sparsities=(0.1, 0.02),
         seeds=(0, 1, 2),
@@ -142,8 +151,8 @@ PRESETS = {
         downloads=False,
     ),
     "small": SMALL,
-    "confirm": SMALL.model_copy(update={"tasks": UNTOUCHED}),
-    "deeper": SMALL.model_copy(update={"tasks": DEEPER, "densities": (0.05,), "seeds": (0, 1, 2)}),
+    "confirm": SMALL.model_copy(update={"tasks": UNTOUCHED, "group_tasks": ()}),
+    "deeper": SMALL.model_copy(update={"tasks": DEEPER, "group_tasks": (), "densities": (0.05,), "seeds": (0, 1, 2)}),
     "paper": Preset(
         tasks=tuple(
             Task(dataset=dataset, model=model, target=target, group_by=group_by)
@@ -156,6 +165,11 @@ PRESETS = {
                 ("utkface", "race", "age_band"),
             )
             for model in ("resnet18", "vgg16", "mobilenet_v2")
+        ),
+        group_tasks=(
+            Task(dataset="utkface", model="resnet18", target="gender", group_by="race"),
+            Task(dataset="utkface", model="resnet18", target="gender", group_by="age_band"),
+            Task(dataset="celeba", model="resnet18", target="Smiling", group_by="Male"),
         ),
         densities=(0.2, 0.1, 0.05, 0.02),
         seeds=(0, 1, 2, 3, 4),
@@ -170,16 +184,9 @@ PRESETS = {
     ),
 }
 
-LISTS = {
-    "tasks",
-    "densities",
-    "sparsities",
-    "sweep_seeds",
-    "seeds",
-    "in_process",
-    "downloads",
-    "epochs",
-}  # what decides no single run
+LISTS = {  # what decides no single run
+    *("tasks", "group_tasks", "densities", "sparsities", "sweep_seeds", "seeds", "epochs", "in_process", "downloads"),
+}
 
 
 def own_presets(path: Path) -> dict[str, Preset]:
@@ -225,6 +232,7 @@ STUDIES = {  # the methods that each experiment notebook compares
         *("dense", "magnitude", "lth", "lth_fine", "lth_rate", "lth_bias", "safecompress", "fairscratch"),
         *("fairscratch_train", "fairgrape", "pw_loss", "constrained", "shuffled", "ballot"),
     ),
+    "20_groups": ("dense", "magnitude", "lth", "ballot"),
 }
 
 
@@ -314,26 +322,33 @@ def check_preset(preset: str) -> None:
         raise ValueError(f"preset={preset!r} is refused: choose one of {', '.join(PRESETS)}.")
 
 
+def check_name(name: str) -> None:
+    """Raises ValueError if a data set or a model cannot be called so."""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name for files: use letters, digits, _ and -, at most 40.")
+
+
 def grid(
     preset: str,
     methods: Iterable[str],
     densities: tuple[float, ...] | None = None,
     seeds: tuple[int, ...] | None = None,
     pressure: float | None = None,
+    tasks: tuple[Task, ...] | None = None,
 ) -> list[Run]:
     """All runs of a preset for some methods; the dense net, which has one density, once per task and seed.
 
     Args:
         preset: a key of PRESETS.
         methods: their names.
-        densities, seeds: None: the preset's.
+        densities, seeds, tasks: None: the preset's.
         pressure: of all of them.
     """
     check_preset(preset)
     scale = PRESETS[preset]
     return [
         Run(method=method, density=density, seed=seed, preset=preset, pressure=pressure, **task.model_dump())
-        for task in scale.tasks
+        for task in (scale.tasks if tasks is None else tasks)
         for method in methods
         for density in ((1.0,) if method == "dense" else densities or scale.densities)
         for seed in seeds or scale.seeds
@@ -341,8 +356,13 @@ def grid(
 
 
 def study(notebook: str, preset: str) -> list[Run]:
-    """The runs that an experiment notebook shows; 12_sparsity goes along densities and pressures, 14_cost has one density."""
+    """The runs that an experiment notebook shows.
+
+    12_sparsity goes along densities and pressures; 14_cost and 20_groups have one density, 20_groups tasks of its own.
+    """
     check_preset(preset)
+    if notebook == "20_groups":
+        return grid(preset, STUDIES[notebook], PRESETS[preset].densities[:1], tasks=PRESETS[preset].group_tasks)
     if notebook == "14_cost":
         return grid(preset, STUDIES[notebook], PRESETS[preset].densities[:1], PRESETS[preset].sweep_seeds)
     if notebook != "12_sparsity":

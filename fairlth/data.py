@@ -6,12 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairlth import config
+from fairlth import config, folders
 from fairlth.config import Run
-from fairlth.sources import SOURCES, Source, Tables, decoded, local_files
+from fairlth.sources import SMALLEST_CLASS, SOURCES, Source, Tables, decoded, local_files
 
 TEST_SEED = 0  # the test split of a source without one is the same for every run
-SMALLEST_CLASS = 5  # images, so that training, validation and test can each have one
 
 
 @dataclass(frozen=True)
@@ -77,9 +76,12 @@ def load(run: Run) -> Data:
 
 
 def source_of(run: Run) -> Source:
-    """The run's row of SOURCES; ValueError names the choices."""
+    """The run's row of SOURCES, which a folder in `$FAIRLTH_DATA` gets now; ValueError names the choices."""
+    folders.find(run.dataset)
     if run.dataset not in SOURCES:
-        raise ValueError(f"dataset={run.dataset!r} is unknown: choose one of {', '.join(SOURCES)}.")
+        raise ValueError(
+            f"dataset={run.dataset!r} is unknown: choose one of {', '.join(SOURCES)}, or add a folder of images by folders.add."
+        )
     return SOURCES[run.dataset]
 
 
@@ -140,8 +142,9 @@ def _three(run: Run, parts: dict[str, Split], source: Source) -> tuple[Split, Sp
         train, parts["test"] = _draw(run.dataset, train, int(len(train) * source.test_fraction), TEST_SEED)
     seed = config.seed_for(run.seed, "split")
     if "valid" not in parts:
-        _check_size(run, len(train), preset.n_val + (preset.n_train or 1))
-        train, parts["valid"] = _draw(run.dataset, train, preset.n_val, seed)
+        n_val = min(preset.n_val, len(train) // 5) if source.own else preset.n_val
+        _check_size(run, len(train), n_val + (1 if source.own else preset.n_train or 1))
+        train, parts["valid"] = _draw(run.dataset, train, n_val, seed)
     train = long_tailed(train, source.long_tail, config.seed_for(run.seed, "long tail"))
     if preset.n_train is not None and preset.n_train < len(train):
         train = _draw(run.dataset, train, preset.n_train, seed)[1]

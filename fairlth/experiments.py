@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fairlth import config, data, methods, metrics, models, progress, results, tickets
+from fairlth import config, data, methods, metrics, models, progress, results, sources, tickets
 from fairlth.config import Run
 from fairlth.data import Data
 from fairlth.masks import count_kept
@@ -109,11 +109,30 @@ def table(notebook: str, preset: str, train: bool) -> pd.DataFrame:
 
 
 def of(notebook: str, preset: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a table that an experiment notebook shows: its methods, densities, pressures and seeds."""
-    wanted = {(run.method, run.density, run.seed, run.pressure) for run in config.study(notebook, preset)}
+    """The rows of a table that an experiment notebook shows: its tasks, methods, densities, pressures and seeds."""
+    wanted = {(*_task(run), run.method, run.density, run.seed, run.pressure) for run in config.study(notebook, preset)}
     pressures = [None if np.isnan(value) else value for value in frame["pressure"].astype(float)]
-    keys = zip(frame["method"], frame["density"], frame["seed"], pressures, strict=True)
+    keys = zip(*(frame[name] for name in [*config.TASK, "method", "density", "seed"]), pressures, strict=True)
     return frame[[key in wanted for key in keys]]
+
+
+def _task(run: Run) -> tuple[str, str, str, str]:
+    """What the columns of `config.TASK` say of a run."""
+    return run.dataset, run.target or data.source_of(run).target, data.group_name(run), run.model
+
+
+def missing(notebook: str, preset: str, frame: pd.DataFrame) -> str:
+    """One sentence on how many runs of an experiment notebook a table lacks, by task; "" where it lacks none."""
+    there = {tuple(row) for row in frame[[*config.TASK, "method", "density", "seed"]].drop_duplicates().to_numpy().tolist()}
+    lacking: dict[str, int] = {}
+    for run in config.study(notebook, preset):
+        if (*_task(run), run.method, run.density, run.seed) not in there:
+            name = config.task_name(dict(zip(config.TASK, _task(run), strict=True)))
+            lacking[name] = lacking.get(name, 0) + 1
+    if not lacking:
+        return ""
+    told = ", ".join(f"{n} of {name}" for name, n in lacking.items())
+    return f"Not in the table: {told}; `make reproduce PRESET={preset}` runs what is missing."
 
 
 def _usable(run: Run, runs: Path) -> Record | None:
@@ -135,8 +154,12 @@ def _usable(run: Run, runs: Path) -> Record | None:
 
 
 def _settings(run: Run) -> dict[str, object]:
-    """The preset as a record keeps it: without its lists of tasks, densities and seeds, which decide no single run."""
-    return run.settings.model_dump(mode="json", exclude=config.LISTS)
+    """The preset as a record keeps it: without its lists of tasks, densities and seeds, which decide no single run.
+
+    With it what tells a data set and a model of your own from others of their name.
+    """
+    own = {"dataset": sources.fingerprint(run.dataset), "model": models.fingerprint(run.model)}
+    return run.settings.model_dump(mode="json", exclude=config.LISTS) | {name: value for name, value in own.items() if value}
 
 
 def _check_ticket(run: Run, ticket: Ticket) -> None:

@@ -46,7 +46,7 @@ NAMES = {
     "ballot_select": "Ballot's selection only",
     "ballot_refine": "Ballot's training only",
 }
-MARKERS = {  # beside the colour, for grey print
+MARKERS: dict[str, Any] = {  # beside the colour, for grey print
     "dense": "*",
     "random": "x",
     "magnitude": "s",
@@ -395,7 +395,7 @@ def effects(rows: pd.DataFrame, ax: Axes) -> Axes:
     """Main effects of selection and of training as factors of the CWV with their intervals, a line a setting.
 
     Args:
-        rows: from `results.factorial`.
+        rows: from `factors.factorial`.
     """
     ax.axvline(1, color="#000000", linewidth=0.8)
     looks = {
@@ -425,3 +425,50 @@ def _setting(row: pd.Series) -> str:
 def _above(ax: Axes, text: str, at: tuple[float, float], colour: str) -> None:
     """A few words above a point."""
     ax.annotate(text, at, (0, 7), textcoords="offset points", ha="center", fontsize=8, color=colour)
+
+
+def by_group(rows: pd.DataFrame, value: str, ax: Axes) -> Axes:
+    """Each group's accuracy, or what it gained on the dense net, by method: means and 95 % t intervals over seeds.
+
+    Args:
+        rows: from `subgroups.by_group`, of one task.
+        value: "accuracy" or "gained".
+    """
+    images = rows.groupby("group", sort=False)["images"].first()
+    shown = rows if value == "accuracy" else rows[rows["method"] != "dense"]
+    for place, (method, own) in enumerate(shown.groupby("method", sort=False)):
+        own = own.set_index("group").reindex(images.index)
+        ends = own[value], own[f"{value}_low"], own[f"{value}_high"]
+        _beside(str(method), place - (shown["method"].nunique() - 1) / 2, ax, *(end.to_numpy() * 100 for end in ends))
+    ax.set_xticks(range(len(images)), [f"{group}\nn = {n}" for group, n in images.items()])
+    ax.set_ylabel("accuracy (%)" if value == "accuracy" else "points gained on the dense net")
+    if value == "gained":
+        ax.axhline(0, color=COLOURS["dense"], linestyle="--", linewidth=1)
+    else:
+        ax.set_ylim(top=min(100.5, ax.get_ylim()[1]))
+    return ax
+
+
+def gaps(rows: pd.DataFrame, names: dict[str, str], ax: Axes) -> Axes:
+    """Gaps between groups by method: means and 95 % t intervals over seeds, a grey bar up to what chance alone would show.
+
+    Args:
+        rows: from `subgroups.gap_summary`, of one task.
+        names: gap -> what it is called, such as `subgroups.GAPS`.
+    """
+    for place, (_, row) in enumerate(rows.iterrows()):
+        shift = place - (len(rows) - 1) / 2
+        ends = (row[[f"{name}{end}" for name in names]].to_numpy(float) * 100 for end in ("", "_low", "_high"))
+        _beside(row["method"], shift, ax, *ends)
+        floor = row[[f"{name}_floor" for name in names]].to_numpy(float) * 100
+        ax.bar(np.arange(len(names)) + 0.14 * shift, floor, 0.12, color="#dddddd", label=None if place else "chance alone")
+    ax.set_xticks(range(len(names)), [name.replace(" ", "\n") for name in names.values()])
+    ax.set(ylabel="gap (points, 0 is fair)", ylim=(0, None), xlim=(-0.6, len(names) - 0.4))
+    return ax
+
+
+def _beside(method: str, shift: float, ax: Axes, mean: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
+    """A method's points at 0, 1, 2, ..., moved beside those of other methods."""
+    x, ends = np.arange(len(mean)) + 0.14 * shift, np.nan_to_num([mean - low, high - mean])
+    ax.errorbar(x, mean, ends, fmt=MARKERS[method], color=COLOURS[method], label=NAMES[method], capsize=2, elinewidth=1)
+    ax.grid(axis="x", visible=False)

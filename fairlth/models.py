@@ -1,5 +1,6 @@
-"""The networks: small ones written out, larger ones from torchvision with a stem for small images."""
+"""The networks: small ones written out, larger ones from torchvision with a stem for small images, and your own."""
 
+import copy
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import pairwise
@@ -8,13 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fairlth import config
 from fairlth.config import Run
+from fairlth.layers import check_fits, check_layers, describe
+from fairlth.layers import prunable as prunable  # where everybody looks for it
+
+Build = Callable[[tuple[int, ...], int], nn.Module]  # (channels, side, side) and the number of classes -> a network
 
 
 def build(name: str, in_shape: tuple[int, ...], n_classes: int, generator: torch.Generator) -> nn.Module:
     """A network with weights drawn from `generator`.
 
-    Every convolution and linear layer is drawn Kaiming normal (He et al., 2015), biases are 0, batch norm is the identity.
+    Every convolution and linear layer is drawn Kaiming normal (He et al., 2015), biases are 0, batch norm is the identity. What
+    else a network of your own draws when it is built depends on the generator's first seed.
 
     Args:
         name: a key of MODELS.
@@ -25,10 +32,12 @@ def build(name: str, in_shape: tuple[int, ...], n_classes: int, generator: torch
     Raises:
         ValueError: the name is unknown.
     """
-    if name not in MODELS:
-        raise ValueError(f"model={name!r} is unknown: choose one of {', '.join(MODELS)}.")
+    _check_known(name)
     with torch.random.fork_rng(devices=[]):  # constructors draw from the global generator, we draw again below
+        torch.manual_seed(generator.initial_seed())
         model = MODELS[name](in_shape, n_classes)
+    if name in OWN:
+        check_layers(name, model)
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
@@ -39,20 +48,12 @@ def build(name: str, in_shape: tuple[int, ...], n_classes: int, generator: torch
 
 def check(run: Run) -> None:
     """Raises ValueError if the run's model is unknown."""
-    if run.model not in MODELS:
-        raise ValueError(f"model={run.model!r} is unknown: choose one of {', '.join(MODELS)}.")
+    _check_known(run.model)
 
 
-def prunable(model: nn.Module) -> dict[str, Tensor]:
-    """The weights that pruning may remove, by name: every convolution and linear kernel, first and last layer included.
-
-    Biases and batch norm always stay, as in the reference code of lottery tickets (facebookresearch/open_lth).
-    """
-    return {
-        f"{name}.weight" if name else "weight": module.weight
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Linear)
-    }
+def _check_known(name: str) -> None:
+    if name not in MODELS:
+        raise ValueError(f"model={name!r} is unknown: choose one of {', '.join(MODELS)}, or add your own by models.add.")
 
 
 def mlp(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
@@ -143,7 +144,7 @@ def mobilenet_v2(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
     return model
 
 
-MODELS: dict[str, Callable[[tuple[int, ...], int], nn.Module]] = {
+MODELS: dict[str, Build] = {
     "mlp": mlp,
     "convnet": convnet,
     "resnet20": resnet20,
@@ -151,3 +152,64 @@ MODELS: dict[str, Callable[[tuple[int, ...], int], nn.Module]] = {
     "vgg16": vgg16,
     "mobilenet_v2": mobilenet_v2,
 }
+OWN: dict[str, str] = {}  # models of your own -> their fingerprints
+
+
+def add(name: str, build_it: Build | nn.Module, in_shape: tuple[int, ...] = (3, 32, 32), n_classes: int = 3) -> nn.Module:
+    """Makes a network of your own known as `name`, so that `Run(model=name)` trains and prunes it; returns one, for a look.
+
+    Its convolutions (`nn.Conv2d`) and linear layers are what is pruned. Every method of a seed starts from the same weights:
+    kernels are drawn anew by `build`, so pretrained ones are lost. Adding the name again replaces it; shared trainings and
+    records know the network that they were made with.
+
+    Args:
+        name: for file names and tables: letters, digits, _ and -.
+        build_it: makes a network for an image shape and a number of classes; or a network, which then fits these two alone, and
+            of which every layer that can is reset.
+        in_shape, n_classes: what it is tried with now.
+
+    Raises:
+        ValueError: the name is taken; or the network has nothing to prune, lazy, shared or frozen weights, a layer without
+            part in the output, outputs other than (n, n_classes), or draws random numbers in training, as dropout does.
+    """
+    config.check_name(name)
+    if name in MODELS and name not in OWN:
+        raise ValueError(f"{name!r} is a model that comes with the package: choose another name.")
+    make = _renewed(build_it) if isinstance(build_it, nn.Module) else build_it
+    model = _try(name, make, in_shape, n_classes)
+    MODELS[name], OWN[name] = make, describe(model, in_shape)
+    return model
+
+
+def fingerprint(name: str) -> str:
+    """Tells a model of your own from others of the same name; "" for those that come with the package."""
+    return OWN.get(name, "")
+
+
+def _try(name: str, make: Build, in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+    """Builds the network once, checks all of it, and returns it in evaluation mode with weights of seed 0."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = make(in_shape, n_classes)
+    except Exception as error:
+        raise ValueError(
+            f"model {name!r} cannot be built for images of {in_shape} and {n_classes} classes: {error}."
+        ) from error
+    check_layers(name, model)
+    check_fits(name, model, in_shape, n_classes)
+    return model.eval()
+
+
+def _renewed(model: nn.Module) -> Build:
+    """Copies of a network in which every layer that can is reset."""
+    template = copy.deepcopy(model)
+
+    def build_it(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+        fresh = copy.deepcopy(template)
+        for module in fresh.modules():
+            if callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
+        return fresh
+
+    return build_it

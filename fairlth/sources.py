@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from fairlth import config, progress
 
 Rows = Iterable[dict[str, Any]]
 AGES = {"age_band": ("age", (0, 18, 30, 45, 60))}
+INK = (0.28, 0.33)  # shares of ink from which a digit is medium and thick
+SMALLEST_CLASS = 5  # images, so that training, validation and test can each have one
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,55 @@ class Source:
     embedded: bool = False  # comes with scikit-learn: nothing to download, nothing to cache
     like: str | None = None  # another data set, whose files these are
     long_tail: float = 1.0  # training images of the largest class over those of the smallest, by leaving images out
+    folder: Path | None = None  # of image files, see folders.add
+    own: bool = False  # added by you: of its training images a fifth at most validates, however many the preset wants
+
+
+def add(name: str, source: Source) -> None:
+    """Makes a data set of your own known as `name`: `add("birds", Source("me/birds", licence="mine", image="photo"))`.
+
+    Its files may lie in `$FAIRLTH_DATA/<name>/` too. Adding the name again replaces it; records and shared trainings know what
+    they were made from, so that nothing is mixed up.
+
+    Args:
+        name: for file names and tables: letters, digits, _ and -.
+        source: the hub repository, its image column, its label column as `target`; for a folder see `folders.add`.
+
+    Raises:
+        ValueError: the name is no such name or that of a data set that comes with the package.
+    """
+    check_free(name)
+    SOURCES[name] = replace(source, own=True)
+
+
+def check_free(name: str) -> None:
+    """Raises ValueError if a data set of your own cannot have this name."""
+    config.check_name(name)
+    if name in SOURCES and not SOURCES[name].own:
+        raise ValueError(f"{name!r} is a data set that comes with the package: choose another name.")
+
+
+def fingerprint(name: str) -> str:
+    """Changes with the content of a data set of your own or the way it is read; "" for the others, which have one content.
+
+    Decoded images and records know it, so that both are made anew after a change; copying or moving the files is none.
+    """
+    source = SOURCES[name]
+    if not source.own:
+        return ""
+    files = local_files(name)
+    inside = source.folder or config.DATA / name
+    names = tuple(Path(path).relative_to(inside).as_posix() for paths in files.values() for path in paths)
+    return _content(repr(replace(source, fetch=None, folder=None)), inside, names, _fingerprint(source, files))
+
+
+@cache
+def _content(how: str, inside: Path, names: tuple[str, ...], stamp: str) -> str:
+    """Of what is in the files; `stamp` says when to read them again."""
+    digest = hashlib.sha256(how.encode())
+    for name in names:
+        digest.update(repr((name, hashlib.sha256((inside / name).read_bytes()).hexdigest())).encode())
+    return digest.hexdigest()[:12]
 
 
 def decoded(name: str, side: int, downloads: bool) -> Tables:
@@ -70,24 +122,28 @@ def decoded(name: str, side: int, downloads: bool) -> Tables:
     source, files = SOURCES[name], local_files(name)
     if source.embedded and source.fetch is not None:
         return source.fetch(source, side)
-    cache = config.CACHE / f"{name}-{side}-{_fingerprint(source, files)}.safetensors"
-    if cache.exists():
-        return _load(cache)
+    stamp = fingerprint(name) or _fingerprint(source, files)
+    cache_file = config.CACHE / f"{name}-{side}-{stamp}.safetensors"
+    if cache_file.exists():
+        return _load(cache_file)
     if not files and not downloads:
         raise ValueError(f"{name} is not in {config.DATA / name}/train-*.parquet and this preset downloads nothing: place it.")
-    if source.fetch is not None and not files:
+    if source.fetch is not None and (source.folder is not None or not files):
         tables = source.fetch(source, side)
     else:
         tables = _decode(name, _open(name, files) if files else _download(name), side)
-    _save(cache, tables)
+    _save(cache_file, tables)
     return tables
 
 
 def local_files(name: str) -> dict[str, list[str]]:
     """Local parquet files by split; a folder without train files is an error, no folder at all is not.
 
-    Where the set has no validation split of its own and there is no test file, the valid file is the test split.
+    Where the set has no validation split of its own and there is no test file, the valid file is the test split. Of a folder of
+    images all files, in one list.
     """
+    if (images := SOURCES[name].folder) is not None:
+        return {"all": sorted(str(path) for path in images.rglob("*") if path.is_file())}
     folder = config.DATA / (SOURCES[name].like or name)
     found = {split: sorted(folder.glob(f"{split}-*.parquet")) for split in ("train", "valid", "test")}
     if not found["test"] and "valid" not in SOURCES[name].splits:
@@ -109,7 +165,7 @@ def _open(name: str, files: dict[str, list[str]]) -> dict[str, Rows]:
         except StopIteration:
             raise ValueError(f"{paths[0]} has no rows: replace the {split} file of {name}.") from None
         except Exception as error:
-            raise ValueError(f"{paths[0]} is not a whole parquet file ({_first_line(error)}): replace it.") from error
+            raise ValueError(f"{paths[0]} is not a whole parquet file ({first_line(error)}): replace it.") from error
     return splits
 
 
@@ -126,11 +182,12 @@ def _download(name: str) -> dict[str, Rows]:
     except Exception as error:
         raise ValueError(
             f"{name} is neither in {config.DATA / name}/train-*.parquet nor to be had from the hub as {source.hub} "
-            f"({_first_line(error)}): place the files or connect to the network."
+            f"({first_line(error)}): place the files or connect to the network."
         ) from error
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its kind, without a full stop."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:160].rstrip(".")
 
@@ -156,19 +213,19 @@ def _read(label: str, rows: Rows, source: Source, side: int) -> tuple[Tensor, di
     columns: dict[str, list[Any]] = {}
     try:
         for row in rows.cast_column(source.image, Image()):  # type: ignore[attr-defined]
-            pixels.append(_pixels(row.pop(source.image), source, side))
+            pixels.append(pixels_of(row.pop(source.image), source, side))
             for column, value in row.items():
                 columns.setdefault(column, []).append(value)
             if len(pixels) % 2000 == 0:
                 progress.say(f"{label}: {len(pixels)} images decoded")
     except Exception as error:
         raise ValueError(
-            f"{label}: image number {len(pixels)} cannot be read ({_first_line(error)}): replace the file."
+            f"{label}: image number {len(pixels)} cannot be read ({first_line(error)}): replace the file."
         ) from error
     return torch.from_numpy(np.stack(pixels)), columns
 
 
-def _pixels(image: Any, source: Source, side: int) -> np.ndarray:
+def pixels_of(image: Any, source: Source, side: int) -> np.ndarray:
     """(channels, side, side) uint8; what is not square is cropped at its centre, what is larger is averaged down."""
     from PIL.Image import Resampling
     from PIL.ImageOps import fit
@@ -247,13 +304,19 @@ def _load(path: Path) -> Tables:
 
 
 def _digits(source: Source, side: int) -> Tables:
-    """1 797 scanned digits of 8 x 8 pixels that come with scikit-learn."""
+    """1 797 scanned digits of 8 x 8 pixels that come with scikit-learn, and two more columns for a binary task with groups.
+
+    `odd` is even or odd; `ink` is the mean of an image's pixels, white 0 and black 1, in three bands: thin below 0.28 (467
+    digits), medium (875), thick from 0.33 on (455).
+    """
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     x = torch.from_numpy((digits.images * 255 / 16).astype(np.uint8))[:, None]
-    table = Table(x, {"label": torch.from_numpy(digits.target.astype(np.int64))})
-    return Tables({"train": table}, {"label": [str(name) for name in digits.target_names]})
+    label = torch.from_numpy(digits.target.astype(np.int64))
+    ink = torch.bucketize(torch.from_numpy(digits.images).mean((1, 2)) / 16, torch.tensor(INK, dtype=torch.float64), right=True)
+    names = {"label": [str(name) for name in digits.target_names], "odd": ["even", "odd"], "ink": ["thin", "medium", "thick"]}
+    return Tables({"train": Table(x, {"label": label, "odd": label % 2, "ink": ink})}, names)
 
 
 def _lfw(source: Source, side: int) -> Tables:
@@ -264,7 +327,7 @@ def _lfw(source: Source, side: int) -> Tables:
         people = fetch_lfw_people(min_faces_per_person=70, color=True, resize=None, slice_=None)
     except OSError as error:
         raise ValueError(
-            f"lfw is not in {config.DATA}/lfw/train-*.parquet and scikit-learn could not fetch it ({_first_line(error)}): "
+            f"lfw is not in {config.DATA}/lfw/train-*.parquet and scikit-learn could not fetch it ({first_line(error)}): "
             "place the file or connect to the network."
         ) from error
     x = torch.from_numpy(people.images.transpose(0, 3, 1, 2))

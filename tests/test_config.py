@@ -74,7 +74,18 @@ def test_every_run_counts_a_run_of_two_notebooks_once():
     extra = (len(STUDIES["12_sparsity"]) - 1) + sum(
         len(knob.others) for knob in KNOBS.values()
     )  # another density, other pressures
-    assert len(runs) == len(set(runs)) == (len(methods) + extra) * len(PRESETS["smoke"].seeds)
+    groups = len(STUDIES["20_groups"]) * len(PRESETS["smoke"].group_tasks)
+    assert len(runs) == len(set(runs)) == (len(methods) + extra + groups) * len(PRESETS["smoke"].seeds)
+
+
+def test_the_study_of_groups_has_its_own_tasks_and_leaves_the_others_alone():
+    runs, scale = config.study("20_groups", "small"), PRESETS["small"]
+    assert {config.Task(**run.model_dump(include=set(config.TASK))) for run in runs} == set(scale.group_tasks)
+    assert len(runs) == 3 * 4 * 5 and {run.density for run in runs} == {1.0, 0.05}
+    assert not [
+        run for name in STUDIES if name != "20_groups" for run in config.study(name, "small") if run.group_by == "age_band"
+    ]
+    assert config.study("20_groups", "confirm") == []
 
 
 def test_the_sparsity_study_goes_along_densities_and_pressures():

@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from fairlth import config, data, experiments, results, tickets
@@ -187,3 +188,18 @@ def test_a_ticket_is_read_where_it_is_there_and_made_where_it_is_not(in_tmp, smo
     config.ticket_path(smoke_run, in_tmp).write_bytes(b"damaged")
     with pytest.warns(UserWarning, match="has 7 bytes and not the .* It is made anew now"):
         assert experiments.ticket(smoke_run, in_tmp).card.sha256 == first.card.sha256
+
+
+def test_a_notebook_sees_its_own_tasks_of_a_table_only_and_says_what_is_missing(smoke_run, in_tmp):
+    by_class = smoke_run.model_copy(update={"method": "lth", "density": 0.02})
+    by_ink = by_class.model_copy(update={"target": "odd", "group_by": "ink"})
+    frame = results.table(experiments.run_or_load([by_class, by_ink], in_tmp))
+    assert set(experiments.of("11_comparison", "smoke", frame)["group_by"]) == {"class"}
+    assert set(experiments.of("20_groups", "smoke", frame)["group_by"]) == {"ink"}
+    lacking = experiments.missing("20_groups", "smoke", frame)
+    assert lacking == "Not in the table: 11 of digits odd by ink, mlp; `make reproduce PRESET=smoke` runs what is missing."
+    every = pd.concat(
+        frame[frame["group_by"] == "ink"].assign(method=run.method, density=run.density, seed=run.seed)
+        for run in config.study("20_groups", "smoke")
+    )
+    assert experiments.missing("20_groups", "smoke", every) == ""

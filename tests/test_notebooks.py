@@ -32,7 +32,7 @@ def overview(home, text):
         == 4
     )
     table = pd.read_csv(home / "data/results/smoke.csv")
-    assert len(table[KEYS].drop_duplicates()) == len(config.every_run("smoke")) == 40 * len(SMOKE.seeds)
+    assert len(table[KEYS].drop_duplicates()) == len(config.every_run("smoke")) == 44 * len(SMOKE.seeds)
     assert (table[table["split"] == "test"].groupby(KEYS, dropna=False)["total"].sum() == 449).all()
 
 
@@ -80,6 +80,19 @@ def deploy(home, text):
     assert re.search(r"int8 of ticket +cwv +[+-]\d+\.\d+ \(", text) and "is not what its card describes" in text
 
 
+def groups(home, text):
+    assert "Every run of this notebook is in the table." in text
+    assert re.search(r"odd +68 +109 +49", text)  # test images of thin, medium and thick odd digits
+    assert re.search(r"digits odd by ink, mlp +thick +114 +ballot", text) and "equalised odds" in text
+
+
+def your_data(home, text):
+    assert "label: eight 65, five 67, three 68" in text and "spell it one way" in text
+    assert "18 layers with 89880 weights to prune" in text
+    records = [path.name for path in (home / "runs/mine/records").glob("three_digits_*.json")]
+    assert len(records) == 4 * 3 + 1 and "three_digits_shufflenet_ballot_d0.1_s0_group-by-pen.json" in records
+
+
 CHECKS = {
     "00_overview": overview,
     "01_data": lambda home, text: "'train': 1079, 'val': 269, 'test': 449" in text or pytest.fail("no sizes"),
@@ -90,6 +103,8 @@ CHECKS = {
     "12_sparsity": sparsity,
     "13_ablation": ablation,
     "14_cost": cost,
+    "20_groups": groups,
+    "30_your_data": your_data,
     "40_deploy": deploy,
 }
 

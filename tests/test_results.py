@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from fairlth import config, metrics, results
+from fairlth import config, results
 
 
 def record(method="lth", seed=0, correct=((8, 0), (0, 6)), total=((10, 0), (0, 10)), group_by="class", density=0.05):
@@ -282,61 +282,3 @@ def test_peak_memory_is_above_what_is_held():
     assert before > held.nbytes / 2**20
     del held
     assert results.peak_memory(torch.device("cpu")) > 0.9 * before  # a peak does not fall, but for the kernel's rounding
-
-
-def four_tickets(*seeds, density=0.05):
-    """Runs of the 2 x 2 with the given logarithms of the CWV: plain, selection alone, training alone, both; a tuple a seed."""
-    task = {"dataset": "digits", "target": "label", "group_by": "class", "model": "mlp", "density": density, "pressure": None}
-    methods = ("lth_rate", "ballot_select", "ballot_refine", "ballot")
-    return pd.DataFrame(
-        task | {"method": method, "seed": seed, "cwv": np.exp(log)}
-        for seed, logs in enumerate(seeds)
-        for method, log in zip(methods, logs, strict=True)
-    )
-
-
-def test_the_effects_of_a_2_x_2_are_those_worked_by_hand():
-    rows = results.factorial(four_tickets((0, -1, -2, -3), (0, 1, -4, -5)))
-    one = rows[rows["dataset"] == "digits"].set_index("effect")
-    means = {"selection": -0.5, "training": -3.5, "interaction": -0.5, "both": -4.0}  # of (-1, 0), (-2, -5), (0, -1), (-3, -5)
-    assert one["mean"].to_dict() == pytest.approx(means) and (one["n"] == 2).all()
-    assert one["high"]["training"] == pytest.approx(-3.5 + 12.7062 * 1.5, abs=1e-4)  # Student's t of one degree of freedom
-    assert one.loc["both", ["low", "high"]].to_list() == pytest.approx([-4 - 12.7062, -4 + 12.7062], abs=1e-4)
-    assert one["share"].isna().all()  # both may be nothing at all
-
-
-def test_shares_have_fiellers_interval():
-    rows = results.factorial(four_tickets((0, -1, -2, -3), (0, 0, -3, -3))).set_index(["dataset", "effect"])
-    selection, training = rows.loc[("digits", "selection")], rows.loc[("digits", "training")]
-    assert (selection["share"], training["share"]) == pytest.approx((1 / 6, 5 / 6))
-    assert selection["share_high"] - 1 / 6 == pytest.approx(12.7062 * 0.5 / 3, abs=1e-4)  # the whole is -3 in both seeds
-    assert training["share_low"] == pytest.approx(1 - selection["share_high"])
-    assert rows.loc[("digits", "both"), ["share", "share_low", "share_high"]].to_list() == pytest.approx([1, 1, 1])
-    low, high = results.part_of([1, 1, 4], [10, 12, 11])[1:3]
-    for share in (low, high):  # at its ends the interval of part - share * whole touches 0
-        rest = metrics.mean_interval(np.array([1, 1, 4]) - share * np.array([10, 12, 11]))
-        assert min(abs(rest.low), abs(rest.high)) == pytest.approx(0, abs=1e-9)
-
-
-def test_over_all_a_seed_is_averaged_over_its_settings_and_has_to_have_them_all():
-    dense, sparse = four_tickets((0, 0, -1, -1), (0, 0, -2, -2)), four_tickets((0, 0, -3, -3), density=0.02)
-    rows = results.factorial(pd.concat([dense, sparse]))
-    overall = rows[(rows["dataset"] == "all") & (rows["effect"] == "training")].iloc[0]
-    assert (overall["mean"], overall["n"]) == (-2.0, 1)
-    assert list(rows["effect"])[:4] == ["selection", "training", "interaction", "both"] and len(rows) == 3 * 4
-
-
-def test_a_2_x_2_without_a_cell_is_refused():
-    runs = four_tickets((0, 0, -1, -1))
-    with pytest.raises(ValueError, match="no runs of ballot_refine: run 10_motivation"):
-        results.factorial(runs[runs["method"] != "ballot_refine"])
-
-
-def test_effects_are_printed_with_their_intervals():
-    shown = results.readable_factorial(results.factorial(four_tickets((0, 0, -1, -1), (0, 0, -1, -1))))
-    assert shown.iloc[1].to_list() == [
-        *("digits by class, mlp", "0.05", "training", "-1.00 (-1.00 to -1.00)", "0.37 (0.37 to 0.37)"),
-        *("100% (100% to 100%)", 2),
-    ]
-    alone = results.readable_factorial(results.factorial(four_tickets((0, 0, -1, -1))))
-    assert alone["share of both"].eq("–").all()

@@ -194,6 +194,64 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(folder, monkeypatch):
         sources.decoded("cifar10", 8, downloads=True)
 
 
+@pytest.fixture
+def own(folder):
+    """After the test no data set that it added."""
+    before = dict(sources.SOURCES)
+    yield folder
+    sources.SOURCES.clear()
+    sources.SOURCES.update(before)
+
+
+def test_a_hub_set_of_ones_own_with_two_columns(own, monkeypatch, tmp_path):
+    def hub(name, configuration, split):
+        assert (name, configuration) == ("me/birds", None)
+        labels = [0, 1, 2] * (16 if split == "train" else 4)
+        features = datasets.Features({"photo": datasets.Image(), "species": datasets.ClassLabel(names=["a", "b", "c"])})
+        return datasets.Dataset.from_dict({"photo": [picture(label) for label in labels], "species": labels}, features)
+
+    monkeypatch.setattr(datasets, "load_dataset", hub)
+    monkeypatch.setitem(
+        PRESETS, "smoke", PRESETS["smoke"].model_copy(update={"downloads": True, "n_val": 2000, "n_train": 8000})
+    )
+    sources.add("birds", sources.Source("me/birds", licence="mine", image="photo", target="species", side=8))
+    loaded = data.load(run("birds"))
+    assert [len(split) for split in (loaded.train, loaded.val, loaded.test)] == [39, 9, 12]  # a fifth of 48 validates
+    assert loaded.classes == ["a", "b", "c"] and sources.SOURCES["birds"].own
+    first = sources.fingerprint("birds")
+    sources.add("birds", sources.Source("me/other", licence="mine", image="photo", target="species", side=8))
+    assert sources.fingerprint("birds") != first
+    with pytest.raises(ValueError, match="neither in"):  # not what was decoded of the other
+        data.load(run("birds"))
+
+
+def test_a_set_of_ones_own_cannot_take_a_name(own):
+    with pytest.raises(ValueError, match="'cifar10' is a data set that comes with the package"):
+        sources.add("cifar10", sources.Source("me/birds", licence="mine"))
+    assert not sources.SOURCES["cifar10"].own and sources.fingerprint("cifar10") == ""
+
+
+def test_digits_have_a_binary_task_and_groups_by_ink():
+    table = sources.decoded("digits", 8, downloads=False)
+    columns = table.splits["train"].columns
+    assert table.names["odd"] == ["even", "odd"] and table.names["ink"] == ["thin", "medium", "thick"]
+    assert torch.equal(columns["odd"], columns["label"] % 2)
+    ink = table.splits["train"].x.double().mean((1, 2, 3)) / 255  # rounded down to a byte, so at most 1/255 less
+    for code, (low, high) in enumerate([(0, 0.28), (0.28, 0.33), (0.33, 1)]):
+        own = ink[columns["ink"] == code]
+        assert own.min() > low - 1 / 255 and own.max() < high
+    assert columns["ink"].bincount().tolist() == [467, 875, 455]
+
+
+def test_the_splits_of_digits_by_class_are_what_they_were():
+    loaded = data.load(run("digits"))
+    sums = [
+        int((split.x.long().sum((1, 2, 3)) * torch.arange(len(split))).sum())
+        for split in (loaded.train, loaded.val, loaded.test)
+    ]
+    assert sums == [2883227739, 178801388, 498577821]
+
+
 def test_every_source_says_what_it_is():
     assert set(sources.SOURCES) == {
         "digits",

@@ -24,14 +24,14 @@ def planned(text):
 def test_smoke_is_every_notebook_in_one_job_each(tmp_path):
     code, text = snakemake("--dry-run", "--quiet", "host", FAIRLTH_HOME=str(tmp_path))
     assert code == 0
-    assert planned(text) == {"overview": 1, "study": 5, "teaching": 4, "all": 1, "total": 11}
+    assert planned(text) == {"overview": 1, "study": 6, "teaching": 5, "all": 1, "total": 13}
 
 
 def test_small_is_one_job_a_run(tmp_path):
     code, text = snakemake("--dry-run", "--quiet", "host", "--config", "preset=small", FAIRLTH_HOME=str(tmp_path))
     n_runs, n_sets = len(config.every_run("small")), len({task.dataset for task in config.PRESETS["small"].tasks})
     assert code == 0
-    assert planned(text) == {"data": n_sets, "run": n_runs, "study": 5, "overview": 1, "all": 1, "total": n_sets + n_runs + 7}
+    assert planned(text) == {"data": n_sets, "run": n_runs, "study": 6, "overview": 1, "all": 1, "total": n_sets + n_runs + 8}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from fairlth.methods.pw_loss import pw_loss
 from fairlth.methods.random import random
 from fairlth.methods.safecompress import safecompress
 from fairlth.methods.shuffled import shuffled
-from fairlth.models import prunable
+from fairlth.models import OWN, check_fits, prunable
 
 METHODS: dict[str, Callable[[Run, Data], Ticket]] = {
     "dense": dense,
@@ -66,12 +66,15 @@ def check(run: Run) -> None:
 def check_data(run: Run, data: Data) -> None:
     """Raises ValueError, before any training, if a run cannot be made from its data.
 
-    Its density leaves the network or one of its layers without weights, or its method compares groups and there is one only.
+    Its density leaves the network or one of its layers without weights, a network of your own does not fit the images, or its
+    method compares groups and there is one only.
     """
-    weights = prunable(fresh_model(run, data))
+    weights = prunable(model := fresh_model(run, data))
     count_kept(run.density, weights)
     if run.method in BUDGETS:
         BUDGETS[run.method](run.density, weights)
+    if run.model in OWN:
+        check_fits(run.model, model, data.in_shape, data.train.n_classes)
     if run.method in BY_GROUPS and data.train.n_groups < 2:
         raise ValueError(
             f"{run.dataset} has one group, {data.groups[0]!r}, and {run.method} compares groups: name another group_by."

@@ -14,12 +14,12 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fairlth import config
+from fairlth import config, models
 from fairlth.config import Run, Schedule
 from fairlth.data import Data
 from fairlth.training import low_precision
 
-TRAINING = ("sources", "data", "models", "training", "methods/base")  # the modules whose code decides every training
+TRAINING = ("sources", "data", "layers", "models", "training", "methods/base")  # the modules whose code decides every training
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def shared(
     """
     named = run.settings.model_dump_json(include=settings)
     fingerprint = config.code_fingerprint([*TRAINING, *code])
-    path = config.shared_path(run, kind, _digest(data, run.model, config.seed_for(run.seed, kind), named, fingerprint, told))
+    model = run.model + models.fingerprint(run.model)
+    path = config.shared_path(run, kind, _digest(data, model, config.seed_for(run.seed, kind), named, fingerprint, told))
     if (kept := UNWRITTEN.get(path) or _read(path, data.train.y.device)) is not None:
         return kept
     started, before = time.perf_counter(), sum(LEDGER.made.values())
