@@ -33,20 +33,29 @@ def name_in_margin(ax: Axes, text: str, at: tuple[float, float], colour: str, si
 
 def _annotate(ax: Axes, text: str, at: tuple[float, float], colour: str, kind: str, fontsize: float = 8, **place: Any) -> None:
     line = {"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3, "color": colour}
-    halo = [withStroke(linewidth=2, foreground="white")]
     note = ax.annotate(text, at, color=colour, gid=kind, arrowprops=line, annotation_clip=False, fontsize=fontsize, **place)
-    note.set_path_effects(halo)
-    note.arrow_patch.set_visible(kind == MARGIN)
+    note.set_path_effects([withStroke(linewidth=2, foreground="white")])
+    _lead(note, kind == MARGIN)
     note.set_in_layout(kind == MARGIN)  # a name inside the axes takes no room from them
 
 
 def untangle(figure: Figure) -> None:
     """Moves all names of a figure so that they hide neither each other nor a marker, as far as there is room."""
-    if any(text.get_gid() in (POINT, MARGIN) for ax in figure.axes for text in ax.texts):
+    if any(_names(ax, kind) for ax in figure.axes for kind in (POINT, MARGIN)):
         figure.draw_without_rendering()  # the places of axes are known only then
     for ax in figure.axes:
-        _spread(ax, [text for text in ax.texts if text.get_gid() == MARGIN])
-        _avoid(ax, [text for text in ax.texts if text.get_gid() == POINT])
+        _spread(ax, _names(ax, MARGIN))
+        _avoid(ax, _names(ax, POINT))
+
+
+def _names(ax: Axes, kind: str) -> list[Annotation]:
+    return [text for text in ax.texts if isinstance(text, Annotation) and text.get_gid() == kind]
+
+
+def _lead(text: Annotation, led: bool) -> None:
+    """Whether a line leads from the point to its name."""
+    if text.arrow_patch is not None:
+        text.arrow_patch.set_visible(led)
 
 
 def spread(values: Iterable[float], gap: float) -> list[float]:
@@ -78,12 +87,12 @@ def _avoid(ax: Axes, names: list[Annotation]) -> None:
     for place in np.argsort(crowd, kind="stable"):
         text, words = names[place], _words(names[place])
         far, offsets, boxes = _places(points[place], np.array([words.width, words.height]), scale)
-        outside = words.width * words.height - _hidden(boxes, ax.bbox.extents[None])
+        outside = words.width * words.height - _hidden(boxes, np.array([ax.bbox.extents]))
         cost = 5 * _hidden(boxes, taken) + 0.2 * _hidden(boxes, bars) + 8 * outside + 2 * far * scale**2
         best = int(cost.round(3).argmin())
         text.set(ha="left", va="bottom")
         text.set_position(tuple(offsets[best].tolist()))
-        text.arrow_patch.set_visible(bool(far[best] >= LED))
+        _lead(text, bool(far[best] >= LED))
         taken = np.vstack([taken, boxes[best]])
 
 
