@@ -8,7 +8,7 @@ HOME_OF_RESULTS := $(or $(FAIRLTH_HOME),.)
 export OMP_NUM_THREADS ?= 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup reproduce plan status report figures test lint notebooks lab bench clean
+.PHONY: help setup reproduce plan status report figures test lint notebooks html lab bench clean
 .DELETE_ON_ERROR:
 
 help:                  ## this list
@@ -51,6 +51,7 @@ test: $(READY)         ## lint, unit tests, every notebook through Papermill and
 	@echo "== 2 of 3: pytest" && pytest -n $(CORES) --dist worksteal --durations 8
 	@echo "== 3 of 3: nbval" && FAIRLTH_HOME=runs/nbval pytest -n $(CORES) --dist loadfile --nbval-lax \
 	  --nbval-current-env --nbval-cell-timeout 180 notebooks
+	@if [ -n "$$CI" ] && command -v chromium > /dev/null; then echo "== JupyterLab in a browser" && pytest -m browser tests/test_browser.py; fi
 
 lint: $(READY)         ## ruff, with what it can mend mended, and mypy
 	@ruff check --fix . && ruff format . && mypy
@@ -60,6 +61,9 @@ notebooks: $(READY)    ## execute the notebooks in place at their defaults, as t
 	  jupyter nbconvert --to notebook --execute --inplace --log-level WARN $$notebook || exit 1; done
 	@python notebooks/tidy.py
 
+html: $(READY)         ## the notebooks as HTML pages with an index, as executed at PRESET where they were
+	@python -m fairlth.pages $(PRESET)
+
 lab: $(READY)          ## JupyterLab on the notebooks
 	@jupyter lab --notebook-dir .
 
@@ -68,7 +72,3 @@ bench: $(READY)        ## speed, as ratios measured in one run on a quiet machin
 
 clean:                 ## remove results and caches, keep .venv/ and committed tables
 	@rm -rf runs figures/smoke data/results/smoke.csv data/cache .snakemake
-
-.PHONY: html
-html: $(READY)         ## the notebooks as HTML pages with an index, as executed at PRESET where they were
-	@python -m fairlth.pages $(PRESET)

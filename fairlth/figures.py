@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 
 from fairlth import config, labels, metrics
@@ -419,12 +420,13 @@ def effects(rows: pd.DataFrame, ax: Axes) -> Axes:
 
 def _setting(row: pd.Series) -> str:
     """Task and density of a row, or that it is over all of them."""
-    return "all" if row["dataset"] == "all" else f"{config.task_name(row)}, {row['density']:g}"
+    return "all" if row["dataset"] == "all" else f"{config.task_name(row)}\ndensity {row['density']:g}"
 
 
 def _above(ax: Axes, text: str, at: tuple[float, float], colour: str) -> None:
     """A few words above a point."""
-    ax.annotate(text, at, (0, 7), textcoords="offset points", ha="center", fontsize=8, color=colour)
+    note = ax.annotate(text, at, (0, 7), textcoords="offset points", ha="center", fontsize=8, color=colour)
+    note.set_path_effects([withStroke(linewidth=2, foreground="white")])
 
 
 def by_group(rows: pd.DataFrame, value: str, ax: Axes) -> Axes:

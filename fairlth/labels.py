@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.patheffects import AbstractPathEffect, withStroke
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
@@ -33,22 +33,15 @@ def name_in_margin(ax: Axes, text: str, at: tuple[float, float], colour: str, si
 
 def _annotate(ax: Axes, text: str, at: tuple[float, float], colour: str, kind: str, fontsize: float = 8, **place: Any) -> None:
     line = {"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3, "color": colour}
-    halo: list[AbstractPathEffect] = [withStroke(linewidth=2, foreground="white")]
     note = ax.annotate(text, at, color=colour, gid=kind, arrowprops=line, annotation_clip=False, fontsize=fontsize, **place)
-    note.set_path_effects(halo)
+    note.set_path_effects([withStroke(linewidth=2, foreground="white")])
     _lead(note, kind == MARGIN)
     note.set_in_layout(kind == MARGIN)  # a name inside the axes takes no room from them
 
 
-def _lead(note: Annotation, visible: bool) -> None:
-    """Shows or hides the line from a name to its point."""
-    if note.arrow_patch is not None:
-        note.arrow_patch.set_visible(visible)
-
-
 def untangle(figure: Figure) -> None:
     """Moves all names of a figure so that they hide neither each other nor a marker, as far as there is room."""
-    if any(text.get_gid() in (POINT, MARGIN) for ax in figure.axes for text in ax.texts):
+    if any(_names(ax, kind) for ax in figure.axes for kind in (POINT, MARGIN)):
         figure.draw_without_rendering()  # the places of axes are known only then
     for ax in figure.axes:
         _spread(ax, _names(ax, MARGIN))
@@ -57,6 +50,12 @@ def untangle(figure: Figure) -> None:
 
 def _names(ax: Axes, kind: str) -> list[Annotation]:
     return [text for text in ax.texts if isinstance(text, Annotation) and text.get_gid() == kind]
+
+
+def _lead(text: Annotation, led: bool) -> None:
+    """Whether a line leads from the point to its name."""
+    if text.arrow_patch is not None:
+        text.arrow_patch.set_visible(led)
 
 
 def spread(values: Iterable[float], gap: float) -> list[float]:

@@ -125,24 +125,17 @@ def own_ticket(curves: dict[str, Any], test: Counts, val: Counts, ax: Axes, titl
         ax.plot(x, y, "-", marker=MARKERS[method], color=COLOURS[method], linewidth=1, mfc="white")
         ax.plot(x[0], y[0], marker=MARKERS[method], color=COLOURS[method])
         labels.name(ax, NAMES[method], (x[0], y[0]), COLOURS[method])
-    cwv, accuracy = zip(*((metrics.cwv(*counts) * 1e4, metrics.accuracy(*counts) * 100) for counts in (test, val)), strict=True)
-    ends = metrics.share_interval(test.correct.sum(), test.total.sum())
-    up = [[accuracy[0] - ends.low * 100], [ends.high * 100 - accuracy[0]]]
-    ax.plot(cwv, accuracy, ":o", color=RED, mfc="white", markersize=7, linewidth=1)
-    ax.errorbar(
-        cwv[0],
-        accuracy[0],
-        up,
-        metrics.cwv_error(*test) * 1e4,
-        fmt="o",
-        color=RED,
-        markersize=8,
-        capsize=3,
-        elinewidth=1,
-        zorder=5,
+    x, y = (
+        [scale * measure(*counts) for counts in (test, val)] for measure, scale in ((metrics.cwv, 1e4), (metrics.accuracy, 100))
     )
-    labels.name(ax, "yours", (cwv[0], accuracy[0]), RED)
-    labels.name(ax, "as validation images saw it", (cwv[1], accuracy[1]), RED)
+    ends = metrics.share_interval(test.correct.sum(), test.total.sum())
+    around = [[y[0] - ends.low * 100], [ends.high * 100 - y[0]]]
+    ax.plot(x, y, ":o", color=RED, mfc="white", markersize=7, linewidth=1)
+    ax.errorbar(
+        x[0], y[0], around, metrics.cwv_error(*test) * 1e4, fmt="o", color=RED, markersize=8, capsize=3, elinewidth=1, zorder=5
+    )
+    labels.name(ax, "yours", (x[0], y[0]), RED)
+    labels.name(ax, "as validation images saw it", (x[1], y[1]), RED)
     ax.set(title=title, xlabel=f"CWV × 10⁴ (0 is fair), n = {test.total.sum()} test images", ylabel="accuracy (%)")
     ax.set_xlim(-2, None)
     return ax

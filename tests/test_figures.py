@@ -131,7 +131,7 @@ def test_effects_are_factors_of_the_cwv(summary):
     ax = figures.effects(table, plt.subplots()[1])
     drawn = [container.lines[0].get_xdata().tolist() for container in ax.containers]
     assert drawn == [pytest.approx([1, 1]), pytest.approx([np.exp(-1)] * 2)]
-    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["all", "digits by class, mlp, 0.05"]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["all", "digits by class, mlp\ndensity 0.05"]
 
 
 def test_an_interval_that_leaves_the_picture_ends_in_an_arrow(summary):
