@@ -15,7 +15,7 @@ import torch
 from fairlth import config, progress, results
 
 HERE = Path(__file__).resolve().parent
-NAMES = ("training", "gains", "overhead", "selection", "growth", "stacked", "methods")
+NAMES = ("training", "gains", "overhead", "selection", "growth", "stacked", "methods", "export", "workflow")
 
 
 def machine() -> str:

@@ -18,7 +18,7 @@ import torch
 from fairlth import config, data, progress, workload
 from fairlth.config import Run, Schedule
 from fairlth.cost import random_images
-from fairlth.models import build
+from fairlth.models import build, prunable
 from fairlth.results import SHIFTS, processor
 from fairlth.training import Trainer, low_precision
 
@@ -34,7 +34,7 @@ IMAGES = {  # to train and validate on, as the sources of data/README.md have th
     "fairface": 86_744,
 }
 VALUES = {  # of the label columns that presets name
-    "digits": {"label": 10},
+    "digits": {"label": 10, "odd": 2, "ink": 3},
     "fashion_mnist": {"label": 10},
     "cifar10": {"label": 10},
     "cifar100": {"fine_label": 100, "coarse_label": 20},
@@ -131,7 +131,7 @@ def table(preset: str, steps: Mapping[Step, float]) -> pd.DataFrame:
     config.check_preset(preset)
     work, rows = workload.work(config.every_run(preset)), []
     known = {step[:3]: spent for step, spent in steps.items()}  # one precision a table
-    for task in config.PRESETS[preset].tasks:
+    for task in dict.fromkeys([*config.PRESETS[preset].tasks, *config.PRESETS[preset].group_tasks]):
         own = {run: n for run, n in work.items() if {**task.model_dump()}.items() <= run.model_dump().items()}
         one = next(iter(own))
         step, schedule = step_of(one, torch.device("cpu")), one.settings.schedule
@@ -146,18 +146,25 @@ def table(preset: str, steps: Mapping[Step, float]) -> pd.DataFrame:
 
 
 def gigabytes(runs: Mapping[Run, float]) -> dict[str, float]:
-    """Disk that the runs of one task take: records, tickets (weights and a mask), and the trainings that they share."""
+    """Disk that the runs of one task take: records, tickets (see `packing`), and the trainings that they share."""
     one = next(iter(runs))
     target = one.target or data.source_of(one).target
     n_classes = LABELS.get((one.dataset, target), 10)
     n_groups = LABELS.get((one.dataset, one.group_by), 10) if one.group_by else n_classes
     side = min(data.source_of(one).side, one.settings.image_size)
     shape = (1 if data.source_of(one).grey else 3, side, side)
-    n = sum(value.numel() for value in build(one.model, shape, n_classes, torch.Generator()).state_dict().values())
+    model = build(one.model, shape, n_classes, torch.Generator())
+    n, weights = (sum(value.numel() for value in part.values()) for part in (model.state_dict(), prunable(model)))
     found = {key for run in runs for key in workload.shared(run)}
     kept = sum({"dense": 8 * n, "lth": 9 * n}.get(key[0], 5 * n) for key in found)  # two states; search, mask and ticket
     records = len(runs) * (BYTES_A_CELL * n_classes * n_groups + BYTES_A_RECORD)
-    return {"records GB": records / 1e9, "tickets GB": len(runs) * 5 * n / 1e9, "shared GB": kept / 1e9}
+    tickets = sum(4 * (n - weights) + _packed(run.density, weights) for run in runs)
+    return {"records GB": records / 1e9, "tickets GB": tickets / 1e9, "shared GB": kept / 1e9}
+
+
+def _packed(density: float, weights: int) -> float:
+    """Bytes of the kept weights and of their places: a bit for every weight, or two bytes for every one that is kept."""
+    return 4 * density * weights + min(weights / 8, 2 * density * weights)
 
 
 def text(preset: str, frame: pd.DataFrame, device: str) -> str:

@@ -49,7 +49,7 @@ def test_tickets_and_records_are_of_the_size_that_is_planned(tmp_path, monkeypat
     experiments.run(smoke_run, tmp_path)
     found = plan.gigabytes({smoke_run: 1.0})
     shared = sum(path.stat().st_size for path in (tmp_path / "smoke/shared").iterdir())
-    assert config.ticket_path(smoke_run, tmp_path).stat().st_size / 1e9 == pytest.approx(found["tickets GB"], rel=0.05)
+    assert config.ticket_path(smoke_run, tmp_path).stat().st_size / 1e9 == pytest.approx(found["tickets GB"], rel=0.15)
     assert shared / 1e9 == pytest.approx(found["shared GB"], rel=0.05)
     assert config.record_path(smoke_run, tmp_path).stat().st_size / 1e9 == pytest.approx(found["records GB"], rel=0.5)
 
