@@ -109,3 +109,35 @@ def _ends(rows: pd.DataFrame, form: str, *names: str) -> list[str]:
     """Means with the ends of their intervals in brackets, a dash where there is none."""
     texts = ([form.format(row[name]) for name in names] for _, row in rows.iterrows())
     return ["–" if "nan" in mean else f"{mean} ({low} to {high})" for mean, low, high in texts]
+
+
+def halves(runs: pd.DataFrame) -> pd.DataFrame:
+    """What each half of Ballot takes off the CWV, over all tasks and densities, in the columns of `results.claims`.
+
+    The paper claims that unfairness comes from both, without a number. A half is "shown" where the interval is above 0.
+    """
+    found, words = [], {"selection": "conflict in the selection", "training": "refined training"}
+    known = set(FACTORS.values()) <= set(runs["method"])
+    rows = factorial(runs) if known else pd.DataFrame({"dataset": [], "effect": []})
+    overall = rows[rows["dataset"] == "all"].set_index("effect")
+    for effect, name in words.items():
+        row: dict[str, Any] = {"claim": f"CWV lower by {name}", "n": 0}
+        row |= dict.fromkeys(("paper", "ours", "low", "high"), np.nan)
+        if known:
+            log = overall.loc[effect]
+            row |= {
+                "ours": 1 - np.exp(log["mean"]),
+                "low": 1 - np.exp(log["high"]),
+                "high": 1 - np.exp(log["low"]),
+                "n": log["n"],
+            }
+        found.append(row | {"verdict": "not run" if not known else "shown" if row["low"] > 0 else "not shown"})
+    return pd.DataFrame(found, columns=["claim", "paper", "ours", "low", "high", "n", "verdict"])
+
+
+def verdict(rows: pd.DataFrame) -> str:
+    """One line on the paper's claim that both halves matter, from `halves`."""
+    shown = [claim.removeprefix("CWV lower by ") for claim in rows.loc[rows["verdict"] == "shown", "claim"]]
+    said = ("not reproduced, neither was shown", f"partly, shown for {' and '.join(shown)} alone", "reproduced")[len(shown)]
+    said = "not run" if (rows["verdict"] == "not run").all() else said
+    return f"Claim that unfairness comes from both the selection and the training: {said}."

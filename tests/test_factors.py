@@ -61,3 +61,18 @@ def test_effects_are_printed_with_their_intervals():
     ]
     alone = factors.readable_factorial(factors.factorial(four_tickets((0, 0, -1, -1))))
     assert alone["share of both"].eq("–").all()
+
+
+def test_a_half_is_shown_where_its_interval_is_above_0():
+    rows = factors.halves(four_tickets((0, 0.1, -1, -0.9), (0, -0.1, -1, -1.1)))
+    selection, training = rows.to_dict("records")
+    assert training["ours"] == pytest.approx(1 - np.exp(-1)) and training["verdict"] == "shown" and training["n"] == 2
+    assert selection["ours"] == pytest.approx(0) and selection["verdict"] == "not shown"
+    assert factors.verdict(rows).endswith("partly, shown for refined training alone.")
+    assert factors.verdict(factors.halves(four_tickets((0, -1, -1, -2), (0, -1, -1, -2)))).endswith("training: reproduced.")
+    assert factors.verdict(factors.halves(four_tickets((0, 1, 1, 2), (0, 1, 1, 2)))).endswith("neither was shown.")
+
+
+def test_halves_without_their_runs_are_not_run():
+    rows = factors.halves(four_tickets((0, 0, -1, -1)).query("method != 'ballot_select'"))
+    assert rows["verdict"].tolist() == ["not run"] * 2 and factors.verdict(rows).endswith("training: not run.")
