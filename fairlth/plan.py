@@ -22,7 +22,7 @@ from fairlth.models import build, prunable
 from fairlth.results import SHIFTS, processor
 from fairlth.training import Trainer, low_precision
 
-SAMPLE = 16  # images of the timed step on CPU, where time grows with the batch; a GPU is timed with the whole one
+SAMPLE = 4  # images of the timed step on CPU, where time grows with the batch; a GPU is timed with the whole one
 IMAGES = {  # to train and validate on, as the sources of data/README.md have them; their own validation splits left out
     "digits": 1348,
     "fashion_mnist": 60_000,
