@@ -2,8 +2,8 @@
 
     python benchmarks/study_curves.py
 
-Points are means over the seeds that the tables name; the tables have the intervals of what is read off here, the ratio to
-the control at equal accuracy.
+Points are means over the seeds that the tables name, not the same ones for all rules: the tables have what is compared with its
+interval, the ratio to the control at equal accuracy over paired seeds.
 """
 
 import re
@@ -17,7 +17,8 @@ from fairlth import config, figures
 HERE = Path(__file__).resolve().parent
 SHOWN = {  # rule -> colour, line, words
     "lth_plain": ("#0072B2", "-", "plain ticket"),
-    "cont-protect.3_plain": ("#999999", ":", "units in conflict protected"),
+    "cont-protect.3_plain": ("#999999", ":", "whole levels, conflict protected"),
+    "fine1-protect.1_plain": ("#555555", ":", "short levels, conflict protected"),
     "fine1-magnitude_plain": ("#5E3C99", "-", "short levels"),
     "fine1-demote.1_plain": ("#CC79A7", "--", "short levels, conflict demoted"),
     "fine1-share.5_plain": ("#009E73", "--", "short levels, weak classes' importance"),
@@ -44,7 +45,7 @@ def draw(rules: dict[str, list[tuple[float, float]]], ax: Axes) -> Axes:
         if rule in rules:
             cwv, accuracy = zip(*rules[rule], strict=True)
             ax.plot(cwv, accuracy, line, marker="o", markersize=3, color=colour, label=words)
-    ax.set(xscale="log", xlabel=figures.SCALES["cwv"][1], ylabel=figures.SCALES["accuracy"][1])
+    ax.set(xlim=(0, None), xlabel=figures.SCALES["cwv"][1], ylabel=figures.SCALES["accuracy"][1])
     return ax
 
 
@@ -54,6 +55,8 @@ def main() -> None:
     figure, axes = plt.subplots(-(-len(found) // 2), 2, figsize=(10.4, 3.4 * -(-len(found) // 2)), squeeze=False)
     for (title, rules), ax in zip(found.items(), axes.flat, strict=False):
         draw(rules, ax).set_title(title)
+    for ax in axes.flat[len(found) :]:
+        ax.set_axis_off()
     figures.legend_below(figure, ncols=4)
     figure.savefig(HERE / "study.png", metadata={"Software": None})
     print(f"wrote {(HERE / 'study.png').relative_to(config.ROOT)}")
