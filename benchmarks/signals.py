@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fairlth.conflict import ConflictMeter, fairness_weights, running_means
+from fairlth.conflict import ConflictMeter, Gradients, fairness_weights, running_means
 from fairlth.data import Data
 from fairlth.models import prunable
 from fairlth.selection import Scores, conflict_aware, magnitude
@@ -60,31 +60,16 @@ class Conflict(Magnitude):
         return nanmean(self.meter.agreement().values())
 
 
-class Other(Magnitude):
-    """Conflict of other parts than units, read alike from disjoint halves: groups of `channels`, or single weights (0)."""
+class PartMeter(ConflictMeter):
+    """Watches other parts than units: groups of `channels`, or single weights (0)."""
 
-    def __init__(self, data: Data, seed: int, strength: float, channels: int) -> None:
-        super().__init__(data, seed)
-        self.strength, self.channels = strength, channels
-        self.sums: tuple[Scores, Scores] = ({}, {})  # over even and over odd readings
+    channels = 0
 
-    def __call__(self, model: nn.Module) -> None:
-        """Reads both gradients now and then."""
-        self.meter.steps += 1
-        if self.meter.steps % EVERY:
-            return
-        rows = torch.randperm(len(self.meter.split), generator=self.meter.generator)[:BATCH]
-        model.eval()
-        accuracy = self.meter._gradients(model, rows[: BATCH // 2], fair=False)
-        fairness = self.meter._gradients(model, rows[BATCH // 2 :], fair=True)
-        model.train()
-        sums = self.sums[self.meter.observed % 2]
-        for name, a in accuracy.items():
-            sums[name] = sums.get(name, 0.0) + self._conflict(a, fairness[name])
-        self.meter.observed += 1
+    def measure(self, accuracy: Gradients, fairness: Gradients) -> Gradients:  # type: ignore[override]
+        """Of each weight the sign of -a f; of each unit -cos of its group of channels."""
+        return {name: self._conflict(a, fairness[name]) for name, a in accuracy.items()}
 
     def _conflict(self, a: Tensor, f: Tensor) -> Tensor:
-        """Of each weight the sign of -a f; of each unit that of its group of channels, -cos."""
         if not self.channels:
             return -(a * f).sign()
         group = torch.arange(len(a)) // self.channels
@@ -92,19 +77,23 @@ class Other(Magnitude):
         dot, aa, ff = (zeros.index_add(0, group, x.flatten(1).sum(1)) for x in (a * f, a * a, f * f))
         return (-dot / (aa * ff).sqrt().clamp(min=1e-30))[group].reshape(-1, *[1] * (a.dim() - 1))
 
+
+class Other(Conflict):
+    """Parts in conflict are demoted, as units are by `Conflict`."""
+
+    def __init__(self, data: Data, seed: int, strength: float, channels: int) -> None:
+        super().__init__(data, seed, strength)
+        self.meter = PartMeter(data.train, seed, every=EVERY, batch_size=BATCH, low=True)
+        self.meter.channels = channels
+
     def score(self, model: nn.Module) -> Scores:
         """|w| exp(-strength z) where the part is in conflict, z in standard deviations of the layer."""
-        scores = {}
+        scores, conflicts = {}, self.meter.conflict()
         for name, weight in prunable(model).items():
-            conflict = self.sums[0][name] + self.sums[1][name]
+            conflict = conflicts[name]
             z = torch.where(conflict > 0, conflict / conflict[conflict != 0].std(correction=0).clamp(min=1e-20), 0.0)
             scores[name] = weight.detach().abs() * torch.exp(-self.strength * z)
         return scores
-
-    def agreement(self) -> float:
-        """As `Conflict.agreement`."""
-        signs = [self.sums[0][name].sign() * odd.sign() for name, odd in self.sums[1].items()]
-        return nanmean(float((sign[sign != 0] > 0).float().mean()) for sign in signs)
 
 
 class Near(Conflict):

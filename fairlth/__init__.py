@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 ORDER = (
     "config",
     "progress",
+    "command",
     "sources",
     "listing",
     "folders",

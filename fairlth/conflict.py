@@ -89,6 +89,8 @@ class ConflictMeter:
         low: multiplies in bfloat16, as the training does (`training.low_precision`).
     """
 
+    measure = staticmethod(unit_conflict)  # of both gradients; other parts than units can be watched by another one
+
     def __init__(self, split: Split, seed: int, every: int = 32, batch_size: int = 64, low: bool = False) -> None:
         self.split, self.every, self.half, self.low = split, every, min(batch_size, len(split)) // 2, low
         self.generator = torch.Generator().manual_seed(config.seed_for(seed, "conflict"))
@@ -111,7 +113,7 @@ class ConflictMeter:
         fairness = self._gradients(model, rows[self.half :], fair=True)
         model.train(training)
         sums = self.sums[self.observed % 2]
-        for name, conflict in unit_conflict(accuracy, fairness).items():
+        for name, conflict in self.measure(accuracy, fairness).items():
             sums[name] = sums.get(name, 0.0) + conflict
         self.observed += 1
 

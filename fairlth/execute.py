@@ -15,7 +15,7 @@ from typing import Any
 import papermill
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
-from fairlth import lease, processes
+from fairlth import command, lease, processes
 
 KERNEL = "python3"
 QUIET: dict[str, Any] = {
@@ -77,6 +77,13 @@ def parse(pairs: list[str]) -> dict[str, Any]:
     return parameters
 
 
+def leased(notebook: Path, output: Path, pairs: list[str]) -> None:
+    """`execute` on a GPU of its own where several are shared out, see `lease`."""
+    with lease.gpu(os.environ) as identity:
+        os.environ |= {"CUDA_VISIBLE_DEVICES": identity} if identity is not None else {}
+        execute(notebook, output, parse(pairs))
+
+
 def main() -> int:
     """The command line; 0 where the notebook ran, 1 where a cell failed, 2 for bad input."""
     parser = argparse.ArgumentParser(description="Execute a notebook with Papermill, strictly.")
@@ -86,16 +93,10 @@ def main() -> int:
     arguments = parser.parse_args()
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
     try:
-        with lease.gpu(os.environ) as identity:
-            os.environ |= {"CUDA_VISIBLE_DEVICES": identity} if identity is not None else {}
-            execute(arguments.notebook, arguments.output, parse(arguments.parameters))
+        return command.ended(lambda: leased(arguments.notebook, arguments.output, arguments.parameters))
     except (papermill.PapermillExecutionError, CellTimeoutError, DeadKernelError) as error:
         print(f"{arguments.notebook}: {sentence(error)} See {arguments.output}", file=sys.stderr)
         return 1
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
 
 
 if __name__ == "__main__":

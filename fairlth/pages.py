@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nbformat
 
-from fairlth import config, progress
+from fairlth import command, config, progress
 
 NOTEBOOKS = config.ROOT / "notebooks"
 INDEX = """<!DOCTYPE html>
@@ -65,12 +65,8 @@ def main() -> int:
     """The command line; 0 where the pages are written, 2 for bad input."""
     parser = argparse.ArgumentParser(description="Render the notebooks to HTML.")
     parser.add_argument("preset", nargs="?", default="smoke")
-    try:
-        print(f"pages: {render(parser.parse_args().preset)}")  # noqa: T201
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return 2
-    return 0
+    preset = parser.parse_args().preset
+    return command.ended(lambda: print(f"pages: {render(preset)}"))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 
-from fairlth import config, data, progress, workload
+from fairlth import command, config, data, progress, workload
 from fairlth.config import Run, Schedule
 from fairlth.cost import random_images
 from fairlth.models import build, prunable
@@ -178,6 +178,16 @@ def text(preset: str, frame: pd.DataFrame, device: str) -> str:
     return f"Plan of preset {preset}\n{shown.to_string(index=False)}\n{rest}"
 
 
+def show(preset: str, given: Path | None, keep: Path | None) -> None:
+    """Prints the plan with steps timed now, or with those `given`, and keeps them where it is told to."""
+    config.check_preset(preset)
+    steps = read_steps(given) if given else time_steps(preset)
+    if keep:
+        write_steps(steps, keep)
+    device = str(pd.read_csv(given)["device"][0]) if given else device_name()
+    print(text(preset, table(preset, steps), device))
+
+
 def main() -> int:
     """The command line; 2 for bad input."""
     parser = argparse.ArgumentParser(description="What a preset would take.")
@@ -185,17 +195,7 @@ def main() -> int:
     parser.add_argument("--steps", type=Path, help="timed steps of another machine, as --save has written them")
     parser.add_argument("--save", type=Path, help="where to write the steps timed here")
     arguments = parser.parse_args()
-    try:
-        config.check_preset(arguments.preset)
-        steps = read_steps(arguments.steps) if arguments.steps else time_steps(arguments.preset)
-        if arguments.save:
-            write_steps(steps, arguments.save)
-        device = str(pd.read_csv(arguments.steps)["device"][0]) if arguments.steps else device_name()
-        print(text(arguments.preset, table(arguments.preset, steps), device))
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return command.ended(lambda: show(arguments.preset, arguments.steps, arguments.save))
 
 
 if __name__ == "__main__":

@@ -3,13 +3,11 @@
 python -m fairlth.prepare cifar10 small runs/small/data/cifar10.txt
 """
 
-# ruff: noqa: T201, a command prints
-
 import argparse
 import sys
 from pathlib import Path
 
-from fairlth import config, data
+from fairlth import command, config, data
 from fairlth.config import Run
 
 
@@ -33,6 +31,11 @@ def _line(run: Run) -> str:
     return f"{run.dataset} {run.target or ''} by {run.group_by or 'class'}: {sizes} images".replace("  ", " ")
 
 
+def note(output: Path, lines: list[str]) -> None:
+    """Leaves what was found, which says that the data are there."""
+    config.write_atomically(output, ("\n".join(lines) + "\n").encode())
+
+
 def main() -> int:
     """The command line; 2 where the data are not to be had, with a sentence."""
     parser = argparse.ArgumentParser(description="Load a data set once, before a grid does.")
@@ -40,13 +43,7 @@ def main() -> int:
     parser.add_argument("preset")
     parser.add_argument("output", type=Path)
     arguments = parser.parse_args()
-    try:
-        lines = prepare(arguments.dataset, arguments.preset)
-        config.write_atomically(arguments.output, ("\n".join(lines) + "\n").encode())
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return command.ended(lambda: note(arguments.output, prepare(arguments.dataset, arguments.preset)))
 
 
 if __name__ == "__main__":

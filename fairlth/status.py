@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 
-from fairlth import config, workload
+from fairlth import command, config, workload
 from fairlth.processes import holder, noted
 
 NOTEBOOK = 0.02  # dense trainings: what a notebook weighs beside runs in the time left
@@ -75,6 +75,7 @@ def weights(preset: str, outputs: Iterable[Path]) -> dict[Path, float]:
 
 def report(preset: str) -> str:
     """What `make status` prints: how many runs are done, running, failed, interrupted and to come, and where notebooks lie."""
+    config.check_preset(preset)
     folder = config.RUNS / preset
     names = {path.stem for path in (folder / "records").glob("*.json")}
     alone = config.PRESETS[preset].in_process
@@ -109,13 +110,8 @@ def main() -> int:
     """The command line; 2 for an unknown preset."""
     parser = argparse.ArgumentParser(description="How far the runs of a preset are.")
     parser.add_argument("preset")
-    try:
-        config.check_preset(preset := parser.parse_args().preset)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(report(preset))
-    return 0
+    preset = parser.parse_args().preset
+    return command.ended(lambda: print(report(preset)))
 
 
 if __name__ == "__main__":
