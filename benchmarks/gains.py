@@ -7,14 +7,12 @@ A step of masked training at batch 64 on one thread: as it is; with weights not 
 """
 
 import statistics
-import time
-from collections.abc import Callable
 
 import torch
-from overhead import ratio
+from rounds import Way, ratio, time_in_turn
 from torch.profiler import ProfilerActivity, profile
 
-from fairlth import progress, training
+from fairlth import training
 from fairlth.config import PRESETS
 from fairlth.cost import random_images
 from fairlth.data import Data, as_float
@@ -35,9 +33,9 @@ def trainer(model_name: str, data: Data, schedule: training.Schedule, last: bool
     return made
 
 
-def variants(model_name: str) -> dict[str, Callable[[], object]]:
+def variants(model_name: str) -> dict[str, Way]:
     """A few steps by each way, and predictions by two."""
-    ways = {}
+    ways: dict[str, Way] = {}
     for name, (schedule, last) in {
         "as it is": (SMALL, True),
         "not channels last": (SMALL, False),
@@ -75,15 +73,7 @@ def main() -> None:
     """Prints ratios and profiles of both networks."""
     torch.set_num_threads(1)
     for model_name in ("convnet", "resnet20"):
-        ways = variants(model_name)
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for number in range(ROUNDS + 1):
-            progress.say(f"{model_name}: round {number} of {ROUNDS}")
-            for name, way in ways.items():
-                started = time.perf_counter()
-                way()
-                if number:
-                    seconds[name].append(time.perf_counter() - started)
+        seconds = time_in_turn(variants(model_name), ROUNDS, model_name)
         step = 1000 * statistics.median(seconds["as it is"]) / STEPS
         print(f"{model_name}, batch 64, one thread: a step takes {step:.1f} ms; times over it")
         for name in ("not channels last", "float32", "neither"):

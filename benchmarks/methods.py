@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import torch
-from overhead import ratio
+from rounds import ratio
 
 from fairlth import config, progress
 from fairlth.config import Run

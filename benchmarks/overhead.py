@@ -2,16 +2,15 @@
 
     make bench
 
-Rounds of the variants take turns, so that whatever else the machine does touches all alike. Random images stand in for real
-ones: the time of a step does not depend on what is on them.
+Rounds of the variants take turns. Random images stand in for real ones: the time of a step does not depend on what is on them.
 """
 
 import statistics
-import time
 
 import torch
+from rounds import Seconds, Way, ratio, time_in_turn
 
-from fairlth import config, progress
+from fairlth import config
 from fairlth.config import PRESETS
 from fairlth.conflict import ConflictMeter
 from fairlth.cost import random_images
@@ -40,43 +39,22 @@ def trainers(data: Data, model_name: str) -> dict[str, Trainer]:
     return made
 
 
-def measure(model_name: str) -> dict[str, list[float]]:
-    """Seconds of each round of STEPS steps, by variant; a first round warms up and is not counted."""
+def measure(model_name: str) -> Seconds:
+    """Seconds of each round of STEPS steps, by variant."""
     made = trainers(random_images(STEPS * SCHEDULE.batch_size, 32), model_name)
-    seconds: dict[str, list[float]] = {name: [] for name in made}
-    for number in range(ROUNDS + 1):
-        for name, trainer in made.items():
-            started = time.perf_counter()
-            trainer.epoch(0)
-            if number:
-                seconds[name].append(time.perf_counter() - started)
-        progress.say(f"{model_name}: round {number} of {ROUNDS}")
-    return seconds
+    ways: dict[str, Way] = {name: lambda trainer=trainer: trainer.epoch(0) for name, trainer in made.items()}
+    return time_in_turn(ways, ROUNDS, model_name)
 
 
-def measure_evaluation(model_name: str) -> dict[str, list[float]]:
+def measure_evaluation(model_name: str) -> Seconds:
     """Seconds of each evaluation of as many images as a round has: accuracy alone, and counts per class and group."""
     test = random_images(STEPS * SCHEDULE.batch_size, 32).test
     model = build(model_name, (3, 32, 32), 10, torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
-    ways = {
+    ways: dict[str, Way] = {
         "accuracy": lambda: float((logits(model, test).argmax(1) == test.y).float().mean()),
         "counts": lambda: predict(model, test),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(ROUNDS + 1):
-        for name, way in ways.items():
-            started = time.perf_counter()
-            way()
-            if number:
-                seconds[name].append(time.perf_counter() - started)
-    return seconds
-
-
-def ratio(seconds: dict[str, list[float]], name: str, over: str) -> str:
-    """Median of the rounds' ratios, and their quartiles."""
-    ratios = [one / other for one, other in zip(seconds[name], seconds[over], strict=True)]
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
+    return time_in_turn(ways, ROUNDS, f"{model_name}, evaluation")
 
 
 def main() -> None:

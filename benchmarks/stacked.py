@@ -6,16 +6,14 @@ Stacked by `torch.func.stack_module_state` and `vmap` over weights and images; b
 """
 
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
-from overhead import ratio
+from rounds import Way, ratio, time_in_turn
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional as F
 
-from fairlth import progress
 from fairlth.models import build
 
 SEEDS, BATCH, ROUNDS, STEPS = 4, 64, 5, 8
@@ -77,15 +75,8 @@ def main() -> None:
     for threads in (1, 2):
         torch.set_num_threads(threads)
         steps = {"one by one": one_by_one("convnet"), "stacked": stacked("convnet")}
-        seconds: dict[str, list[float]] = {name: [] for name in steps}
-        for number in range(ROUNDS + 1):
-            progress.say(f"{threads} thread(s): round {number} of {ROUNDS}")
-            for name, step in steps.items():
-                started = time.perf_counter()
-                for _ in range(STEPS):
-                    step()
-                if number:
-                    seconds[name].append(time.perf_counter() - started)
+        ways: dict[str, Way] = {name: lambda step=step: [step() for _ in range(STEPS)] for name, step in steps.items()}
+        seconds = time_in_turn(ways, ROUNDS, f"{threads} thread(s)")
         each = 1000 * statistics.median(seconds["one by one"]) / STEPS / SEEDS
         gain = ratio(seconds, "one by one", "stacked")
         print(f"convnet, {SEEDS} seeds, float32, {threads} thread(s): one by one / stacked {gain}", end="   ")

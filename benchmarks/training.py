@@ -4,18 +4,17 @@
 
 Two rivals (`rivals.py`): (a) the plain loop at the settings of preset `small`; (b) the same at those of the field's reference
 lottery-ticket code: ResNet-20, batch 128, images mirrored and cropped. A round is some training steps and the evaluation of
-a third as many test images; rounds take turns. `accuracy.py` shows that all variants end at the same accuracy.
+a third as many test images; rounds take turns, each variant in a process of its own. `accuracy.py` shows that all variants end
+at the same accuracy.
 """
 
 import statistics
-import time
 
 import torch
-from overhead import ratio
 from rivals import Rival
+from rounds import Apart, Way, ratio, time_in_turn
 from torch import nn
 
-from fairlth import progress
 from fairlth.config import PRESETS, Schedule
 from fairlth.cost import random_images
 from fairlth.data import Data, Split
@@ -25,7 +24,7 @@ from fairlth.models import build, prunable
 from fairlth.selection import magnitude
 from fairlth.training import Trainer, predict
 
-ROUNDS, STEPS, THREADS = 5, 24, 2
+ROUNDS, STEPS, THREADS = 7, 24, 2
 DENSITY = 0.05
 SMALL = PRESETS["small"].schedule
 REFERENCE = Schedule(epochs=160, batch_size=128, lr=0.1, shift=4)
@@ -66,33 +65,27 @@ def masked(model_name: str, data: Data, seed: int = 0) -> tuple[nn.Module, MaskS
     return model, MaskSet.from_scores(magnitude(prunable(model)), count_kept(DENSITY, prunable(model)))
 
 
-def measure(model_name: str, schedule: Schedule) -> dict[str, list[float]]:
-    """Seconds of each round, by variant; a first round warms up and is not counted."""
+def contender(name: str, model_name: str, schedule: Schedule) -> Way:
+    """A round of one variant: some training steps, and the evaluation of a third as many images."""
+    torch.set_num_threads(THREADS)
     data = random_images(STEPS * schedule.batch_size, 32)
     tested = len(data.train) // 3
     test = Split(data.train.x[:tested], data.train.y[:tested], data.train.group[:tested], 10, 10)
     data = Data(data.train, test, test, data.classes, data.groups, mirror=True)
-    loops: dict[str, Rival | Ours] = {"rival": Rival(*masked(model_name, data), data, schedule)}
-    for name, changes in OURS.items():
-        loops[name] = Ours(*masked(model_name, data), data, schedule.model_copy(update=changes))
-    seconds: dict[str, list[float]] = {name: [] for name in loops}
-    for number in range(ROUNDS + 1):
-        progress.say(f"{model_name}: round {number} of {ROUNDS}")
-        for name, loop in loops.items():
-            started = time.perf_counter()
-            loop.epoch()
-            loop.evaluate()
-            if number:
-                seconds[name].append(time.perf_counter() - started)
-    return seconds
+    model, mask = masked(model_name, data)
+    if name == "rival":
+        loop: Rival | Ours = Rival(model, mask, data, schedule)
+    else:
+        loop = Ours(model, mask, data, schedule.model_copy(update=OURS[name]))
+    return lambda: (loop.epoch(), loop.evaluate())
 
 
 def main() -> None:
     """Prints one line per rival, network and variant of ours."""
-    torch.set_num_threads(THREADS)
     print(f"rival's time over ours, {THREADS} threads, medians and quartiles of {ROUNDS} rounds of {STEPS} steps in turn")
     for title, (model_name, schedule) in CASES.items():
-        seconds = measure(model_name, schedule)
+        ways: dict[str, Way] = {name: Apart(contender, name, model_name, schedule) for name in ("rival", *OURS)}
+        seconds = time_in_turn(ways, ROUNDS, title)
         for name in OURS:
             images = STEPS * schedule.batch_size / statistics.median(seconds[name])
             print(f"{title:31s} {name:19s} {ratio(seconds, 'rival', name)}   ours {images:.0f} images/s")

@@ -25,6 +25,10 @@ CACHE = ROOT / "data" / "cache"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")  # of a data set or model of your own, safe in every file name
 TASK = ["dataset", "target", "group_by", "model"]  # columns that name what is learned, by what, for whom
 THREADS = int(os.environ.get("FAIRLTH_THREADS", "1"))  # per run: a grid fans out over the cores, and one thread keeps bits
+if (_asked := os.environ.get("FAIRLTH_DETERMINISTIC", "0")) not in ("0", "1"):
+    raise ValueError(f"FAIRLTH_DETERMINISTIC={_asked!r} is refused: expected 0 or 1.")
+if DETERMINISTIC := _asked == "1":  # only operations that give the same bits twice, on a GPU, too
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA's matrix products need for it
 
 
 class Strict(BaseModel):

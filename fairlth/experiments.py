@@ -40,7 +40,7 @@ def run(run: Run, runs: Path = config.RUNS) -> Record:
     """
     check(run)
     config.check_writable(config.record_path(run, runs))
-    torch.set_num_threads(config.THREADS)
+    _set_up_torch()
     started = time.perf_counter()
     LEDGER.made.clear()
     LEDGER.read.clear()
@@ -52,6 +52,12 @@ def run(run: Run, runs: Path = config.RUNS) -> Record:
     tickets.write(ticket, record, loaded, config.ticket_path(run, runs))
     results.write(record, config.record_path(run, runs))
     return record
+
+
+def _set_up_torch() -> None:
+    """Threads and, where it is asked for, operations that give the same bits each time; one that has no such form raises."""
+    torch.set_num_threads(config.THREADS)
+    torch.use_deterministic_algorithms(config.DETERMINISTIC)
 
 
 def run_or_load(grid: Iterable[Run], runs: Path = config.RUNS) -> list[Record]:

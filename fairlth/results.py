@@ -87,6 +87,7 @@ def conditions(device: torch.device, schedule: Schedule, seconds: float, shared_
     """
     cpu = f"{processor()}, {torch.get_num_threads()} thread(s)"
     named = cpu if device.type == "cpu" else torch.cuda.get_device_name(device)
+    named += ", deterministic" if torch.are_deterministic_algorithms_enabled() else ""
     versions = {"version": fairlth.__version__, "commit": _commit(), "code": code_fingerprint(), "torch": torch.__version__}
     spent = {"seconds": round(seconds, 2), "shared_seconds": round(shared_seconds, 2), "memory": round(peak_memory(device), 1)}
     precision = "bfloat16" if low_precision(schedule, device) else "float32"

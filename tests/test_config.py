@@ -155,3 +155,14 @@ def test_relative_folders_count_from_the_project(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, env=environment)
     root = str(config.ROOT)
     assert done.stdout.split() == [f"{root}/../faces", f"{root}/elsewhere/runs", f"{root}/elsewhere/figures"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"), [("1", "True :4096:8"), ("0", "False None"), ("yes", "'yes' is refused: expected 0 or 1.")]
+)
+def test_the_switch_for_deterministic_operations_takes_0_or_1(asked, told):
+    code = "import os; from fairlth import config; print(config.DETERMINISTIC, os.environ.get('CUBLAS_WORKSPACE_CONFIG'))"
+    environment = {name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"}
+    environment["FAIRLTH_DETERMINISTIC"] = asked
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (done.stdout + done.stderr).strip().endswith(told)

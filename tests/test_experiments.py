@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from fairlth import config, data, experiments, results, tickets
 from fairlth.config import Run
@@ -25,6 +26,19 @@ def test_same_run_same_record_apart_from_times(in_tmp, tmp_path, smoke_run):
     assert texts[0] == texts[1]
     other = experiments.run(smoke_run.model_copy(update={"seed": 1}), in_tmp)
     assert json.dumps(other.counts) != json.dumps(json.loads(texts[0])["counts"])
+
+
+def test_deterministic_operations_are_used_where_asked_for_and_recorded(in_tmp, tmp_path, smoke_run, monkeypatch):
+    usual = experiments.run(smoke_run, in_tmp)
+    monkeypatch.setattr(config, "DETERMINISTIC", True)
+    try:
+        strict = experiments.run(smoke_run, tmp_path / "strict")
+        with pytest.raises(RuntimeError, match="does not have a deterministic implementation"):
+            torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert strict.conditions["device"] == usual.conditions["device"] + ", deterministic"
+    assert strict.counts == usual.counts
 
 
 def test_what_is_there_is_not_trained_again(in_tmp, smoke_run, monkeypatch):

@@ -1,0 +1,59 @@
+"""Ways of doing the same thing, timed in turn: whatever else the machine does touches all alike."""
+
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+
+from fairlth import progress
+
+Way = Callable[[], object]
+Seconds = dict[str, list[float]]  # way -> seconds of each of its rounds
+
+
+def time_in_turn(ways: dict[str, Way], rounds: int, label: str) -> Seconds:
+    """Seconds of each way in each round; a first round warms up and is not counted."""
+    seconds: Seconds = {name: [] for name in ways}
+    for number in range(rounds + 1):
+        progress.say(f"{label}: round {number} of {rounds}")
+        for name, way in ways.items():
+            started = time.perf_counter()
+            way()
+            if number:
+                seconds[name].append(time.perf_counter() - started)
+    return seconds
+
+
+def ratio(seconds: Seconds, name: str, over: str) -> str:
+    """Median of the rounds' ratios, and their quartiles."""
+    ratios = [one / other for one, other in zip(seconds[name], seconds[over], strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
+
+
+class Apart:
+    """A way in a process of its own, as its user would have it: what the others left in memory does not touch it.
+
+    Args:
+        make: gives the way; it and its arguments must be importable there.
+    """
+
+    def __init__(self, make: Callable[..., Way], *arguments: object) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.here, there = context.Pipe()
+        context.Process(target=_serve, args=(there, make, arguments), daemon=True).start()
+
+    def __call__(self) -> None:
+        """Does it there once and waits; raises EOFError where it fails."""
+        self.here.send("go")
+        self.here.recv()
+
+
+def _serve(asked: Connection, make: Callable[..., Way], arguments: tuple[object, ...]) -> None:
+    way = make(*arguments)
+    with suppress(EOFError):  # nobody asks any more
+        while asked.recv():
+            way()
+            asked.send("done")
