@@ -71,4 +71,4 @@ bench: $(READY)        ## speed, as ratios measured in one run on a quiet machin
 	@python benchmarks/run_all.py
 
 clean:                 ## remove results and caches, keep .venv/ and committed tables
-	@rm -rf runs figures/smoke data/results/smoke.csv data/cache .snakemake
+	@rm -rf runs figures/smoke data/results/smoke.* data/cache .snakemake

@@ -112,7 +112,7 @@ def _ends(rows: pd.DataFrame, form: str, *names: str) -> list[str]:
 
 
 def halves(runs: pd.DataFrame) -> pd.DataFrame:
-    """What each half of Ballot takes off the CWV, over all tasks and densities, in the columns of `results.claims`.
+    """What each half of Ballot takes off the CWV, over all tasks and densities, in the columns of `gains.claims`.
 
     The paper claims that unfairness comes from both, without a number. A half is "shown" where the interval is above 0.
     """

@@ -272,7 +272,7 @@ def cost(rows: pd.DataFrame, ax: Axes) -> Axes:
     """CWV over that of a plain ticket with shifted biases at equal accuracy, against cost; filled as trained, open shifted.
 
     Args:
-        rows: from `results.relative_summary`, of one task and density.
+        rows: from `equal.relative_summary`, of one task and density.
     """
     for (_, shift), own in rows.assign(open=rows["shift"] > 0).groupby(["cost", "open"]):
         beside = np.linspace(-0.02, 0.02, len(own)) * (len(own) - 1)  # of equal cost, to tell bars apart
@@ -360,7 +360,7 @@ def pairs(rows: pd.DataFrame, ax: Axes) -> Axes:
     images and first weights.
 
     Args:
-        rows: from `results.paired`.
+        rows: from `gains.paired`.
     """
     rivals = [name for name in NAMES if name in set(rows["rival"])][::-1]
     for place, rival in enumerate(rivals):

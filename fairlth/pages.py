@@ -66,7 +66,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Render the notebooks to HTML.")
     parser.add_argument("preset", nargs="?", default="smoke")
     preset = parser.parse_args().preset
-    return command.ended(lambda: print(f"pages: {render(preset)}"))  # noqa: T201
+    return command.ended(lambda: print(f"pages: {render(preset)}"))
 
 
 if __name__ == "__main__":

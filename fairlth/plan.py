@@ -3,8 +3,6 @@
 python -m fairlth.plan paper
 """
 
-# ruff: noqa: T201, a command prints
-
 import argparse
 import sys
 import time

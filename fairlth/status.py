@@ -3,8 +3,6 @@
 python -m fairlth.status small
 """
 
-# ruff: noqa: T201, a command prints
-
 import argparse
 import os
 import sys
