@@ -110,10 +110,10 @@ def panels(
             here = own[(own["density"] == density) | (own["method"] == "dense")]
             if here["method"].eq("dense").all():  # nothing was run there
                 ax.set_axis_off()
-                _title(ax, config.task_name(task), f"density {density:g}: not run")
+                titled(ax, config.task_name(task), f"density {density:g}: not run")
             else:
                 draw(here, ax)
-                _title(ax, config.task_name(task), f"density {density:g}, n = {_seeds(here)} seeds, 95 % t intervals")
+                titled(ax, config.task_name(task), f"density {density:g}, n = {_seeds(here)} seeds, 95 % t intervals")
     labels.untangle(figure)
     return figure
 
@@ -134,15 +134,16 @@ def rows(
         own = summary[(summary[config.TASK] == task).all(axis=1)]
         for draw, ax in zip(draws, line, strict=True):
             draw(own, ax)
-            _title(ax, config.task_name(task), f"n = {_seeds(own)} seeds, 95 % t intervals")
+            titled(ax, config.task_name(task), f"n = {_seeds(own)} seeds, 95 % t intervals")
     labels.untangle(figure)
     return figure
 
 
-def _title(ax: Axes, title: str, conditions: str) -> None:
-    """A panel's title and, under it, the conditions of its numbers."""
+def titled(ax: Axes, title: str, conditions: str) -> Axes:
+    """A panel with its title and, under it, the conditions of its numbers."""
     ax.set_title(title, pad=18)
     ax.annotate(conditions, (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points", fontsize=9, color=GREY)
+    return ax
 
 
 def _look(method: str) -> dict[str, Any]:
