@@ -8,7 +8,7 @@ HOME_OF_RESULTS := $(or $(FAIRLTH_HOME),.)
 export OMP_NUM_THREADS ?= 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup reproduce plan status report figures test lint notebooks html lab bench clean
+.PHONY: help setup reproduce plan status report figures test lint notebooks html badges lab bench clean
 .DELETE_ON_ERROR:
 
 help:                  ## this list
@@ -63,6 +63,9 @@ notebooks: $(READY)    ## execute the notebooks in place at their defaults, as t
 
 html: $(READY)         ## the notebooks as HTML pages with an index, as executed at PRESET where they were
 	@python -m fairlth.pages $(PRESET)
+
+badges: $(READY)       ## badges in the README that open the notebooks in Colab, once REPO=owner/name is published
+	@python -m fairlth.badges $(REPO)
 
 lab: $(READY)          ## JupyterLab on the notebooks
 	@jupyter lab --notebook-dir .

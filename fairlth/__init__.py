@@ -55,4 +55,5 @@ ORDER = (
     "lease",
     "execute",
     "pages",
+    "badges",
 )
