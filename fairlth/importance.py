@@ -79,9 +79,8 @@ def keep_shares(importance: NDArray[np.floating], n_keep: int) -> NDArray[np.int
     target = importance.sum(1, dtype=np.float64)
     target /= max(target.sum(), 1e-300)
     queues = [_most_important(own, n_keep) for own in importance]
-    rows = np.ascontiguousarray(importance.T)  # what a pick reads lies side by side
     places = [0] * n_groups
-    taken, picked, sums = bytearray(len(rows)), [], np.zeros(n_groups)
+    taken, picked, sums = bytearray(importance.shape[1]), [], np.zeros(n_groups)
     for _ in range(n_keep):
         total = sums.sum()
         group = int(np.argmin((sums / total if total > 0 else 1 / n_groups) - target))
@@ -91,7 +90,7 @@ def keep_shares(importance: NDArray[np.floating], n_keep: int) -> NDArray[np.int
         places[group] = place + 1
         taken[queue[place]] = 1
         picked.append(queue[place])
-        sums += rows[queue[place]]
+        sums += importance[:, queue[place]]
     return np.array(picked)
 
 
