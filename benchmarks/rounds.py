@@ -37,7 +37,7 @@ class Apart:
     """A way in a process of its own, as its user would have it: what the others left in memory does not touch it.
 
     Args:
-        make: gives the way; it and its arguments must be importable there.
+        make: gives the way; a function of a module, with plain arguments.
     """
 
     def __init__(self, make: Callable[..., Way], *arguments: object) -> None:

@@ -12,7 +12,9 @@ from fairlth import command, config
 README = config.ROOT / "README.md"
 BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({})"
 COLAB = "https://colab.research.google.com/github/{}/blob/main/notebooks/{}.ipynb"
-INSTALL = "In Colab, run `!pip install git+https://github.com/{}` first, then the notebook."
+INSTALL = (
+    "In Colab, run `!pip install git+https://github.com/{}` first; what a notebook reads at `small` is not there, `smoke` is."
+)
 
 
 def badged(text: str, repository: str) -> str:

@@ -57,7 +57,8 @@ def run(run: Run, runs: Path = config.RUNS) -> Record:
 def _set_up_torch() -> None:
     """Threads and, where it is asked for, operations that give the same bits each time; one that has no such form raises."""
     torch.set_num_threads(config.THREADS)
-    torch.use_deterministic_algorithms(config.DETERMINISTIC)
+    if config.DETERMINISTIC:
+        torch.use_deterministic_algorithms(True)
 
 
 def run_or_load(grid: Iterable[Run], runs: Path = config.RUNS) -> list[Record]:

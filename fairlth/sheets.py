@@ -17,11 +17,11 @@ from fairlth.gains import claims
 from fairlth.methods import METHODS
 
 
-def headline(claims: pd.DataFrame, duels: pd.DataFrame) -> str:
+def headline(judged: pd.DataFrame, held: pd.DataFrame) -> str:
     """What the claims and the duels come to, in a line each: the rivals of the paper, then each rival at equal accuracy."""
-    found = claims.loc[claims["claim"].str.endswith("(control)").eq(False), "verdict"].value_counts(sort=False)
+    found = judged.loc[judged["claim"].str.endswith("(control)").eq(False), "verdict"].value_counts(sort=False)
     lines = ["Claims of the paper: " + ", ".join(f"{n} {verdict}" for verdict, n in found.items()) + "."]
-    for rival, rows in duels.groupby("rival", sort=False):
+    for rival, rows in held.groupby("rival", sort=False):
         n = {verdict: int((rows["verdict"] == verdict).sum()) for verdict in ("better", "open", "worse")}
         lines.append(
             f"At equal accuracy against {rival}: better in {n['better']} of {len(rows)} settings, "
@@ -76,12 +76,11 @@ def page(preset: str) -> str:
 def conditions(table: pd.DataFrame) -> str:
     """One paragraph on how the runs of a table were made."""
     runs = table.drop_duplicates([name for name in results.KEYS if name != "preset"])
-    named = {name: ", ".join(sorted(runs[name].astype(str).unique())) for name in ("device", "precision", "torch", "commit")}
-    return (
-        f"{len(runs)} runs, seeds {', '.join(str(seed) for seed in sorted(runs['seed'].unique()))}; "
-        + "; ".join(f"{name}: {told}" for name, told in named.items())
-        + "."
-    )
+    lines = [f"{len(runs)} runs, seeds {', '.join(str(seed) for seed in sorted(runs['seed'].unique()))}. Number of runs by"]
+    for name in ("device", "precision", "torch", "commit"):
+        counts = runs[name].astype(str).value_counts().sort_index()
+        lines.append(f"* {name}: " + "; ".join(f"{told} ({n})" for told, n in counts.items()))
+    return lines[0] + "\n\n" + "\n".join(lines[1:])
 
 
 def tasks(summary: pd.DataFrame) -> Iterator[str]:
