@@ -20,7 +20,7 @@ from fairlth.models import build, prunable
 from fairlth.results import SHIFTS, processor
 from fairlth.training import Trainer, low_precision
 
-SAMPLE = 4  # images of the timed step on CPU, where time grows with the batch; a GPU is timed with the whole one
+SAMPLE, PATIENCE = 8, 2.0  # images of a small batch; seconds that a timed step may take on CPU by its reckoning
 IMAGES = {  # to train and validate on, as the sources of data/README.md have them; their own validation splits left out
     "digits": 1348,
     "fashion_mnist": 60_000,
@@ -71,18 +71,28 @@ def step_of(run: Run, device: torch.device) -> Step:
 
 
 def seconds(step: Step, schedule: Schedule) -> float:
-    """Seconds of one training step, timed now on this machine's device with random images; on CPU from SAMPLE of them."""
-    on_gpu = torch.cuda.is_available()
-    n = step.batch if on_gpu else min(SAMPLE, step.batch)
+    """Seconds of one training step, timed now on this machine's device with random images.
+
+    A whole batch is timed, or where that would take longer than PATIENCE two small ones: a fixed part, and one that grows.
+    """
+    few = min(SAMPLE, step.batch)
+    short = _timed(step, schedule, few)
+    if torch.cuda.is_available() or short * step.batch / few < PATIENCE:
+        return _timed(step, schedule, step.batch)
+    return short + max(0.0, _timed(step, schedule, 2 * few) - short) * (step.batch - few) / few
+
+
+def _timed(step: Step, schedule: Schedule, n: int) -> float:
+    """Seconds of a step with a batch of n images; the first one warms up."""
     sample = random_images(n, step.side)
     short = schedule.model_copy(update={"batch_size": n, "compile": False})
     trainer = Trainer(build(step.model, sample.in_shape, 10, torch.Generator().manual_seed(0)), sample, short, seed=0)
     spent = []
-    for _ in range(3):
+    for _ in range(4):
         started = time.perf_counter()
         trainer.epoch(0)  # reads the loss, so that a GPU has finished
         spent.append(time.perf_counter() - started)
-    return min(spent[1:]) * step.batch / n
+    return min(spent[1:])
 
 
 def time_steps(preset: str) -> dict[Step, float]:

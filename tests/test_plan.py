@@ -54,6 +54,15 @@ def test_tickets_and_records_are_of_the_size_that_is_planned(tmp_path, monkeypat
     assert config.record_path(smoke_run, tmp_path).stat().st_size / 1e9 == pytest.approx(found["records GB"], rel=0.5)
 
 
+@pytest.mark.parametrize("each", [0.001, 0.5])  # seconds an image: the whole batch is timed, or two small ones
+def test_a_step_has_a_fixed_part_and_one_that_grows_with_its_images(each, monkeypatch):
+    timed = []
+    monkeypatch.setattr(plan, "_timed", lambda step, schedule, n: timed.append(n) or 0.01 + each * n)
+    step = plan.Step("convnet", 32, 64, "float32")
+    assert plan.seconds(step, config.PRESETS["small"].schedule) == pytest.approx(0.01 + 64 * each)
+    assert timed == ([8, 64] if each == 0.001 else [8, 16])
+
+
 def test_a_timed_step_comes_back_from_its_table(tmp_path):
     timed = plan.time_steps("smoke")
     [(step, spent)] = timed.items()
