@@ -18,7 +18,7 @@ INSTALL = (
 
 
 def badged(text: str, repository: str) -> str:
-    """The README with a badge after the first link to each notebook and a line on how to install; older badges are replaced.
+    """The README with a badge after each link to a notebook and a line on how to install; older badges are replaced.
 
     Raises:
         ValueError: the repository is not named as owner/name.
@@ -27,15 +27,8 @@ def badged(text: str, repository: str) -> str:
         raise ValueError(f"repository={repository!r} is refused: expected owner/name, as its address has it.")
     text = re.sub(r" ?\[!\[Open in Colab\].*?\)\]\(.*?\)", "", text)
     text = re.sub(r"In Colab, run .*\n\n", "", text)
-    seen: set[str] = set()
-
-    def with_badge(link: re.Match[str]) -> str:
-        if (name := link[1]) in seen:
-            return link[0]
-        seen.add(name)
-        return f"{link[0]} {BADGE.format(COLAB.format(repository, name))}"
-
-    text = re.sub(r"\[[\w ]+\]\(notebooks/(\w+)\.ipynb\)", with_badge, text)
+    badge = BADGE.format(COLAB.format(repository, r"\2"))
+    text = re.sub(r"(\[[\w ]+\]\(notebooks/(\w+)\.ipynb\))", rf"\1 {badge}", text)
     return text.replace("## What is where\n\n", f"## What is where\n\n{INSTALL.format(repository)}\n\n", 1)
 
 

@@ -90,3 +90,9 @@ def test_uniform_budgets_are_kept_layer_by_layer(random_data):
     budget = uniform(0.1, weights)
     kept = select_by_shares(importance, budget, MaskSet.full(weights))
     assert {name: int(mask.sum()) for name, mask in kept.items()} == budget
+
+
+def test_weights_are_sorted_by_importance_the_earlier_of_equals_first_whatever_the_sign_of_zero():
+    own = np.array([[0.0, -0.0, 1.0, 2.0, 1.0]])  # of one group, which picks them all in turn
+    assert keep_shares(own, 5).tolist() == [3, 2, 4, 0, 1]
+    assert keep_shares(own.astype(np.float32), 2).tolist() == [3, 2]
