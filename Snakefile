@@ -30,6 +30,7 @@ if not isinstance(TRAIN, bool):
     raise ValueError(f"train={TRAIN!r} is refused: write True or False.")
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("FAIRLTH_CODE", house.code_fingerprint(upkeep.DECIDES))  # runs of other code are refused
 
 
 def methods_in_table(preset):
@@ -59,7 +60,23 @@ STUDIES = [
 ]
 LESSONS = ["01_data", "02_walkthrough", "03_one_run", "30_your_data", "40_deploy"]
 TEACHING = LESSONS if house.PRESETS[PRESET].in_process and TRAIN else []
-FAN_OUT = {run.slug(): run for run in house.every_run(PRESET)} if TRAIN and not house.PRESETS[PRESET].in_process else {}
+FANS_OUT = TRAIN and not house.PRESETS[PRESET].in_process
+IN_TABLE = house.RUNS / PRESET / "in_table.json"  # slugs of the runs that the preset's table has
+
+
+def in_table():
+    """Slugs of the runs whose rows the preset's table has; the main process looks, its jobs read what it found."""
+    if FANS_OUT and workflow.is_main_process:
+        from fairlth import experiments  # takes seconds to import
+
+        done = experiments.in_table(PRESET)
+        slugs = [run.slug() for run in house.every_run(PRESET) if experiments.key(run) in done]
+        house.write_atomically(IN_TABLE, json.dumps(slugs).encode())
+    return frozenset(json.loads(IN_TABLE.read_text())) if FANS_OUT and IN_TABLE.exists() else frozenset()
+
+
+DONE = in_table()
+FAN_OUT = {run.slug(): run for run in house.every_run(PRESET) if run.slug() not in DONE} if FANS_OUT else {}
 PLANNED = frozenset(FAN_OUT.values())
 RECORDS = [f"{RUNS}/records/{slug}.json" for slug in FAN_OUT]
 CODE = [path.relative_to(house.ROOT).as_posix() for path in sorted(house.PACKAGE.rglob("*.py"))]

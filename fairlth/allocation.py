@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Mapping
+from fractions import Fraction
 
 from torch import Tensor
 
+from fairlth.config import exact
 from fairlth.masks import count_kept
 
 Budget = dict[str, int]  # layer -> weights it keeps
@@ -16,7 +18,7 @@ def uniform(density: float, weights: Mapping[str, Tensor]) -> Budget:
     Raises:
         ValueError: the density leaves a layer without any weight.
     """
-    return _whole(density, {name: density * weight.numel() for name, weight in weights.items()}, weights)
+    return _whole(density, {name: exact(density) * weight.numel() for name, weight in weights.items()}, weights)
 
 
 def erk(density: float, weights: Mapping[str, Tensor]) -> Budget:
@@ -35,7 +37,7 @@ def erk(density: float, weights: Mapping[str, Tensor]) -> Budget:
     dense: set[str] = set()
     while True:
         left = count_kept(density, weights) - sum(sizes[name] for name in dense)
-        eps = left / max(1, sum(dims[name] for name in dims if name not in dense))
+        eps = Fraction(left, max(1, sum(dims[name] for name in dims if name not in dense)))
         over = {name for name in dims if name not in dense and eps * dims[name] > sizes[name]}
         if not over:
             break
@@ -43,7 +45,7 @@ def erk(density: float, weights: Mapping[str, Tensor]) -> Budget:
     return _whole(density, {name: sizes[name] if name in dense else eps * dims[name] for name in dims}, weights)
 
 
-def _whole(density: float, wanted: dict[str, float], weights: Mapping[str, Tensor]) -> Budget:
+def _whole(density: float, wanted: Mapping[str, Fraction | int], weights: Mapping[str, Tensor]) -> Budget:
     """Largest-remainder rounding: the exact total, each layer within one weight of what is wanted."""
     budget = {name: math.floor(n) for name, n in wanted.items()}
     missing = count_kept(density, weights) - sum(budget.values())

@@ -9,6 +9,7 @@ import socket
 import tempfile
 import zlib
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -25,6 +26,7 @@ CACHE = ROOT / "data" / "cache"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")  # of a data set or model of your own, safe in every file name
 TASK = ["dataset", "target", "group_by", "model"]  # columns that name what is learned, by what, for whom
 THREADS = int(os.environ.get("FAIRLTH_THREADS", "1"))  # per run: a grid fans out over the cores, and one thread keeps bits
+GRID_CODE = os.environ.get("FAIRLTH_CODE")  # fingerprint of the code that a workflow began with, for its runs
 if (_asked := os.environ.get("FAIRLTH_DETERMINISTIC", "0")) not in ("0", "1"):
     raise ValueError(f"FAIRLTH_DETERMINISTIC={_asked!r} is refused: expected 0 or 1.")
 if DETERMINISTIC := _asked == "1":  # only operations that give the same bits twice, on a GPU, too
@@ -84,6 +86,14 @@ class Task(Strict):
     group_by: str | None = None
 
 
+class Cell(Strict):
+    """A task at some densities with some methods, beside the grid of a preset."""
+
+    task: Task
+    densities: tuple[float, ...]
+    methods: tuple[str, ...]
+
+
 class Preset(Strict):
     """The scale of an experiment: its tasks, how much data, how long, how many repetitions."""
 
@@ -103,6 +113,10 @@ class Preset(Strict):
     in_process: bool = False  # notebooks train their grid themselves: importing costs more than training
     downloads: bool = True  # may fetch a data set that is not on disk
     epochs: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)  # data set -> epochs other than the schedule's
+    methods: tuple[str, ...] | None = None  # that its notebooks compare, None: all that each notebook names
+    also: tuple["Cell", ...] = ()  # settings beside the grid of tasks and densities
+    sweep_tasks: tuple[Task, ...] | None = None  # tasks of the sparsity sweep, None: all
+    pressures: bool = True  # 12_sparsity goes along each method's pressure, too
 
     @model_validator(mode="after")
     def _rewinds_before_the_end(self) -> "Preset":
@@ -134,12 +148,28 @@ SMALL = Preset(
     n_val=4000,
     image_size=32,
     epsilon=0.08,  # at density 0.02 no ticket of this network comes within 0.05 of the dense net
+    sweep_tasks=(
+        Task(dataset="cifar10", model="convnet"),
+        Task(dataset="utkface", model="convnet", target="race"),
+    ),
 )
 UNTOUCHED = (  # nothing was chosen on these
     Task(dataset="fashion_mnist", model="convnet"),
     Task(dataset="cifar100", model="convnet", target="coarse_label"),
 )
 DEEPER = (Task(dataset="cifar10", model="resnet20"),)
+CLAIMED = ("dense", "magnitude", "lth", "lth_rate", "lth_long", "safecompress", "fairscratch", "ballot")
+BREADTH = tuple(  # five data sets, three models
+    Task(dataset=dataset, model=model, target=target)
+    for dataset, target in (
+        ("cifar10", None),
+        ("cifar100", "coarse_label"),
+        ("fashion_mnist", None),
+        ("utkface", "race"),
+        ("fer2013", None),
+    )
+    for model in ("convnet", "vgg11_small", "resnet20")
+)
 
 PRESETS = {
     "smoke": Preset(
@@ -155,8 +185,50 @@ PRESETS = {
         downloads=False,
     ),
     "small": SMALL,
-    "confirm": SMALL.model_copy(update={"tasks": UNTOUCHED, "group_tasks": ()}),
-    "deeper": SMALL.model_copy(update={"tasks": DEEPER, "group_tasks": (), "densities": (0.05,), "seeds": (0, 1, 2)}),
+    "confirm": SMALL.model_copy(update={"tasks": UNTOUCHED, "group_tasks": (), "sweep_tasks": None}),
+    "deeper": SMALL.model_copy(
+        update={
+            "tasks": DEEPER,
+            "group_tasks": (),
+            "densities": (0.05,),
+            "sparsities": (0.05,),
+            "seeds": (0, 1, 2),
+            "methods": (*CLAIMED, "lth_bias"),
+            "sweep_tasks": None,
+            "pressures": False,
+        }
+    ),
+    "breadth": SMALL.model_copy(
+        update={
+            "tasks": BREADTH,
+            "group_tasks": (),
+            "densities": (0.05,),
+            "sparsities": (0.05,),
+            "seeds": (0, 1, 2),
+            "methods": CLAIMED,
+            "also": (
+                Cell(
+                    task=Task(dataset="fer2013", model="convnet"),
+                    densities=(0.02,),
+                    methods=("dense", "lth", "lth_long", "ballot"),
+                ),
+            ),
+            "sweep_tasks": None,
+            "pressures": False,
+        }
+    ),
+    "whole": Preset(
+        tasks=(Task(dataset="cifar10", model="vgg11_small"),),
+        densities=(0.02,),
+        sparsities=(0.02,),
+        seeds=(0, 1, 2),
+        schedule=Schedule(epochs=20, batch_size=128, lr=0.1, warmup=2.0, shift=4, precision="bfloat16"),
+        n_val=5000,
+        image_size=32,
+        epsilon=0.08,
+        methods=CLAIMED,
+        pressures=False,
+    ),
     "paper": Preset(
         tasks=tuple(
             Task(dataset=dataset, model=model, target=target, group_by=group_by)
@@ -189,7 +261,8 @@ PRESETS = {
 }
 
 LISTS = {  # what decides no single run
-    *("tasks", "group_tasks", "densities", "sparsities", "sweep_seeds", "seeds", "epochs", "in_process", "downloads"),
+    *("tasks", "group_tasks", "densities", "sparsities", "sweep_seeds", "sweep_tasks", "seeds", "epochs", "methods", "also"),
+    *("pressures", "in_process", "downloads"),
 }
 
 
@@ -207,13 +280,23 @@ def own_presets(path: Path) -> dict[str, Preset]:
         raise ValueError(f"FAIRLTH_PRESETS={path} cannot be used ({wrong}): expected such as {expected}.") from None
 
 
+def _cell(task: dict[str, Any], densities: list[float], methods: list[str]) -> Cell:
+    """A setting beside a grid, from JSON values."""
+    return Cell(task=Task(**task), densities=tuple(densities), methods=tuple(methods))
+
+
 def _like(like: str, **fields: Any) -> Preset:
-    """A preset with some fields in place of those of another, from JSON values."""
+    """A preset with some fields in place of those of another, from JSON values; tasks of its own come without the other's."""
     model = PRESETS[like]
     if "schedule" in fields:
         fields["schedule"] = Schedule(**model.schedule.model_dump() | fields["schedule"])
     if "tasks" in fields:
-        fields["tasks"] = [Task(**task) for task in fields["tasks"]]
+        fields = {"sweep_tasks": None, "also": []} | fields
+    for name in ("tasks", "group_tasks", "sweep_tasks"):
+        if fields.get(name) is not None:
+            fields[name] = [Task(**task) for task in fields[name]]
+    if "also" in fields:
+        fields["also"] = [_cell(**cell) for cell in fields["also"]]
     own = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
     return Preset(**{name: getattr(model, name) for name in Preset.model_fields} | own)
 
@@ -224,18 +307,16 @@ if os.environ.get("FAIRLTH_PRESETS"):
 STUDIES = {  # the methods that each experiment notebook compares
     "10_motivation": ("dense", "random", "magnitude", "lth", "lth_rate", "ballot_select", "ballot_refine", "ballot"),
     "11_comparison": (
-        *("dense", "random", "magnitude", "lth", "lth_rate", "lth_bias", "safecompress", "fairscratch"),
+        *("dense", "random", "magnitude", "lth", "lth_rate", "lth_long", "lth_bias", "safecompress", "fairscratch"),
         *("fairscratch_train", "fairgrape", "pw_loss", "constrained", "shuffled", "ballot"),
     ),
-    "12_sparsity": (
-        *("dense", "magnitude", "lth", "lth_rate", "lth_bias", "safecompress", "fairscratch_train"),
-        *("fairgrape", "pw_loss", "constrained", "ballot"),
-    ),
+    "12_sparsity": ("dense", "magnitude", "lth", "lth_rate", "lth_long", "ballot"),
     "13_ablation": ("lth", "lth_rate", "lth_bias", "ballot_select", "ballot_refine", "shuffled", "ballot"),
     "14_cost": (
-        *("dense", "magnitude", "lth", "lth_fine", "lth_rate", "lth_bias", "safecompress", "fairscratch"),
+        *("dense", "magnitude", "lth", "lth_fine", "lth_rate", "lth_long", "lth_bias", "safecompress", "fairscratch"),
         *("fairscratch_train", "fairgrape", "pw_loss", "constrained", "shuffled", "ballot"),
     ),
+    "15_equal_accuracy": ("dense", "lth", "lth_rate", "lth_long", "lth_bias", "fairgrape", "constrained", "ballot"),
     "20_groups": ("dense", "magnitude", "lth", "ballot"),
 }
 
@@ -360,22 +441,52 @@ def grid(
 
 
 def study(notebook: str, preset: str) -> list[Run]:
-    """The runs that an experiment notebook shows.
+    """The runs that an experiment notebook shows, of the methods that it and the preset name.
 
-    12_sparsity goes along densities and pressures; 14_cost and 20_groups have one density, 20_groups tasks of its own.
+    12_sparsity goes along densities and pressures; 14_cost and 20_groups have one density, 20_groups tasks of its own; to
+    11_comparison and 15_equal_accuracy come the settings that the preset has beside its grid.
+
+    Raises:
+        ValueError: no such preset, or the preset names a method that no notebook compares.
     """
     check_preset(preset)
+    scale = PRESETS[preset]
+    methods = _named(STUDIES[notebook], preset)
     if notebook == "20_groups":
-        return grid(preset, STUDIES[notebook], PRESETS[preset].densities[:1], tasks=PRESETS[preset].group_tasks)
+        return grid(preset, methods, scale.densities[:1], tasks=scale.group_tasks)
     if notebook == "14_cost":
-        return grid(preset, STUDIES[notebook], PRESETS[preset].densities[:1], PRESETS[preset].sweep_seeds)
-    if notebook != "12_sparsity":
-        return grid(preset, STUDIES[notebook])
-    runs = grid(preset, STUDIES[notebook], PRESETS[preset].sparsities, PRESETS[preset].sweep_seeds)
-    for name, knob in KNOBS.items():
-        for pressure in knob.others:
-            runs += grid(preset, [name], PRESETS[preset].densities[:1], PRESETS[preset].sweep_seeds, pressure)
-    return runs
+        return grid(preset, methods, scale.densities[:1], scale.sweep_seeds)
+    if notebook == "12_sparsity":
+        return _sweep(preset, methods)
+    runs = grid(preset, methods)
+    if notebook in ("11_comparison", "15_equal_accuracy"):
+        for cell in scale.also:
+            runs += grid(preset, [name for name in cell.methods if name in methods], cell.densities, tasks=(cell.task,))
+    return list(dict.fromkeys(runs))
+
+
+def _named(methods: tuple[str, ...], preset: str) -> list[str]:
+    """Those of a notebook's methods that the preset names; all where it names none."""
+    chosen = PRESETS[preset].methods
+    known = {method for studied in STUDIES.values() for method in studied}
+    for name in chosen or ():
+        if name not in known:
+            raise ValueError(
+                f"preset {preset!r} names the method {name!r}, which is unknown: choose of {', '.join(sorted(known))}."
+            )
+    return [method for method in methods if chosen is None or method in chosen]
+
+
+def _sweep(preset: str, methods: list[str]) -> list[Run]:
+    """The runs of 12_sparsity: some methods along densities, those with a pressure along it at the first density."""
+    scale = PRESETS[preset]
+    runs = grid(preset, methods, scale.sparsities, scale.sweep_seeds, tasks=scale.sweep_tasks)
+    if not scale.pressures:
+        return runs
+    for name in _named(tuple(name for name, knob in KNOBS.items() if knob.others), preset):
+        for pressure in (None, *KNOBS[name].others):
+            runs += grid(preset, [name], scale.densities[:1], scale.sweep_seeds, pressure)
+    return list(dict.fromkeys(runs))
 
 
 def every_run(preset: str) -> list[Run]:
@@ -412,6 +523,16 @@ def code_fingerprint(modules: Iterable[str]) -> str:
         for file in sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
             digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def exact(share: float) -> Fraction:
+    """A number as it is written in decimals: 0.29 is 29/100 and not the nearest float, of which 100 make less than 29."""
+    return Fraction(repr(float(share)))
+
+
+def share_of(share: float, n: int) -> int:
+    """floor(share * n) by exact arithmetic: 0.29 of 100 is 29, where floats give 28."""
+    return math.floor(exact(share) * n)
 
 
 def seed_for(seed: int, purpose: str) -> int:

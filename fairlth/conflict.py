@@ -14,6 +14,9 @@ from fairlth.models import prunable
 
 Gradients = dict[str, Tensor]
 
+EVERY = 32  # steps between two readings at most
+READINGS = 8  # of the dense training at least
+
 
 def fairness_loss(losses: Tensor, groups: Tensor, n_groups: int) -> Tensor:
     """L_fair = (1/G) sum_g (L_g - mean L)^2 over the groups present, L_g the mean loss of group g.
@@ -94,7 +97,8 @@ class ConflictMeter:
     def __init__(self, split: Split, seed: int, every: int = 32, batch_size: int = 64, low: bool = False) -> None:
         self.split, self.every, self.half, self.low = split, every, min(batch_size, len(split)) // 2, low
         self.generator = torch.Generator().manual_seed(config.seed_for(seed, "conflict"))
-        self.steps = self.observed = 0
+        self.steps = 0
+        self.observed = 0
         self.group_loss = torch.full((split.n_groups,), torch.nan, device=split.y.device)
         self.sums: tuple[Gradients, Gradients] = ({}, {})  # over even and over odd observations
 
@@ -116,6 +120,30 @@ class ConflictMeter:
         for name, conflict in self.measure(accuracy, fairness).items():
             sums[name] = sums.get(name, 0.0) + conflict
         self.observed += 1
+
+    @property
+    def images(self) -> int:
+        """Images that its observations took, each a forward and a backward pass."""
+        return self.observed * 2 * self.half
+
+    def state(self) -> Gradients:
+        """Everything that it goes on from, as tensors by name."""
+        even, odd = self.sums
+        found = {f"even/{name}": value for name, value in even.items()}
+        found |= {f"odd/{name}": value for name, value in odd.items()}
+        found["group_loss"] = self.group_loss
+        found["generator"] = self.generator.get_state()
+        found["counts"] = torch.tensor([self.steps, self.observed])
+        return found
+
+    def load_state(self, state: Gradients) -> None:
+        """Goes on from where the meter with that state stood."""
+        for place, parity in enumerate(("even/", "odd/")):
+            own = {name.removeprefix(parity): value.clone() for name, value in state.items() if name.startswith(parity)}
+            self.sums[place].update(own)
+        self.group_loss = state["group_loss"]
+        self.generator.set_state(state["generator"].cpu())
+        self.steps, self.observed = state["counts"].tolist()
 
     def conflict(self) -> Gradients:
         """Mean conflict of each unit over all observations, by layer (units,), in [-1, 1]; ValueError before the first."""
@@ -144,3 +172,8 @@ class ConflictMeter:
         loss = (losses * fairness_weights(self.group_loss, groups)).sum() if fair else losses.mean()
         gradients = torch.autograd.grad(loss, list(weights.values()))
         return {name: g * (w != 0) for (name, w), g in zip(weights.items(), gradients, strict=True)}
+
+
+def between_readings(steps: int) -> int:
+    """Steps from one reading to the next in a training of so many: EVERY, fewer where it would have less than READINGS."""
+    return max(1, min(EVERY, steps // READINGS))

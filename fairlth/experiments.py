@@ -4,10 +4,11 @@ import time
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from fairlth import config, data, methods, metrics, models, progress, results, sources, tickets
 from fairlth.config import Run
@@ -20,7 +21,7 @@ from fairlth.models import prunable
 from fairlth.results import Record
 from fairlth.shift import fair_shift
 from fairlth.tickets import Loaded
-from fairlth.training import count, logits
+from fairlth.training import PASSES, count, logits
 
 
 def check(run: Run) -> None:
@@ -39,16 +40,18 @@ def run(run: Run, runs: Path = config.RUNS) -> Record:
         OSError: the results cannot be written.
     """
     check(run)
+    results.check_code()
     config.check_writable(config.record_path(run, runs))
     _set_up_torch()
     started = time.perf_counter()
-    LEDGER.made.clear()
-    LEDGER.read.clear()
+    LEDGER.clear()
     loaded = data.load(run)
     methods.check_data(run, loaded)
+    images = PASSES.images
     ticket = METHODS[run.method](run, loaded)
+    images = PASSES.images - images + LEDGER.read_images()
     _check_ticket(run, ticket)
-    record = _record(run, loaded, ticket, started)
+    record = _record(run, loaded, ticket, started, images)
     tickets.write(ticket, record, loaded, config.ticket_path(run, runs))
     results.write(record, config.record_path(run, runs))
     return record
@@ -102,25 +105,65 @@ def table(notebook: str, preset: str, train: bool) -> pd.DataFrame:
     Raises:
         ValueError: a parameter is not one of these, or there is no table to read.
     """
-    if not isinstance(train, bool):
-        raise ValueError(f"train={train!r} is refused: expected true or false.")
+    train = flag("train", train)
     wanted = config.every_run(preset) if notebook == "00_overview" else config.study(notebook, preset)
     if train:
-        return results.table(run_or_load(wanted))
-    frame, order = results.load(preset), list(dict.fromkeys(run.method for run in wanted))
-    frame = frame if notebook == "00_overview" else of(notebook, preset, frame)
-    missing = [method for method in order if method not in set(frame["method"])]
-    if missing and notebook != "00_overview":
-        raise ValueError(f"data/results/{preset}.csv has no runs of {', '.join(missing)}: run this notebook with train=True.")
+        kept, missing = _kept(wanted, preset)
+        made = results.table(run_or_load(missing))
+        frame = pd.concat([kept, made], ignore_index=True) if len(kept) else made
+    else:
+        frame = results.load(preset)
+        frame = frame if notebook == "00_overview" else of(notebook, preset, frame)
+    order = list(dict.fromkeys([*(run.method for run in wanted), *frame["method"]]))
     return frame.sort_values("method", key=lambda methods: methods.map(order.index), kind="stable")
+
+
+def flag(name: str, value: bool | str) -> bool:
+    """A switch as a notebook or a command line gives it: true or false, or the word, which Papermill's `-p` passes."""
+    words = {"true": True, "false": False}
+    if isinstance(value, str) and value.lower() in words:
+        return words[value.lower()]
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}={value!r} is refused: expected true or false.")
+    return value
+
+
+def _kept(wanted: list[Run], preset: str) -> tuple[pd.DataFrame, list[Run]]:
+    """Rows of the preset's table for those of the wanted runs that it has, and the runs that it lacks.
+
+    A preset whose trainings take seconds keeps nothing: its notebooks make all of it anew.
+    """
+    done = in_table(preset)
+    missing = [run for run in wanted if key(run) not in done]
+    if len(missing) == len(wanted):
+        return pd.DataFrame(columns=results.COLUMNS), wanted
+    frame = results.load(preset)
+    keys = {key(run) for run in wanted} & done
+    return frame[[one in keys for one in results.run_keys(frame)]], missing
+
+
+def in_table(preset: str) -> set[tuple[Any, ...]]:
+    """The keys of the runs that the preset's table has, under today's settings; empty where trainings take seconds.
+
+    Rows that say nothing of their settings count.
+    """
+    if config.PRESETS[preset].in_process or not results.table_path(preset).exists():
+        return set()
+    frame = results.load(preset).drop_duplicates(results.KEYS)
+    told = dict(zip(results.run_keys(frame), frame["settings"], strict=True))
+    today = {key(run): results.settings_digest(_settings(run)) for run in config.every_run(preset) if key(run) in told}
+    return {one for one, digest in told.items() if pd.isna(digest) or today.get(one, digest) == digest}
+
+
+def key(run: Run) -> tuple[Any, ...]:
+    """What tells a run from others of its preset in a table, see `results.run_keys`."""
+    return (*_task(run), run.method, run.density, run.seed, run.pressure)
 
 
 def of(notebook: str, preset: str, frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of a table that an experiment notebook shows: its tasks, methods, densities, pressures and seeds."""
-    wanted = {(*_task(run), run.method, run.density, run.seed, run.pressure) for run in config.study(notebook, preset)}
-    pressures = [None if np.isnan(value) else value for value in frame["pressure"].astype(float)]
-    keys = zip(*(frame[name] for name in [*config.TASK, "method", "density", "seed"]), pressures, strict=True)
-    return frame[[key in wanted for key in keys]]
+    wanted = {key(run) for run in config.study(notebook, preset)}
+    return frame[[one in wanted for one in results.run_keys(frame)]]
 
 
 def _task(run: Run) -> tuple[str, str, str, str]:
@@ -180,8 +223,11 @@ def _check_ticket(run: Run, ticket: Ticket) -> None:
         assert not weights[name][~mask].any(), f"{run.method} leaves pruned weights of {name} that are not 0"
 
 
-def _record(run: Run, loaded: Data, ticket: Ticket, started: float) -> Record:
-    counts = _counts(loaded, ticket)
+def _record(run: Run, loaded: Data, ticket: Ticket, started: float, images: float) -> Record:
+    val = logits(ticket.model, loaded.val)
+    test = logits(ticket.model, loaded.test)
+    counts = _counts(loaded, val, test)
+    confidence, classes = test.softmax(1).max(1)
     if empty := metrics.empty_groups(counts["test"].by_group().total, loaded.groups):
         warnings.warn(f"{run.dataset}: no test image of {', '.join(empty)}, so gaps over groups are nan.", stacklevel=3)
     return Record(
@@ -193,19 +239,27 @@ def _record(run: Run, loaded: Data, ticket: Ticket, started: float) -> Record:
         counts={name: _lists(found) for name, found in counts.items()},
         layers=ticket.mask.layers(),
         cost=round(ticket.cost, 4),
+        spent=round(images / dense_images(run, loaded), 4),
         feasible=ticket.feasible,
+        predictions=results.pack_predictions(classes.cpu().numpy(), confidence.double().cpu().numpy()),
         trace=ticket.trace,
-        notes=ticket.notes,
+        notes=ticket.notes | ({"rescued": ticket.mask.rescued} if ticket.mask.rescued else {}),
         settings=_settings(run),
         conditions=results.conditions(
-            loaded.train.x.device, run.settings.schedule, time.perf_counter() - started, sum(LEDGER.read.values())
+            loaded.train.x.device, run.settings.schedule, time.perf_counter() - started, LEDGER.read_seconds()
         ),
     )
 
 
-def _counts(loaded: Data, ticket: Ticket) -> dict[str, Counts]:
+def dense_images(run: Run, loaded: Data) -> int:
+    """Images that one dense training of the run goes through: its epochs of whole batches."""
+    schedule = run.settings.schedule
+    n, size = len(loaded.train), schedule.batch_size
+    return schedule.epochs * (n // size * size if n >= size else n)
+
+
+def _counts(loaded: Data, val: Tensor, test: Tensor) -> dict[str, Counts]:
     """Predictions on "val" and "test", and on "test+s" with s of the way to the fairest class bias shift on validation data."""
-    val, test = logits(ticket.model, loaded.val), logits(ticket.model, loaded.test)
     shift = fair_shift(val, loaded.val)
     found = {"val": count(val, loaded.val), "test": count(test, loaded.test)}
     return found | {f"test+{share:g}": count(test + share * shift, loaded.test) for share in results.SHIFTS}

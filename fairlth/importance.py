@@ -12,6 +12,7 @@ from fairlth import config
 from fairlth.data import Split, as_float
 from fairlth.masks import MaskSet
 from fairlth.models import prunable
+from fairlth.training import PASSES
 
 Importance = dict[str, Tensor]  # layer -> (groups, *weight shape)
 
@@ -36,6 +37,7 @@ def group_importance(model: nn.Module, split: Split, rows: list[Tensor], batch_s
     for group, members in enumerate(rows):
         for part in members.split(batch_size):
             loss = F.cross_entropy(model(as_float(split.x[part])), split.y[part])
+            PASSES.trained(len(part))
             for (name, weight), g in zip(weights.items(), torch.autograd.grad(loss, list(weights.values())), strict=True):
                 found[name][group] += (weight.detach() * g).square()
     model.train(training)

@@ -1,10 +1,11 @@
 """A mask: which weights of a network are kept, in exact counts."""
 
-import math
 from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
+
+from fairlth import config
 
 
 class MaskSet(Mapping[str, Tensor]):
@@ -12,16 +13,21 @@ class MaskSet(Mapping[str, Tensor]):
 
     Count masks, not non-zero weights: a trained weight may be exactly 0. `apply` sets the others to exactly 0.
 
+    Args:
+        kept: the masks.
+        rescued: layer -> weights that were kept only so that no layer and no class loses its last, see `selection.select`.
+
     Raises:
         TypeError: a tensor is not bool.
     """
 
-    def __init__(self, kept: Mapping[str, Tensor]) -> None:
+    def __init__(self, kept: Mapping[str, Tensor], rescued: Mapping[str, int] | None = None) -> None:
         for name, mask in kept.items():
             if mask.dtype != torch.bool:
                 raise TypeError(f"the mask of {name} is {mask.dtype}, expected torch.bool: compare or threshold it first.")
         self._kept = {name: mask.detach() for name, mask in kept.items()}
         self._pruned = {name: ~mask for name, mask in self._kept.items()}
+        self.rescued = dict(rescued or {})
 
     def __getitem__(self, name: str) -> Tensor:
         return self._kept[name]
@@ -103,9 +109,10 @@ class MaskSet(Mapping[str, Tensor]):
 
 
 def count_kept(density: float, weights: Mapping[str, Tensor]) -> int:
-    """floor(density * prunable weights); ValueError where that keeps none."""
+    """floor(density * prunable weights), exact (`config.share_of`); ValueError where that keeps none."""
     total = sum(weight.numel() for weight in weights.values())
-    if (n_keep := math.floor(density * total)) < 1:
+    n_keep = config.share_of(density, total)
+    if n_keep < 1:
         raise ValueError(f"density={density} keeps none of {total} weights: choose at least {1 / total:.2g}.")
     return n_keep
 

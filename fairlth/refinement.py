@@ -16,6 +16,7 @@ from fairlth.training import AfterStep, State, Trainer, learning_rate, predict, 
 
 CLIP = (0.25, 4.0)  # bounds of the group weights
 SETTLED = 0.25  # of the schedule's top learning rate: below it states are judged
+BETWEEN = 2  # epochs from one validation to the next until the rate has settled; then every epoch is validated
 PATIENCE = 1  # epochs without a better feasible state before the learning rate is halved
 
 
@@ -43,7 +44,7 @@ class Step(Epoch):
 
 @dataclass
 class Refined:
-    """The outcome: whether a state kept the accuracy constraint, and the epochs' steps. The model holds the state."""
+    """The outcome: whether a state kept the accuracy constraint, and the validated epochs. The model holds the state."""
 
     feasible: bool
     steps: list[Step] = field(default_factory=list)
@@ -80,7 +81,8 @@ def refine(
 ) -> Refined:
     """Trains a ticket from epoch `start` to the fairest state whose validation accuracy is at least `floor`, in place.
 
-    After every epoch the groups' weights follow `reweight`. States are judged once they have settled, that is when the
+    After every BETWEEN epochs, and once settled after every epoch, the groups' weights follow `reweight`, with the pressure
+    times the epochs since they did. States are judged once they have settled, that is when the
     schedule's learning rate is below SETTLED of its top: earlier ones are too noisy to choose from. A state is feasible if its
     accuracy is at least `floor`; the best one is the most accurate among those whose CWV is within one standard error of the
     lowest (the one-standard-error rule of Breiman et al., 1984), so that noise is not paid for with accuracy. Three rules:
@@ -103,10 +105,15 @@ def refine(
     """
     trainer = Trainer(model, data, schedule, seed, after_step)
     control = Control(floor, pressure, torch.ones(data.train.n_groups, device=data.train.y.device))
+    waited = 0
     for epoch in range(start, schedule.epochs):
         loss, rate = trainer.epoch(epoch, weighted_by_group(control.weights), control.lr_scale)
         settled = learning_rate(schedule, epoch + 1) <= SETTLED * schedule.lr
-        step = control.react(model, predict(model, data.val), Epoch(epoch, rate, loss, settled))
+        waited += 1
+        if waited < BETWEEN and not settled:
+            continue
+        step = control.react(model, predict(model, data.val), Epoch(epoch, rate, loss, settled), waited)
+        waited = 0
         if step.rewound:
             trainer = Trainer(model, data, schedule, seed, after_step)
         progress.say(
@@ -126,12 +133,19 @@ class Control:
         self.most_accurate: tuple[float, State] | None = None
         self.steps: list[Step] = []
 
-    def react(self, model: nn.Module, counts: Counts, epoch: Epoch) -> Step:
-        """Judges the state after an epoch, rewinds `model` if it broke the constraint, and sets the next epoch's terms."""
+    def react(self, model: nn.Module, counts: Counts, epoch: Epoch, waited: int = 1) -> Step:
+        """Judges the state after an epoch, rewinds `model` if it broke the constraint, and sets the next epoch's terms.
+
+        Args:
+            model: the state.
+            counts: its right predictions on validation images.
+            epoch: as it was trained.
+            waited: epochs since the last state that was judged.
+        """
         accuracy, cwv = metrics.accuracy(*counts), metrics.cwv(*counts.by_group())
         feasible, rewound = accuracy >= self.floor, False
         weights, pressure = tuple(self.weights.tolist()), self.pressure
-        self.weights = reweight(self.weights, counts, self.pressure)
+        self.weights = reweight(self.weights, counts, self.pressure * waited)
         if epoch.settled and feasible:
             self._keep_best(model, accuracy, cwv, metrics.cwv_error(*counts.by_group()))
         elif epoch.settled:

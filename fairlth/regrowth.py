@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fairlth.data import Split, as_float
 from fairlth.masks import MaskSet
+from fairlth.training import PASSES
 
 BATCH = 200  # images behind one reading of batch norm's statistics
 THRESHOLD = 0.001  # absolute value up to which the rule "threshold" drops a weight
@@ -94,6 +95,7 @@ def refresh_statistics(model: nn.Module, split: Split, rows: Tensor) -> None:
     with torch.no_grad():
         for part in rows.split(BATCH) if norms else ():
             model(as_float(split.x[part]))
+            PASSES.predicted(len(part))
     model.train(training)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

@@ -42,10 +42,14 @@ def _factor(conflict: Tensor, strength: float, dim: int) -> Tensor:
 
 
 def select(scores: Scores, density: float, within: MaskSet | None = None) -> MaskSet:
-    """The mask of the floor(density * N) highest scores over all layers together.
+    """The mask of the floor(density * N) highest scores over all layers together, of which no layer and no class dies.
+
+    Where the highest scores alone would leave a layer, or a row of the last one (the output of a class), without any weight,
+    its best weight is kept in place of the lowest one kept elsewhere, if the density allows. A layer without weights makes all
+    outputs constant, a class without weights is never told from the others. `MaskSet.rescued` says where this acted.
 
     Args:
-        scores: name -> score of each weight.
+        scores: name -> score of each weight, the output layer last.
         density: share of all N weights to keep, in (0, 1].
         within: weights that this mask has already pruned stay pruned.
 
@@ -54,7 +58,35 @@ def select(scores: Scores, density: float, within: MaskSet | None = None) -> Mas
     """
     if within is not None:
         scores = {name: torch.where(within[name], score, -math.inf) for name, score in scores.items()}
-    return MaskSet.from_scores(scores, count_kept(density, scores))
+    n_keep = count_kept(density, scores)
+    mask = MaskSet.from_scores(scores, n_keep)
+    return mask if all_alive(mask) else _rescue(scores, mask, n_keep)
+
+
+def all_alive(mask: MaskSet) -> bool:
+    """Whether every layer, and every row of the last one, keeps a weight."""
+    last = [*mask.values()][-1]
+    return all(bool(kept.any()) for kept in mask.values()) and bool(last.reshape(len(last), -1).any(1).all())
+
+
+def _rescue(scores: Scores, plain: MaskSet, n_keep: int) -> MaskSet:
+    """The mask that keeps the best weight of each layer and each class whatever it scores; `plain` where they are too many."""
+    best = {name: _best(score.reshape(1, -1), score.shape) for name, score in scores.items()}
+    last = [*scores][-1]
+    best[last] = best[last] | _best(scores[last].reshape(len(scores[last]), -1), scores[last].shape)
+    if sum(int(protected.sum()) for protected in best.values()) > n_keep:
+        return plain
+    raised = {name: score.masked_fill(best[name], math.inf) for name, score in scores.items()}
+    mask = MaskSet.from_scores(raised, n_keep)
+    new = {name: int((kept & ~plain[name]).sum()) for name, kept in mask.items()}
+    return MaskSet(mask, {name: n for name, n in new.items() if n})
+
+
+def _best(rows: Tensor, shape: torch.Size) -> Tensor:
+    """True at the highest score of each row, in the layer's shape; nowhere in a row whose weights are all pruned already."""
+    highest, place = rows.max(1, keepdim=True)
+    found = torch.zeros_like(rows, dtype=torch.bool).scatter_(1, place, highest > -math.inf)
+    return found.reshape(shape)
 
 
 def select_by_layer(scores: Mapping[str, Tensor], budget: Mapping[str, int]) -> MaskSet:

@@ -352,6 +352,13 @@ SOURCES = {
     "cifar10": Source("uoft-cs/cifar10", licence="none stated, research use", image="img"),
     "cifar10_lt": Source("uoft-cs/cifar10", licence="none stated, research use", image="img", like="cifar10", long_tail=50.0),
     "cifar100": Source("uoft-cs/cifar100", licence="none stated, research use", image="img", target="fine_label"),
+    "fer2013": Source(
+        "AutumnQiu/fer2013",
+        licence="none stated, research use",
+        splits={"train": "train", "valid": "valid", "test": "test"},
+        side=48,
+        grey=True,
+    ),
     "tiny_imagenet": Source(
         "zh-plus/tiny-imagenet",
         licence="ImageNet's terms, non-commercial research",

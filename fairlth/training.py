@@ -47,6 +47,24 @@ def weighted_by_group(weights: Tensor) -> Loss:
 
 
 @dataclass
+class Passes:
+    """Images that went through networks in this process, in training steps on one image each: a forward pass is a third."""
+
+    images: float = 0.0
+
+    def trained(self, n: int) -> None:
+        """Counts forward and backward passes of n images."""
+        self.images += n
+
+    def predicted(self, n: int) -> None:
+        """Counts forward passes of n images."""
+        self.images += n / 3
+
+
+PASSES = Passes()  # whoever measures a run takes the difference
+
+
+@dataclass
 class History:
     """Mean training loss and learning rate at the end, of each epoch trained."""
 
@@ -122,6 +140,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
+        PASSES.trained(len(batch.y))
         self.after_step(self.model)
         return value.detach()
 
@@ -193,6 +212,7 @@ def logits(model: nn.Module, split: Split) -> Tensor:
     with torch.inference_mode():
         outputs = [model(as_float(x)) for x in split.x.split(PREDICT_BATCH)]
     model.train(training)
+    PASSES.predicted(len(split))
     return torch.cat(outputs)
 
 

@@ -13,6 +13,7 @@ from fairlth import ORDER, config
 from fairlth.config import Run
 from fairlth.processes import alive, holder
 
+DECIDES = ORDER[: ORDER.index("methods") + 1]  # modules whose code decides a run's outcome
 FORGOTTEN = 86_400  # seconds after which another machine's temporary file is taken for dead
 TAIL = 1 << 14  # bytes at the end of a record that hold its settings and conditions
 
@@ -68,7 +69,7 @@ def put_in_order(preset: str) -> list[str]:
     if config.PRESETS[preset].in_process:
         return said  # its notebooks see to their records themselves
     found: dict[str, list[Path]] = {"torn": [], "other settings": [], "other code": []}
-    code = config.code_fingerprint(ORDER[: ORDER.index("methods") + 1])
+    code = config.code_fingerprint(DECIDES)
     for run in config.every_run(preset):
         if (path := config.record_path(run, config.RUNS)).exists() and (fault := _fault(run, path, code)):
             found[fault].append(path)

@@ -11,6 +11,7 @@ SEARCHES = {  # method -> the method whose run makes the search for a ticket tha
     "lth_bias": "lth",
     "lth_fine": "lth_fine",
     "lth_rate": "lth_rate",
+    "lth_long": "lth_rate",
     "ballot_refine": "lth_rate",
     "ballot": "ballot",
     "ballot_select": "ballot",
@@ -19,7 +20,7 @@ SEARCHES = {  # method -> the method whose run makes the search for a ticket tha
 NEED_NOTHING = {"dense", "random", "fairscratch", "fairscratch_train"}  # methods that never ask for the dense net
 FINE, SHORT = 0.8, 1 / 8  # of `methods.lth`: what a fine level keeps, how long a short one is
 KEEP, BETWEEN = 0.6, 0.125  # of `methods.fairgrape`
-LONGER = 2  # of `methods.ballot`
+LONGER = 2  # of `methods.lth`
 BRANCHES, RECOVERY = 4, 0.1  # of `methods.safecompress`
 
 
@@ -47,7 +48,7 @@ def own(run: Run) -> float:
             return 0  # all of it is shared
         case "lth_fine" | "lth_rate" | "ballot_select":
             return whole
-        case "ballot" | "ballot_refine" | "shuffled":
+        case "lth_long" | "ballot" | "ballot_refine" | "shuffled":
             return LONGER * whole
         case "fairscratch_train":
             return 2 * epochs
@@ -72,7 +73,7 @@ def shared(run: Run) -> dict[Shared, float]:
         "lth": (n_levels(run.density, run.settings.keep_per_level) - 1) * whole + whole,  # the ticket's training is shared, too
         "lth_fine": fine * whole,
         "lth_rate": fine * max(1, round(SHORT * epochs)),
-        "ballot": fine * max(1, round(SHORT * epochs)) + whole,  # its first level is trained anew, to be watched
+        "ballot": fine * max(1, round(SHORT * epochs)),
     }
     return found | {_key(kind, run, run.density): float(search[kind])}
 

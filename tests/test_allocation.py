@@ -43,8 +43,8 @@ def test_erk_by_hand():
     assert erk(84 / 404, two) == {"small": 4, "large": 80}  # the small layer is full, the large one takes the rest
 
 
-def test_counts_add_up_where_floats_do_not():
-    assert uniform(0.29, weights({"a": (10, 10), "b": (10, 10)})) == {"a": 29, "b": 28}  # 0.29 * 200 is 57.99... in floats
+def test_shares_are_exact_where_floats_are_not():
+    assert uniform(0.29, weights({"a": (10, 10), "b": (10, 10)})) == {"a": 29, "b": 29}  # 0.29 * 200 is 57.99... in floats
 
 
 def test_uniform_by_hand():

@@ -1,3 +1,5 @@
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -28,7 +30,7 @@ def test_a_run_is_frozen_and_takes_an_integer_for_a_float():
         ({"seed": True}, ["seed=True", "integer"]),
         ({"seed": "0"}, ["seed='0'", "integer"]),
         ({"pressure": "false"}, ["pressure='false'", "number"]),
-        ({"preset": "huge"}, ["preset='huge'", "smoke, small, confirm, deeper, paper"]),
+        ({"preset": "huge"}, ["preset='huge'", "smoke, small, confirm, deeper, breadth, whole, paper"]),
         ({"densty": 0.1}, ["densty", "density"]),
         ({"method": "dense"}, ["dense", "1.0", "0.05"]),
         ({"dataset": None}, ["dataset=None", "string"]),
@@ -71,11 +73,50 @@ def test_a_grid_has_the_dense_net_once_and_the_others_at_every_density():
 def test_every_run_counts_a_run_of_two_notebooks_once():
     runs = config.every_run("smoke")
     methods = {method for methods in STUDIES.values() for method in methods}
-    extra = (len(STUDIES["12_sparsity"]) - 1) + sum(
-        len(knob.others) for knob in KNOBS.values()
-    )  # another density, other pressures
+    denser = len(STUDIES["12_sparsity"]) - 1  # at another density
+    pressures = sum(len(knob.others) for knob in KNOBS.values())
     groups = len(STUDIES["20_groups"]) * len(PRESETS["smoke"].group_tasks)
-    assert len(runs) == len(set(runs)) == (len(methods) + extra + groups) * len(PRESETS["smoke"].seeds)
+    assert len(runs) == len(set(runs)) == (len(methods) + denser + pressures + groups) * len(PRESETS["smoke"].seeds)
+
+
+@pytest.mark.parametrize(
+    ("preset", "digest"),
+    [("smoke", "ad4fde22fb5bcca8"), ("small", "6511573e26c50cc8"), ("confirm", "c8960fef7bafd1ba"), ("deeper", "88c503846939d975"), ("paper", "020257a7e8dfc9b8")],
+)  # fmt: skip
+def test_what_decides_a_run_of_the_published_presets_has_not_changed(preset, digest):
+    """Another digest would train every record anew."""
+    scale = PRESETS[preset]
+    names = sorted({task.dataset for task in scale.tasks + scale.group_tasks})
+    told = {name: scale.at(name).model_dump(mode="json", exclude=config.LISTS) for name in names}
+    assert hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16] == digest
+
+
+def test_breadth_is_fifteen_cells_of_eight_methods_and_nine_runs_beside():
+    runs = config.every_run("breadth")
+    beside = [run for run in runs if run.density == 0.02]
+    assert len(runs) == 15 * 8 * 3 + 9 and {(run.dataset, run.model) for run in beside} == {("fer2013", "convnet")}
+    assert {run.method for run in beside} == {"lth", "lth_long", "ballot"}
+    assert len({(run.dataset, run.model) for run in runs}) == 15 and {run.pressure for run in runs} == {None}
+    assert len(config.every_run("whole")) == 8 * 3
+
+
+def test_a_preset_that_names_an_unknown_method_is_refused(monkeypatch):
+    monkeypatch.setitem(PRESETS, "mine", PRESETS["smoke"].model_copy(update={"methods": ("dense", "balot")}))
+    with pytest.raises(ValueError, match="preset 'mine' names the method 'balot', which is unknown: choose of .*ballot, "):
+        config.every_run("mine")
+
+
+def test_a_preset_of_your_own_tasks_comes_without_the_sweep_and_the_settings_beside_of_the_other(tmp_path):
+    path = tmp_path / "presets.json"
+    task = {"dataset": "digits", "model": "mlp"}
+    beside = {"task": task, "densities": [0.1], "methods": ["lth"]}
+    path.write_text(
+        json.dumps({"a": {"like": "breadth", "tasks": [task]}, "b": {"like": "small", "also": [beside], "sweep_tasks": [task]}})
+    )
+    found = config.own_presets(path)
+    assert found["a"].also == () and found["a"].sweep_tasks is None and found["a"].methods == PRESETS["breadth"].methods
+    assert found["b"].also == (config.Cell(task=config.Task(**task), densities=(0.1,), methods=("lth",)),)
+    assert found["b"].sweep_tasks == (config.Task(**task),) and found["b"].tasks == PRESETS["small"].tasks
 
 
 def test_the_study_of_groups_has_its_own_tasks_and_leaves_the_others_alone():
@@ -91,14 +132,17 @@ def test_the_study_of_groups_has_its_own_tasks_and_leaves_the_others_alone():
 def test_the_sparsity_study_goes_along_densities_and_pressures():
     runs, scale = config.study("12_sparsity", "small"), PRESETS["small"]
     assert {run.density for run in runs} == {1.0, *scale.sparsities} and {run.seed for run in runs} == set(scale.sweep_seeds)
+    sweep = [run for run in runs if run.density in (0.2, 0.1, 0.01)]
+    assert {(run.dataset, run.target) for run in sweep} == {("cifar10", None), ("utkface", "race")}
+    assert len(sweep) == 2 * 3 * 5 * 3  # tasks, densities, methods but the dense net, seeds
     knobs = {(run.method, run.pressure) for run in runs if run.pressure is not None}
     assert knobs == {(name, pressure) for name, knob in KNOBS.items() for pressure in knob.others}
     assert {run.density for run in runs if run.pressure is not None} == {0.05}
-    assert {name for name, _ in knobs} <= set(STUDIES["12_sparsity"])
+    assert {name for name, _ in knobs} <= {run.method for run in runs if run.pressure is None and run.density == 0.05}
 
 
 def test_an_unknown_preset_is_refused_by_name():
-    with pytest.raises(ValueError, match="preset='tiny'.*smoke, small, confirm, deeper, paper"):
+    with pytest.raises(ValueError, match="preset='tiny'.*smoke, small, confirm, deeper, breadth, whole, paper"):
         config.study("11_comparison", "tiny")
 
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
+from fairlth import config
 from fairlth.masks import MaskSet, count_kept
 from fairlth.models import build, prunable
 from fairlth.training import snapshot
@@ -149,3 +150,11 @@ def test_every_kind_of_number_is_counted_exactly_and_scores_stay_as_they_are(dty
         first = sorted(range(300), key=lambda i: (-float(flat[i]), i))[:n_keep]
         assert torch.cat([kept.flatten() for kept in mask.values()]).nonzero()[:, 0].tolist() == sorted(first)
     assert all(torch.equal(score, before[name]) for name, score in scores.items())
+
+
+@pytest.mark.parametrize(
+    ("density", "n", "kept"), [(0.29, 100, 29), (0.57, 100, 57), (0.05, 89_000, 4450), (1.0, 7, 7), (0.1, 9, 0)]
+)
+def test_shares_of_counts_are_exact(density, n, kept):
+    """In floats 0.29 * 100 and 0.57 * 100 are less than 29 and 57."""
+    assert config.share_of(density, n) == kept

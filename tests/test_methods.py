@@ -8,10 +8,9 @@ from fairlth import config, data, methods, metrics
 from fairlth.config import KNOBS, Run
 from fairlth.masks import MaskSet, count_kept
 from fairlth.methods import METHODS
-from fairlth.methods.ballot import between_readings
 from fairlth.methods.base import fresh_model
-from fairlth.methods.dense import train_once
-from fairlth.methods.lth import SHORT, Found, by_magnitude, find, find_gradually, find_once
+from fairlth.methods.dense import meter, train_once
+from fairlth.methods.lth import SHORT, Found, by_magnitude, find, find_at_rate, find_gradually, find_once
 from fairlth.methods.shared import LEDGER
 from fairlth.models import prunable
 from fairlth.selection import levels, magnitude, select
@@ -183,11 +182,15 @@ def test_what_cannot_be_written_is_done_without(tmp_path, monkeypatch, smoke_run
 def test_the_ledger_counts_what_was_made_and_what_was_read(tmp_path, monkeypatch):
     monkeypatch.setattr(config, "RUNS", tmp_path)
     run = run_of("lth")
-    LEDGER.made.clear()
-    LEDGER.read.clear()
+    LEDGER.clear()
     METHODS["lth"](run, data.load(run))
     kinds = sorted(path.name.split("_")[0] for path in LEDGER.made)
-    assert kinds == ["dense", "lth", "lth-trained"] and not LEDGER.read and all(seconds > 0 for seconds in LEDGER.made.values())
+    assert kinds == ["dense", "lth", "lth-trained"] and not LEDGER.read
+    assert all(effort.seconds > 0 for effort in LEDGER.made.values())
+    images = {path.name.split("_")[0]: effort.images for path, effort in LEDGER.made.items()}
+    levels_after_the_first = len(levels(0.02, 0.36)) - 1
+    epoch = 1079 // 64 * 64  # images in whole batches
+    assert images == {"dense": 10 * epoch, "lth": levels_after_the_first * 9 * epoch, "lth-trained": 9 * epoch}
     made = dict(LEDGER.made)
     LEDGER.made.clear()
     METHODS["lth_bias"](run.model_copy(update={"method": "lth_bias"}), data.load(run))
@@ -215,15 +218,43 @@ def test_a_found_ticket_is_read_as_it_was_found(random_data):
 
 
 def test_a_watched_level_is_the_dense_training(smoke_run):
-    """Ballot's meter changes nothing: the first level that it watches ends in the shared dense net, bit by bit."""
-    loaded, ends, watched = data.load(smoke_run), [], []
+    """The meter changes nothing: the watched dense training ends bit by bit where an unwatched one does, with readings."""
+    loaded = data.load(smoke_run)
+    dense = train_once(smoke_run, loaded)
+    model, schedule = fresh_model(smoke_run, loaded), smoke_run.settings.schedule
+    fit(model, loaded, schedule, seed=0, stop=1)
+    fit(model, loaded, schedule, seed=0, start=1)
+    assert all(torch.equal(value, dense.trained[name]) for name, value in model.state_dict().items())
+    assert dense.conflict["counts"].tolist() == [9 * 16, 8]  # steps, and a reading every 18
 
-    def score(model):
-        ends.append(snapshot(model))
-        return magnitude(prunable(model))
 
-    find(smoke_run, loaded, score, lambda level: watched.append)
-    assert watched and all(torch.equal(value, ends[0][name]) for name, value in train_once(smoke_run, loaded).trained.items())
+def test_a_meter_goes_on_where_it_stood(smoke_run):
+    """Two halves with a state between them read what one whole training reads, bit by bit."""
+    loaded = data.load(smoke_run)
+    whole, first, second = (meter(smoke_run, loaded) for _ in range(3))
+    model = fresh_model(smoke_run, loaded)
+    for _ in range(2):
+        whole.observe(model)
+    first.observe(model)
+    second.load_state(first.state())
+    second.observe(model)
+    assert second.images == whole.images == 2 * 64 and second.agreement() == whole.agreement()
+    for name, conflict in whole.conflict().items():
+        assert torch.equal(conflict, second.conflict()[name])
+
+
+def test_the_long_ticket_is_the_plain_one_trained_as_long_as_ballots(smoke_run):
+    """Same search and mask as `lth_rate`; its plain twin trains 18 epochs after the rewind where that trains 9."""
+    run = smoke_run.model_copy(update={"method": "lth_long"})
+    loaded = data.load(run)
+    ticket, plain = METHODS["lth_long"](run, loaded), METHODS["lth_rate"](run, loaded)
+    assert all(torch.equal(kept, plain.mask[name]) for name, kept in ticket.mask.items())
+    twin = find_at_rate(run, loaded)
+    schedule = run.settings.schedule.model_copy(update={"epochs": 19})
+    fit(twin.model, loaded, schedule, seed=0, start=1, after_step=twin.mask.apply)
+    assert all(torch.equal(value, ticket.model.state_dict()[name]) for name, value in twin.model.state_dict().items())
+    refined = METHODS["ballot_refine"](run, loaded)
+    assert ticket.cost == refined.cost == pytest.approx(plain.cost + 0.9)
 
 
 def test_a_found_ticket_stands_at_the_rewind_point_and_was_found_level_by_level_from_there(smoke_run):
@@ -283,14 +314,14 @@ def test_a_short_level_has_its_share_of_the_epochs(smoke_run):
     assert found.epochs == 10 + 13 * 2 and round(SHORT * 160) == 20
 
 
-def test_a_short_level_is_read_often_enough(random_data):
-    """96 images in batches of 64 make one step an epoch, 9 in the first level of smoke: each is read. Long ones every 32."""
+def test_a_short_training_is_read_often_enough(random_data):
+    """96 images in batches of 64 make one step an epoch, 9 after the rewind in smoke: each is read. Long ones every 32."""
     run = run_of("ballot", density=0.2)
-    assert between_readings(run, random_data) == 1 and METHODS["ballot"](run, random_data).mask.density <= 0.2
-    assert between_readings(run, data.load(run)) == 9 * (1079 // 64) // 8 == 18
-    assert between_readings(run_of("ballot", preset="small"), data.load(run)) == 7 * (1079 // 64) // 8 == 14
+    assert meter(run, random_data).every == 1 and METHODS["ballot"](run, random_data).mask.density <= 0.2
+    assert meter(run, data.load(run)).every == 9 * (1079 // 64) // 8 == 18
+    assert meter(run_of("ballot", preset="small"), data.load(run)).every == 7 * (1079 // 64) // 8 == 14
     many = replace(random_data, train=replace(random_data.train, y=torch.zeros(64_000)))
-    assert between_readings(run, many) == 32
+    assert meter(run, many).every == 32
 
 
 def test_ballot_ends_with_a_shift_that_accuracy_can_pay(tickets, smoke_run, monkeypatch):

@@ -128,14 +128,13 @@ def setting(random_data):
 
 def test_refining_trains_the_remaining_epochs_and_keeps_the_mask(setting):
     model, refined, mask = setting()
-    assert [step.epoch for step in refined.steps] == [1, 2, 3]
-    assert refined.feasible and [step.settled for step in refined.steps] == [False, False, True]
+    assert [(step.epoch, step.settled) for step in refined.steps] == [(2, False), (3, True)] and refined.feasible
     assert all((prunable(model)[name][~kept] == 0).all() for name, kept in mask.items())
 
 
 def test_a_rewind_inside_a_training_lowers_rate_and_pressure_of_the_next_epoch(setting, monkeypatch):
     """Validation counts by script: the first settled epoch is feasible, the second breaks the constraint."""
-    script = iter([counts(0.9, 0.9)] * 7 + [counts(0.1, 0.1)] + [counts(0.9, 0.9)] * 5)
+    script = iter([counts(0.9, 0.9)] * 4 + [counts(0.1, 0.1)] + [counts(0.9, 0.9)] * 5)  # epochs 2, 4, 6, 7, 8, 9
     monkeypatch.setattr(refinement, "predict", lambda model, split: next(script))
     monkeypatch.setattr(refinement, "PATIENCE", 99)
     _, refined, _ = setting(floor=0.5, epochs=10)
@@ -155,3 +154,12 @@ def test_same_seed_same_bits_and_every_switch_changes_something(setting):
 
 def test_a_floor_out_of_reach_is_called_infeasible(setting):
     assert not setting(floor=1.01)[1].feasible
+
+
+def test_until_the_rate_has_settled_every_second_epoch_is_validated_and_feeds_back_twice(setting, monkeypatch):
+    """Weights after one validation of two epochs are those of pressure 2 x 0.5."""
+    monkeypatch.setattr(refinement, "predict", lambda model, split: counts(0.9, 0.7))
+    _, refined, _ = setting(epochs=10)
+    assert [step.epoch for step in refined.steps] == [2, 4, 6, 7, 8, 9]
+    assert [step.settled for step in refined.steps] == [False, False, False, True, True, True]
+    assert refined.steps[1].weights == tuple(reweight(torch.ones(2), counts(0.9, 0.7), 1.0).tolist())

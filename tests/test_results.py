@@ -21,7 +21,9 @@ def record(method="lth", seed=0, correct=((8, 0), (0, 6)), total=((10, 0), (0, 1
         counts={"val": counts, "test": counts},
         layers=[{"layer": "w", "kept": 5, "total": 100}],
         cost=1.0,
+        spent=1.25,
         feasible=None,
+        predictions={},
         trace=[],
         notes={},
         settings={},
@@ -31,6 +33,7 @@ def record(method="lth", seed=0, correct=((8, 0), (0, 6)), total=((10, 0), (0, 1
             "code": "y",
             "torch": "2",
             "device": "cpu",
+            "precision": "float32",
             "seconds": 1.5,
             "shared_seconds": 0.0,
             "memory": 300.0,
@@ -79,9 +82,9 @@ def test_per_run_by_hand():
 def test_a_table_survives_a_csv_file_and_its_order_is_that_of_the_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(config, "TABLES", tmp_path)
     one, other = record(seed=0), record(seed=1, correct=((9, 0), (0, 9)))
-    results.save_table(results.table([one, other]), "smoke")
+    results.merge_table(results.table([one, other]), "smoke")
     first = (tmp_path / "smoke.csv").read_bytes()
-    results.save_table(results.table([other, one]), "smoke")
+    results.merge_table(results.table([other, one]), "smoke")
     assert (tmp_path / "smoke.csv").read_bytes() == first
     read, made = (
         results.per_run(frame).drop(columns="feasible") for frame in (results.load("smoke"), results.table([one, other]))
@@ -91,8 +94,61 @@ def test_a_table_survives_a_csv_file_and_its_order_is_that_of_the_runs(tmp_path,
 
 def test_a_table_that_is_not_there_names_the_command(tmp_path, monkeypatch):
     monkeypatch.setattr(config, "TABLES", tmp_path)
-    with pytest.raises(ValueError, match="small.csv is not there: run `make reproduce PRESET=small`"):
-        results.load("small")
+    with pytest.raises(ValueError, match="paper.csv is not there: run `make reproduce PRESET=paper`"):
+        results.load("paper")
+
+
+def table_of(*records, preset="confirm"):
+    return results.table(list(records)).assign(preset=preset)
+
+
+def test_merging_adds_runs_and_drops_none(tmp_path, monkeypatch):
+    """Into a place without a table of its own the committed one is taken over whole."""
+    monkeypatch.setattr(config, "TABLES", tmp_path)
+    before = results.load("confirm")
+    results.merge_table(table_of(record(seed=0)), "confirm")
+    results.merge_table(table_of(record(seed=1)), "confirm")
+    path = results.merge_table(table_of(record(seed=0)), "confirm")
+    after = results.load("confirm")
+    assert len(after) == len(before) + 2 * 4 and path == tmp_path / "confirm.csv"
+    old = after[after["dataset"].isin(before["dataset"].unique())]
+    pd.testing.assert_frame_equal(old.reset_index(drop=True), before, check_dtype=False)
+
+
+def test_a_committed_table_keeps_its_bytes_when_nothing_is_added(tmp_path, monkeypatch):
+    committed = results.table_path("deeper").read_bytes()
+    monkeypatch.setattr(config, "TABLES", tmp_path)
+    assert results.merge_table(results.load("deeper"), "deeper").read_bytes() == committed
+
+
+def test_merging_refuses_other_counts_and_other_presets_and_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "TABLES", tmp_path)
+    before = results.merge_table(table_of(record(seed=0)), "confirm").read_bytes()
+    other = table_of(record(seed=0, correct=((7, 0), (0, 7))))
+    with pytest.raises(ValueError, match=r"confirm.csv has other counts for the run .*method lth.*seed 0.*: find out which"):
+        results.merge_table(other, "confirm")
+    with pytest.raises(ValueError, match="rows of preset 'small' do not belong into confirm.csv"):
+        results.merge_table(table_of(record(seed=2), preset="small"), "confirm")
+    assert (tmp_path / "confirm.csv").read_bytes() == before
+
+
+def test_runs_made_again_under_other_settings_are_set_aside(tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "TABLES", tmp_path)
+    results.merge_table(table_of(record(seed=0), record(seed=1)), "confirm")
+    again = dataclasses.replace(record(seed=0, correct=((7, 0), (0, 7))), settings={"epochs": 3})
+    with pytest.warns(UserWarning, match="1 run.s. in .*confirm.csv were made under other settings of the preset: they are in"):
+        results.merge_table(table_of(again), "confirm")
+    mine = results.load("confirm")
+    mine = mine[mine["dataset"] == "digits"]
+    assert mine[mine["split"] == "test"].groupby("seed")["correct"].apply(list).to_dict() == {0: [7, 7], 1: [8, 6]}
+    aside = pd.read_csv(tmp_path / "confirm.other-settings.csv")
+    assert aside["seed"].tolist() == [0] * 4 and aside["correct"].tolist() == [8, 6, 8, 6]
+
+
+def test_predictions_survive_packing():
+    classes, confidence = np.array([3, 0, 199]), np.array([0.5, 1.0, 0.0])
+    found = results.unpack_predictions(results.pack_predictions(classes, confidence))
+    assert found[0].tolist() == [3, 0, 199] and np.abs(found[1] - confidence).max() <= 0.5 / 65_535
 
 
 def ballot_against(*pairs):
@@ -107,7 +163,7 @@ def ballot_against(*pairs):
 @pytest.mark.parametrize("name", ["None", "NA", "0"])
 def test_a_group_of_any_name_survives_a_csv_file(tmp_path, monkeypatch, name):
     monkeypatch.setattr(config, "TABLES", tmp_path)
-    results.save_table(results.table([dataclasses.replace(record(), groups=[name, "b"], classes=[name, "b"])]), "smoke")
+    results.merge_table(results.table([dataclasses.replace(record(), groups=[name, "b"], classes=[name, "b"])]), "smoke")
     assert set(results.load("smoke")["group"]) == {name, "b"}
 
 

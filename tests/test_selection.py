@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fairlth.masks import MaskSet
-from fairlth.selection import conflict_aware, levels, magnitude, select, select_by_layer
+from fairlth.selection import all_alive, conflict_aware, levels, magnitude, select, select_by_layer
 
 WEIGHTS = {"a": torch.tensor([[1.0, -2.0], [3.0, -4.0]]), "b": torch.tensor([[0.5, -0.5]])}
 
@@ -66,3 +66,30 @@ def test_levels_are_geometric_and_end_at_the_density(density, keep, expected):
 def test_a_budget_of_nothing_keeps_nothing():
     kept = select_by_layer(magnitude(WEIGHTS), {"a": 2, "b": 0})
     assert kept["a"].tolist() == [[False, False], [True, True]] and not kept["b"].any()
+
+
+def test_no_layer_and_no_class_loses_its_last_weight():
+    """By hand: 4 of 10 weights; the highest are all in the first layer, the second layer and both classes would die."""
+    scores = {
+        "first": torch.tensor([[9.0, 8.0, 7.0, 6.0]]),
+        "second": torch.tensor([[0.1, 0.2]]),
+        "classes": torch.tensor([[0.3, 0.4], [0.6, 0.5]]),
+    }
+    mask = select(scores, 0.4)
+    assert mask["first"].tolist() == [[True, False, False, False]]
+    assert mask["second"].tolist() == [[False, True]] and mask["classes"].tolist() == [[False, True], [True, False]]
+    assert mask.rescued == {"second": 1, "classes": 2} and mask.n_kept == 4 and all_alive(mask)
+
+
+def test_the_rule_leaves_a_mask_alone_that_needs_it_not_or_cannot_have_it():
+    alive = select({"a": torch.tensor([[1.0, 4.0]]), "b": torch.tensor([[2.0, 3.0]])}, 0.5)
+    assert alive["a"].tolist() == [[False, True]] and alive["b"].tolist() == [[False, True]] and alive.rescued == {}
+    three_alike = {name: torch.full((2, 2), float(place)) for place, name in enumerate("abc")}
+    starved = select(three_alike, 0.25)  # 3 weights, and two layers and two classes need 4
+    assert starved["c"].sum() == 3 and starved.rescued == {} and not all_alive(starved)
+
+
+def test_a_layer_that_an_earlier_level_has_emptied_is_not_brought_back():
+    within = MaskSet({"a": torch.tensor([[False, False]]), "b": torch.tensor([[True, True]])})
+    mask = select({"a": torch.tensor([[5.0, 5.0]]), "b": torch.tensor([[1.0, 2.0]])}, 0.25, within)
+    assert mask["b"].tolist() == [[False, True]] and not mask["a"].any()

@@ -12,7 +12,7 @@ from fairlth.methods.constrained import constrained
 from fairlth.methods.dense import dense
 from fairlth.methods.fairgrape import fairgrape
 from fairlth.methods.fairscratch import fairscratch, fairscratch_train
-from fairlth.methods.lth import lth, lth_fine, lth_rate
+from fairlth.methods.lth import lth, lth_fine, lth_long, lth_rate
 from fairlth.methods.lth_bias import lth_bias
 from fairlth.methods.magnitude import magnitude
 from fairlth.methods.pw_loss import pw_loss
@@ -28,6 +28,7 @@ METHODS: dict[str, Callable[[Run, Data], Ticket]] = {
     "lth": lth,
     "lth_fine": lth_fine,
     "lth_rate": lth_rate,
+    "lth_long": lth_long,
     "lth_bias": lth_bias,
     "safecompress": safecompress,
     "fairscratch": fairscratch,

@@ -6,20 +6,17 @@ from torch import Tensor, nn
 
 from fairlth import metrics
 from fairlth.config import Run
-from fairlth.conflict import ConflictMeter
 from fairlth.data import Data
 from fairlth.methods.base import Ticket
-from fairlth.methods.dense import floor
-from fairlth.methods.lth import Found, find_at_rate, find_gradually, find_once, train
+from fairlth.methods.dense import floor, meter, train_once
+from fairlth.methods.lth import Found, find_at_rate, find_gradually, find_once, longer, train
 from fairlth.models import prunable
 from fairlth.refinement import refine
 from fairlth.selection import Scores, conflict_aware
 from fairlth.shift import add_to_head, affordable_shift
-from fairlth.training import count, logits, low_precision
+from fairlth.training import PASSES, count, logits
 
 STRENGTH = 0.1  # of the conflict in the score
-EVERY, READINGS = 32, 8  # steps between two readings of conflict at most, readings of the first level at least
-LONGER = 2  # times the epochs of the first level
 GIVE = 0.02  # of the accuracy, for the shift of class biases
 
 
@@ -29,9 +26,9 @@ def ballot(run: Run, data: Data) -> Ticket:
     Source: Gao et al., ISSTA 2024, arXiv 2407.02805, of which only abstract and summaries were at hand. What is known: masks
     by conflict detection, training with a dynamic learning rate and rewinding. Reconstructed: the conflict of a unit
     (`conflict`), its use in the score (`selection.conflict_aware`), short levels after which only the learning rate is rewound
-    and the weights go on (`lth.find_gradually`), the rules of the refined training (`refinement.refine`), which takes LONGER
-    times the epochs of the first level, and the shift of class biases at its end, which may cost GIVE of the accuracy
-    (`shift`). `pressure` is the strength of the feedback on the groups' weights.
+    and the weights go on (`lth.find_gradually`), the rules of the refined training (`refinement.refine`), which takes
+    `lth.LONGER` times the epochs of the first level, and the shift of class biases at its end, which may cost GIVE of the
+    accuracy (`shift`). `pressure` is the strength of the feedback on the groups' weights.
     """
     return refined(run, data, find_by_conflict(run, data))
 
@@ -48,37 +45,31 @@ def ballot_refine(run: Run, data: Data) -> Ticket:
 
 
 def find_by_conflict(run: Run, data: Data) -> Found:
-    """Short levels whose score demotes the units that have been in conflict in all the training so far."""
-    schedule = run.settings.schedule
-    low = low_precision(schedule, data.train.y.device)
-    meter = ConflictMeter(data.train, run.seed, between_readings(run, data), schedule.batch_size, low)
+    """Short levels whose score demotes the units in conflict, read in all the training so far, that of the dense net first."""
+    watch = meter(run, data)
 
     def score(model: nn.Module) -> Scores:
-        return conflict_aware(prunable(model), meter.conflict(), STRENGTH)
+        return conflict_aware(prunable(model), watch.conflict(), STRENGTH)
 
     def search() -> Found:
-        found = find_gradually(run, data, score, lambda level: meter)
-        return replace(found, notes={"agreement": meter.agreement()})
+        watch.load_state(train_once(run, data).conflict)
+        found = find_gradually(run, data, score, watch)
+        PASSES.trained(watch.images)
+        return replace(found, notes={"agreement": watch.agreement()})
 
     return find_once("ballot", run, data, search, ["conflict", "methods/ballot"])
 
 
-def between_readings(run: Run, data: Data) -> int:
-    """Steps from one reading of conflict to the next: EVERY, fewer where the first level would have less than READINGS."""
-    schedule, k = run.settings.schedule, run.settings.rewind_epochs
-    steps = (schedule.epochs - k) * max(1, len(data.train) // schedule.batch_size)
-    return max(1, min(EVERY, steps // READINGS))
-
-
 def refined(run: Run, data: Data, found: Found) -> Ticket:
     """Ballot's training of a found ticket, and the shift of its biases."""
-    schedule, k, required = run.settings.schedule, run.settings.rewind_epochs, floor(run, data)
-    longer = schedule.model_copy(update={"epochs": k + LONGER * (schedule.epochs - k)})
+    schedule = longer(run)
+    k = run.settings.rewind_epochs
+    required = floor(run, data)
     end = refine(
-        found.model, data, longer, seed=run.seed, start=k, after_step=found.mask.apply, floor=required, pressure=run.knob
+        found.model, data, schedule, seed=run.seed, start=k, after_step=found.mask.apply, floor=required, pressure=run.knob
     )
     shift = settle(found.model, data, required)
-    cost = (found.epochs + longer.epochs - k) / schedule.epochs
+    cost = (found.epochs + schedule.epochs - k) / run.settings.schedule.epochs
     notes = found.notes | {"shift": shift.tolist()}
     return Ticket(found.model, found.mask, cost, end.feasible, [asdict(step) for step in end.steps], notes)
 

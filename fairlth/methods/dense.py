@@ -6,20 +6,25 @@ from torch import nn
 
 from fairlth import metrics
 from fairlth.config import Run
+from fairlth.conflict import ConflictMeter, between_readings
 from fairlth.data import Data
 from fairlth.masks import MaskSet
 from fairlth.methods.base import Ticket, fresh_model
 from fairlth.methods.shared import Kept, shared
 from fairlth.models import prunable
-from fairlth.training import State, fit, predict, snapshot
+from fairlth.training import State, fit, low_precision, predict, snapshot
 
 
 @dataclass(frozen=True)
 class Dense:
-    """One dense training: theta_k, the state after the rewind epochs, and the trained state."""
+    """One dense training: theta_k, the state after the rewind epochs, the trained state, and the conflict read on the way.
+
+    `conflict` is the state of the `ConflictMeter` that watched it from the rewind point on; it changes nothing.
+    """
 
     rewind: State
     trained: State
+    conflict: State
 
 
 def dense(run: Run, data: Data) -> Ticket:
@@ -45,15 +50,26 @@ def floor(run: Run, data: Data) -> float:
 
 def train_once(run: Run, data: Data) -> Dense:
     """The dense training of the run's task and seed, done once for all methods."""
-    kept = shared("dense", run, data, lambda: _train(run, data), {"schedule", "rewind_epochs"}, ["methods/dense"])
-    return Dense(part(kept.tensors, "rewind/"), part(kept.tensors, "trained/"))
+    code = ["conflict", "methods/dense"]
+    kept = shared("dense", run, data, lambda: _train(run, data), {"schedule", "rewind_epochs"}, code)
+    return Dense(*(part(kept.tensors, f"{name}/") for name in ("rewind", "trained", "conflict")))
+
+
+def meter(run: Run, data: Data) -> ConflictMeter:
+    """The meter that watches the dense training of a run's task and seed, before its first step."""
+    schedule = run.settings.schedule
+    steps = (schedule.epochs - run.settings.rewind_epochs) * max(1, len(data.train) // schedule.batch_size)
+    low = low_precision(schedule, data.train.y.device)
+    return ConflictMeter(data.train, run.seed, between_readings(steps), schedule.batch_size, low)
 
 
 def _train(run: Run, data: Data) -> Kept:
     model, schedule, k = fresh_model(run, data), run.settings.schedule, run.settings.rewind_epochs
     fit(model, data, schedule, seed=run.seed, stop=k, label="to the rewind point")
     tensors = {f"rewind/{name}": value for name, value in snapshot(model).items()}
-    fit(model, data, schedule, seed=run.seed, start=k, label="dense")
+    watch = meter(run, data)
+    fit(model, data, schedule, seed=run.seed, start=k, after_step=watch, label="dense")
+    tensors |= {f"conflict/{name}": value for name, value in watch.state().items()}
     return Kept(tensors | {f"trained/{name}": value for name, value in snapshot(model).items()})
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from fairlth import config
-from fairlth.config import Run
+from fairlth.config import Run, Schedule
 from fairlth.data import Data
 from fairlth.masks import MaskSet
 from fairlth.methods.base import Ticket, fresh_model
@@ -21,6 +21,7 @@ SETTINGS = {"schedule", "rewind_epochs", "keep_per_level"}  # of the preset, whi
 CODE = ["masks", "selection", "methods/dense", "methods/lth"]  # which decides it
 FINE = 0.8  # share of the weights that a fine level keeps
 SHORT = 1 / 8  # of the schedule's epochs, a short level's
+LONGER = 2  # times the epochs of the first level: a long last training
 
 
 @dataclass
@@ -37,7 +38,7 @@ def find(
     run: Run,
     data: Data,
     score: Callable[[nn.Module], Scores],
-    watch: Callable[[int], AfterStep] | None = None,
+    watch: AfterStep | None = None,
     *,
     rewind: bool = True,
     keep_per_level: float | None = None,
@@ -45,13 +46,13 @@ def find(
 ) -> Found:
     """Levels of training, pruning and rewinding; the last level's mask and what it is rewound to are the ticket.
 
-    The first level is the dense training, shared with all methods; it is trained anew only to be watched.
+    The first level is the dense training, shared with all methods.
 
     Args:
         run: its density and its preset's rewind epoch and share kept per level.
         data: train is used.
         score: scores of a trained model's weights; the highest are kept.
-        watch: given a level, called after each of its steps.
+        watch: called after each step of the levels after the first.
         rewind: weights and learning rate go back to theta_k after each level; False: only the learning rate does, the weights
             that are left go on from their trained values, on images in another order.
         keep_per_level: share of the weights that a level keeps, None: the preset's.
@@ -61,14 +62,14 @@ def find(
     model, k = fresh_model(run, data), preset.rewind_epochs
     schedule, whole = preset.schedule, preset.schedule.epochs - k
     mask, plan = MaskSet.full(prunable(model)), levels(run.density, keep_per_level or preset.keep_per_level)
-    model.load_state_dict(dense.rewind if watch else dense.trained)
+    model.load_state_dict(dense.trained)
     for level, density in enumerate(plan):
         if level and rewind:
             model.load_state_dict(dense.rewind)
-        if level or watch:
+        if level:
             mask.apply(model)
-            after_step = in_turn(mask.apply, watch(level)) if watch else mask.apply
-            seed = config.seed_for(run.seed, f"level {level}") if level and not rewind else run.seed
+            after_step = in_turn(mask.apply, watch) if watch else mask.apply
+            seed = run.seed if rewind else config.seed_for(run.seed, f"level {level}")
             label = f"level {level + 1} of {len(plan)}"
             fit(model, data, schedule, seed=seed, start=k, after_step=after_step, label=label)
         schedule = preset.schedule.model_copy(update={"epochs": k + (epochs or whole)})
@@ -86,13 +87,14 @@ def find_once(kind: str, run: Run, data: Data, search: Callable[[], Found], code
         found = search()
         tensors = {f"mask/{name}": kept for name, kept in found.mask.items()}
         tensors |= {f"state/{name}": value for name, value in snapshot(found.model).items()}
-        return Kept(tensors, {"epochs": found.epochs, "found": found.notes})
+        return Kept(tensors, {"epochs": found.epochs, "found": found.notes, "rescued": found.mask.rescued})
 
     kept, model = shared(kind, run, data, make, SETTINGS, [*CODE, *code], run.density), fresh_model(run, data)
     model.load_state_dict(part(kept.tensors, "state/"))
     train_once(run, data)  # read again only so that the run's ledger has it: every search starts from it
     masks = part(kept.tensors, "mask/")
-    mask = MaskSet({name: masks[name] for name in prunable(model)})  # in the network's order, which a file does not keep
+    in_order = {name: masks[name] for name in prunable(model)}  # of the network, which a file does not keep
+    mask = MaskSet(in_order, kept.notes["rescued"])
     return Found(model, mask, kept.notes["epochs"], kept.notes["found"])
 
 
@@ -114,9 +116,7 @@ def find_at_rate(run: Run, data: Data) -> Found:
     return find_once("lth-rate", run, data, lambda: find_gradually(run, data, by_magnitude))
 
 
-def find_gradually(
-    run: Run, data: Data, score: Callable[[nn.Module], Scores], watch: Callable[[int], AfterStep] | None = None
-) -> Found:
+def find_gradually(run: Run, data: Data, score: Callable[[nn.Module], Scores], watch: AfterStep | None = None) -> Found:
     """`find` in many short levels: each keeps FINE of the weights, which go on, and trains them SHORT of the schedule."""
     epochs = max(1, round(SHORT * run.settings.schedule.epochs))
     return find(run, data, score, watch, rewind=False, keep_per_level=FINE, epochs=epochs)
@@ -161,6 +161,27 @@ def lth_rate(run: Run, data: Data) -> Ticket:
     """
     found = find_at_rate(run, data)
     return Ticket(found.model, found.mask, train(run, data, found))
+
+
+def longer(run: Run) -> Schedule:
+    """The schedule of a long last training: LONGER times the epochs of the first level, after the rewind epochs."""
+    schedule = run.settings.schedule
+    k = run.settings.rewind_epochs
+    return schedule.model_copy(update={"epochs": k + LONGER * (schedule.epochs - k)})
+
+
+def lth_long(run: Run, data: Data) -> Ticket:
+    """The control of equal budget: `lth_rate`'s ticket, its last training as long as Ballot's refined training.
+
+    Nothing else differs from `lth_rate`: plain cross-entropy, no feedback, no shift. What Ballot gains on it is not owed to
+    more epochs. A control of ours, no source.
+    """
+    found = find_at_rate(run, data)
+    schedule = longer(run)
+    k = run.settings.rewind_epochs
+    fit(found.model, data, schedule, seed=run.seed, start=k, after_step=found.mask.apply, label="long ticket")
+    cost = (found.epochs + schedule.epochs - k) / run.settings.schedule.epochs
+    return Ticket(found.model, found.mask, cost)
 
 
 def lth_fine(run: Run, data: Data) -> Ticket:

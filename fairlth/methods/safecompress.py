@@ -21,7 +21,7 @@ from fairlth.methods.dense import floor
 from fairlth.models import prunable
 from fairlth.regrowth import cosine_rate, refresh_statistics, regrow
 from fairlth.selection import random_scores, select_by_layer
-from fairlth.training import State, Trainer, predict, snapshot
+from fairlth.training import PASSES, State, Trainer, predict, snapshot
 
 Strategy = tuple[str, str]  # what drops, what grows
 STRATEGIES: tuple[Strategy, ...] = tuple(product(("magnitude", "threshold"), ("random", "gradient")))
@@ -155,5 +155,6 @@ class Branches:
         model.eval()
         loss = F.cross_entropy(model(as_float(split.x[rows])), split.y[rows])
         gradients = torch.autograd.grad(loss, list(weights.values()))
+        PASSES.trained(len(rows))
         model.train(training)
         return dict(zip(weights, gradients, strict=True))

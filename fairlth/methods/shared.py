@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
@@ -17,7 +17,7 @@ from torch import Tensor
 from fairlth import config, models
 from fairlth.config import Run, Schedule
 from fairlth.data import Data
-from fairlth.training import low_precision
+from fairlth.training import PASSES, low_precision
 
 TRAINING = ("sources", "data", "layers", "models", "training", "methods/base")  # the modules whose code decides every training
 
@@ -30,12 +30,32 @@ class Kept:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
+class Effort(NamedTuple):
+    """What a shared training took without those that it shares itself: seconds, and images passed (see `training.Passes`)."""
+
+    seconds: float
+    images: float
+
+
 @dataclass
 class Ledger:
-    """Seconds of the shared trainings that a run has made itself, and of those that it has read instead."""
+    """What the shared trainings took that a run has made itself, and those that it has read instead."""
 
-    made: dict[Path, float] = field(default_factory=dict)
-    read: dict[Path, float] = field(default_factory=dict)
+    made: dict[Path, Effort] = field(default_factory=dict)
+    read: dict[Path, Effort] = field(default_factory=dict)
+
+    def clear(self) -> None:
+        """Forgets the run before."""
+        self.made.clear()
+        self.read.clear()
+
+    def read_seconds(self) -> float:
+        """Seconds of all that was read."""
+        return sum(effort.seconds for effort in self.read.values())
+
+    def read_images(self) -> float:
+        """Images passed for all that was read."""
+        return sum(effort.images for effort in self.read.values())
 
 
 LEDGER = Ledger()  # of the run under way in this process
@@ -64,9 +84,13 @@ def shared(
     path = config.shared_path(run, kind, _digest(data, model, config.seed_for(run.seed, kind), named, fingerprint, told))
     if (kept := UNWRITTEN.get(path) or _read(path, data.train.y.device)) is not None:
         return kept
-    started, before = time.perf_counter(), sum(LEDGER.made.values())
+    started = time.perf_counter()
+    images = PASSES.images
+    before = set(LEDGER.made)
     kept = make()
-    LEDGER.made[path] = time.perf_counter() - started - (sum(LEDGER.made.values()) - before)  # less what it made on its way
+    inside = [effort for one, effort in LEDGER.made.items() if one not in before]  # that it made on its way
+    seconds = time.perf_counter() - started - sum(effort.seconds for effort in inside)
+    LEDGER.made[path] = Effort(seconds, PASSES.images - images - sum(effort.images for effort in inside))
     _write(kept, path)
     return kept
 
@@ -87,7 +111,7 @@ def _write(kept: Kept, path: Path) -> None:
     if path.exists():
         return
     tensors = {name: value.contiguous().cpu() for name, value in kept.tensors.items()}
-    notes = json.dumps({"notes": kept.notes, "seconds": LEDGER.made[path]})
+    notes = json.dumps({"notes": kept.notes, "effort": LEDGER.made[path]})
     try:
         config.write_atomically(path, save(tensors, {"notes": notes}))
     except OSError as error:
@@ -108,5 +132,5 @@ def _read(path: Path, device: torch.device) -> Kept | None:
         path.unlink(missing_ok=True)
         return None
     if path not in LEDGER.made:
-        LEDGER.read[path] = header["seconds"]
+        LEDGER.read[path] = Effort(*header["effort"])
     return Kept(tensors, header["notes"])
