@@ -10,7 +10,7 @@ import fairlth
 PACKAGE = Path(fairlth.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 ALONE = {
-    "masks": set(),
+    "masks": {"config"},
     "metrics": set(),
     "figures": {"config", "labels", "metrics"},
     "labels": set(),

@@ -259,6 +259,7 @@ def test_every_source_says_what_it_is():
         "cifar10",
         "cifar10_lt",
         "cifar100",
+        "fer2013",
         "tiny_imagenet",
         "celeba",
         "utkface",
