@@ -6,8 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fairlth import config, data, experiments, folders, results, sources
+from fairlth import config, data, experiments, results
 from fairlth.config import Run
+from fairlth.data import folder as folder_module
 
 CLASSES = ["disc", "ring", "square"]
 
@@ -17,10 +18,10 @@ def elsewhere(tmp_path, monkeypatch):
     """No data folder, an empty cache, and after the test no data set that it added."""
     monkeypatch.setattr(config, "DATA", tmp_path / "sets")
     monkeypatch.setattr(config, "CACHE", tmp_path / "cache")
-    before = dict(sources.SOURCES)
+    before = dict(data.SOURCES)
     yield
-    sources.SOURCES.clear()
-    sources.SOURCES.update(before)
+    data.SOURCES.clear()
+    data.SOURCES.update(before)
 
 
 def draw(label, shade, seed):
@@ -60,7 +61,7 @@ def edit(folder, change):
 
 def test_two_hundred_images_in_three_classes_become_a_fair_ticket(tmp_path):
     make(tmp_path / "shapes", 200)
-    found = folders.add("shapes", tmp_path / "shapes", side=8)
+    found = data.add_folder("shapes", tmp_path / "shapes", side=8)
     assert str(found).splitlines() == [
         "200 images of 8 x 8 pixels",
         "label: disc 67, ring 67, square 66",
@@ -79,8 +80,8 @@ def test_two_hundred_images_in_three_classes_become_a_fair_ticket(tmp_path):
 
 def test_pixels_and_codes_are_those_of_the_files(tmp_path):
     rows = make(tmp_path / "shapes")
-    folders.add("shapes", tmp_path / "shapes", side=8)
-    table = sources.decoded("shapes", 8, downloads=False)
+    data.add_folder("shapes", tmp_path / "shapes", side=8)
+    table = data.decoded("shapes", 8, downloads=False)
     assert table.names == {"label": CLASSES, "shade": ["dark", "light"]}
     own = table.splits["train"]
     for number, (file, label, shade) in enumerate(rows):
@@ -93,7 +94,7 @@ def test_without_a_csv_sub_folders_are_the_classes(tmp_path):
     make(tmp_path / "shapes", csv=False)
     (tmp_path / "shapes" / "disc" / "readme.txt").write_text("not an image")
     (tmp_path / "shapes" / ".hidden.png").write_text("not looked at")
-    found = folders.add("shapes", tmp_path / "shapes")
+    found = data.add_folder("shapes", tmp_path / "shapes")
     assert found.notes == ("No groups.csv, so the classes are the groups.", "No images and left out: disc/readme.txt.")
     assert data.load(run()).groups == CLASSES and data.load(run()).in_shape == (3, 32, 32)
 
@@ -101,8 +102,8 @@ def test_without_a_csv_sub_folders_are_the_classes(tmp_path):
 def test_a_csv_may_leave_the_label_to_the_sub_folders_and_order_numbers_by_size(tmp_path):
     rows = make(tmp_path / "shapes")
     write(tmp_path / "shapes", [(file, ["2", "10"][shade == "dark"]) for file, _, shade in rows], ("file", "size"))
-    folders.add("shapes", tmp_path / "shapes", side=8)
-    assert sources.decoded("shapes", 8, downloads=False).names == {"label": CLASSES, "size": ["2", "10"]}
+    data.add_folder("shapes", tmp_path / "shapes", side=8)
+    assert data.decoded("shapes", 8, downloads=False).names == {"label": CLASSES, "size": ["2", "10"]}
 
 
 def test_a_column_split_is_kept_to(tmp_path):
@@ -111,23 +112,23 @@ def test_a_column_split_is_kept_to(tmp_path):
     write(
         tmp_path / "shapes", [(*row, part) for row, part in zip(rows, parts, strict=True)], ("file", "label", "shade", "split")
     )
-    folders.add("shapes", tmp_path / "shapes", side=8)
+    data.add_folder("shapes", tmp_path / "shapes", side=8)
     loaded = data.load(run())
     assert [len(split) for split in (loaded.train, loaded.val, loaded.test)] == [30, 18, 12]
-    assert sorted(sources.decoded("shapes", 8, downloads=False).names) == ["label", "shade"]
+    assert sorted(data.decoded("shapes", 8, downloads=False).names) == ["label", "shade"]
 
 
 def test_excels_marks_and_windows_paths_are_read(tmp_path):
     make(tmp_path / "shapes")
     edit(tmp_path / "shapes", lambda text: "\ufeff" + text.replace("/", "\\").replace(",", ", "))
-    assert folders.look(tmp_path / "shapes").rows["file"][0] == "disc/0.png"
+    assert data.look_through(tmp_path / "shapes").rows["file"][0] == "disc/0.png"
 
 
 def test_images_are_turned_as_their_camera_says(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # lay on its side
     Image.new("RGB", (4, 2)).save(tmp_path / "a.jpg", exif=exif)
-    assert folders.read(tmp_path / "a.jpg").size == (2, 4)
+    assert folder_module.read(tmp_path / "a.jpg").size == (2, 4)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp", ".gif", ".tif"])
@@ -135,17 +136,17 @@ def test_the_usual_kinds_of_files_are_read(tmp_path, suffix):
     for number in range(10):
         (tmp_path / "ab"[number % 2]).mkdir(exist_ok=True)
         Image.new("L", (8, 8), number * 20).save(tmp_path / "ab"[number % 2] / f"{number}{suffix}")
-    assert len(folders.look(tmp_path).rows) == 10
+    assert len(data.look_through(tmp_path).rows) == 10
 
 
 @pytest.mark.parametrize("change", ["pixels", "label", "reading"])
 def test_a_changed_folder_is_decoded_and_trained_anew_and_a_moved_one_is_not(tmp_path, change, monkeypatch):
     folder = tmp_path / "shapes"
     rows = make(folder)
-    folders.add("shapes", folder, side=8)
-    before, [first] = sources.decoded("shapes", 8, False), experiments.run_or_load([run()], tmp_path / "runs")
+    data.add_folder("shapes", folder, side=8)
+    before, [first] = data.decoded("shapes", 8, False), experiments.run_or_load([run()], tmp_path / "runs")
     folder.rename(tmp_path / "moved")
-    folders.add("shapes", tmp_path / "moved", side=8)
+    data.add_folder("shapes", tmp_path / "moved", side=8)
     with monkeypatch.context() as patch:
         patch.setattr(experiments, "run", None)
         assert experiments.run_or_load([run()], tmp_path / "runs") == [first]
@@ -153,8 +154,8 @@ def test_a_changed_folder_is_decoded_and_trained_anew_and_a_moved_one_is_not(tmp
         draw("disc", "dark", 99).save(tmp_path / "moved" / "disc" / "0.png")
     if change == "label":
         write(tmp_path / "moved", [(*rows[0][:2], "dark"), *rows[1:]])
-    folders.add("shapes", tmp_path / "moved", side=8, grey=change == "reading")
-    after = sources.decoded("shapes", 8, False)
+    data.add_folder("shapes", tmp_path / "moved", side=8, grey=change == "reading")
+    after = data.decoded("shapes", 8, False)
     tables = [(table.splits["train"].x, table.splits["train"].columns["shade"]) for table in (before, after)]
     assert not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(*tables, strict=True))
     [again] = experiments.run_or_load([run()], tmp_path / "runs")
@@ -171,9 +172,9 @@ def test_names_are_fit_for_files_and_not_those_of_others(tmp_path):
     make(tmp_path / "shapes")
     for name in ("my shapes", "a/b", "", "../x", "x" * 41):
         with pytest.raises(ValueError, match="is no name for files"):
-            folders.add(name, tmp_path / "shapes")
+            data.add_folder(name, tmp_path / "shapes")
     with pytest.raises(ValueError, match="'digits' is a data set that comes with the package"):
-        folders.add("digits", tmp_path / "shapes")
+        data.add_folder("digits", tmp_path / "shapes")
     with pytest.raises(ValueError, match="dataset='../x' is unknown"):
         data.check(run("../x"))
 
@@ -293,9 +294,9 @@ def test_a_broken_folder_gets_one_sentence(tmp_path, kind):
     else:
         break_it(tmp_path / "shapes")
     with pytest.raises(ValueError, match=sentence) as caught:
-        folders.add("shapes", tmp_path / "shapes")
+        data.add_folder("shapes", tmp_path / "shapes")
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
-    assert "shapes" not in sources.SOURCES
+    assert "shapes" not in data.SOURCES
 
 
 def test_what_is_odd_but_usable_is_told(tmp_path):
@@ -305,7 +306,7 @@ def test_what_is_odd_but_usable_is_told(tmp_path):
     draw("ring", "dark", 5).resize((9, 12)).save(tmp_path / "shapes" / "ring" / "1.png")
     rows[4] = (*rows[4][:2], "grey")
     write(tmp_path / "shapes", [*rows, rows[2]])
-    found = folders.look(tmp_path / "shapes")
+    found = data.look_through(tmp_path / "shapes")
     assert str(found).splitlines()[0] == "30 images of 8 x 8 to 9 x 12 pixels"
     assert found.notes == (
         "Listed twice, used once: 1.",
@@ -320,13 +321,13 @@ def test_unreadable_files_are_all_counted_and_three_named(tmp_path):
     for file, _, _ in rows[:5]:
         (tmp_path / "shapes" / file).write_bytes(b"")
     with pytest.raises(ValueError, match=r"disc/0.png is empty.*, ring/1.png is empty.*, square/2.png is empty.* and 2 more"):
-        folders.look(tmp_path / "shapes")
+        data.look_through(tmp_path / "shapes")
 
 
 def test_one_group_is_refused_by_methods_that_compare_groups_and_not_by_others(tmp_path):
     rows = make(tmp_path / "shapes")
     write(tmp_path / "shapes", [(*row[:2], "light") for row in rows])
-    folders.add("shapes", tmp_path / "shapes", side=8)
+    data.add_folder("shapes", tmp_path / "shapes", side=8)
     with pytest.raises(ValueError, match="shapes has one group, 'light', and ballot compares groups: name another group_by"):
         experiments.run(run(method="ballot", density=0.1, group_by="shade"), tmp_path / "runs")
     assert experiments.run(run(group_by="shade"), tmp_path / "runs").groups == ["light"]
@@ -334,14 +335,14 @@ def test_one_group_is_refused_by_methods_that_compare_groups_and_not_by_others(t
 
 def test_a_column_that_is_not_in_the_csv_is_named(tmp_path):
     make(tmp_path / "shapes")
-    folders.add("shapes", tmp_path / "shapes")
+    data.add_folder("shapes", tmp_path / "shapes")
     with pytest.raises(ValueError, match="shapes has no column 'race': choose one of label, shade"):
         data.load(run(group_by="race"))
 
 
 def test_a_file_that_broke_since_is_named(tmp_path):
     make(tmp_path / "shapes")
-    folders.add("shapes", tmp_path / "shapes")
+    data.add_folder("shapes", tmp_path / "shapes")
     (tmp_path / "shapes" / "disc" / "0.png").write_bytes(b"hello")
     with pytest.raises(ValueError, match="shapes: disc/0.png is not an image: replace or remove it"):
         data.load(run())

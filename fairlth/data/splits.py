@@ -1,55 +1,19 @@
-"""Data sets as splits: seeded, stratified, on the device, augmented in batches."""
+"""Data sets as splits: seeded, stratified, on the device."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fairlth import config, folders
+from fairlth import config
 from fairlth.config import Run
-from fairlth.sources import SMALLEST_CLASS, SOURCES, Source, Tables, decoded, local_files
+from fairlth.data import folder
+from fairlth.data.catalogue import SMALLEST_CLASS, SOURCES, Source, Tables
+from fairlth.data.decode import decoded, local_files
+from fairlth.images import Data, Split
 
 TEST_SEED = 0  # the test split of a source without one is the same for every run
-
-
-@dataclass(frozen=True)
-class Split:
-    """Images and their labels, all on one device.
-
-    `x` (n, channels, side, side) uint8; `y` (n,) class in 0 ... n_classes - 1 and `group` (n,) in 0 ... n_groups - 1, int64.
-    """
-
-    x: Tensor
-    y: Tensor
-    group: Tensor
-    n_classes: int
-    n_groups: int
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-    def to(self, device: torch.device) -> "Split":
-        """The same split on a device, the images channels last."""
-        x = self.x.to(device).contiguous(memory_format=torch.channels_last)
-        return replace(self, x=x, y=self.y.to(device), group=self.group.to(device))
-
-
-@dataclass(frozen=True)
-class Data:
-    """What a run learns from (`train`), chooses by (`val`) and reports on (`test`)."""
-
-    train: Split
-    val: Split
-    test: Split
-    classes: list[str]
-    groups: list[str]
-    mirror: bool
-
-    @property
-    def in_shape(self) -> tuple[int, ...]:
-        """(channels, side, side)."""
-        return tuple(self.train.x.shape[1:])
 
 
 def load(run: Run) -> Data:
@@ -77,10 +41,11 @@ def load(run: Run) -> Data:
 
 def source_of(run: Run) -> Source:
     """The run's row of SOURCES, which a folder in `$FAIRLTH_DATA` gets now; ValueError names the choices."""
-    folders.find(run.dataset)
+    folder.find(run.dataset)
     if run.dataset not in SOURCES:
         raise ValueError(
-            f"dataset={run.dataset!r} is unknown: choose one of {', '.join(SOURCES)}, or add a folder of images by folders.add."
+            f"dataset={run.dataset!r} is unknown: choose one of {', '.join(SOURCES)}, or add a folder of images by "
+            "data.add_folder."
         )
     return SOURCES[run.dataset]
 
@@ -98,31 +63,6 @@ def check(run: Run) -> None:
             f"{run.dataset} is not in {config.DATA / run.dataset}/train-*.parquet, and preset {run.preset!r} downloads "
             "nothing: place the file, set FAIRLTH_DATA or choose another preset."
         )
-
-
-def as_float(x: Tensor) -> Tensor:
-    """uint8 pixels 0..255 to float32 in [-1, 1], the scale that every model expects."""
-    return x.float().div_(127.5).sub_(1.0)
-
-
-def augment(x: Tensor, shift: int, mirror: bool, generator: torch.Generator) -> Tensor:
-    """Mirrors half of the images and moves each by up to `shift` pixels both ways; (b, c, h, w) to the same.
-
-    The standard augmentation of CIFAR training: mirror, crop from a zero-padded image (He et al., 2016, section 4.2).
-    """
-    if mirror:
-        coin = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < 0.5
-        x = torch.where(coin, x.flip(3), x)
-    return _move(x, shift, generator) if shift else x
-
-
-def _move(x: Tensor, shift: int, generator: torch.Generator) -> Tensor:
-    b, _, h, w = x.shape
-    rows = torch.randint(0, 2 * shift + 1, (b, 1, 1), generator=generator, device=x.device)
-    cols = torch.randint(0, 2 * shift + 1, (b, 1, 1), generator=generator, device=x.device)
-    rows, cols = rows + torch.arange(h, device=x.device)[:, None], cols + torch.arange(w, device=x.device)
-    padded = torch.nn.functional.pad(x, (shift,) * 4).permute(0, 2, 3, 1)
-    return padded[torch.arange(b, device=x.device)[:, None, None], rows, cols].permute(0, 3, 1, 2)
 
 
 def _split(dataset: str, tables: Tables, name: str, target: str, group_by: str) -> Split:

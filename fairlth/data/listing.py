@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fairlth.sources import SMALLEST_CLASS, first_line
+from fairlth.data.catalogue import SMALLEST_CLASS, first_line
 
 CSV = "groups.csv"
 SPLITS = ("train", "valid", "test")

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from fairlth import data
+from fairlth import data, images
 from fairlth.config import Run
-from fairlth.data import augment
+from fairlth.images import augment
 
 
 def rows(split):
@@ -56,7 +56,7 @@ def test_an_unknown_data_set_is_refused_by_name(smoke_run):
 
 def test_pixels_are_scaled_to_one():
     x = torch.tensor([0, 255], dtype=torch.uint8)
-    assert data.as_float(x).tolist() == [-1.0, 1.0]
+    assert images.as_float(x).tolist() == [-1.0, 1.0]
 
 
 def slow_augment(x, shift, mirror, seed):

@@ -15,9 +15,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from fairlth import config, progress, sources
-from fairlth.listing import SPLITS, listing, order, some
-from fairlth.sources import SMALLEST_CLASS, SOURCES, Source, Table, Tables, first_line, pixels_of
+from fairlth import config, progress
+from fairlth.data import catalogue
+from fairlth.data.catalogue import SMALLEST_CLASS, SOURCES, Source, Table, Tables, first_line
+from fairlth.data.decode import pixels_of
+from fairlth.data.listing import SPLITS, listing, order, some
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -56,17 +58,17 @@ def add(name: str, folder: str | Path, side: int = 32, grey: bool = False, mirro
     Raises:
         ValueError: the name is taken, or the folder cannot be used; one sentence says why, see `look`.
     """
-    sources.check_free(name)
+    catalogue.check_free(name)
     path = config.ROOT / Path(folder).expanduser()
     found = look(path)
-    sources.add(name, replace(FOLDER, folder=path, side=side, grey=grey, mirror=mirror))
+    catalogue.add(name, replace(FOLDER, folder=path, side=side, grey=grey, mirror=mirror))
     return found
 
 
 def find(name: str) -> None:
     """Makes the folder `$FAIRLTH_DATA/<name>/` known by its name, where there is one; so other processes need no `add`."""
     if name not in SOURCES and config.NAME.fullmatch(name) and (config.DATA / name).is_dir():
-        sources.add(name, replace(FOLDER, folder=config.DATA / name))
+        catalogue.add(name, replace(FOLDER, folder=config.DATA / name))
 
 
 def look(folder: Path) -> Found:
