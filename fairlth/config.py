@@ -9,6 +9,7 @@ import socket
 import tempfile
 import zlib
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -412,6 +413,16 @@ def code_fingerprint(modules: Iterable[str]) -> str:
         for file in sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]:
             digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def exact(share: float) -> Fraction:
+    """A number as it is written in decimals: 0.29 is 29/100 and not the nearest float, of which 100 make less than 29."""
+    return Fraction(repr(float(share)))
+
+
+def share_of(share: float, n: int) -> int:
+    """floor(share * n) by exact arithmetic: 0.29 of 100 is 29, where floats give 28."""
+    return math.floor(exact(share) * n)
 
 
 def seed_for(seed: int, purpose: str) -> int:

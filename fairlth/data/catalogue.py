@@ -17,7 +17,7 @@ SMALLEST_CLASS = 5  # images, so that training, validation and test can each hav
 
 @dataclass(frozen=True)
 class Table:
-    """One split as it came: `x` (n, channels, side, side) uint8, each label column as codes (n,) int64."""
+    """One split as it came: `x` (n, channels, side, side) uint8, columns as codes (n,) int64."""
 
     x: Tensor
     columns: dict[str, Tensor]
@@ -25,58 +25,109 @@ class Table:
 
 @dataclass(frozen=True)
 class Tables:
-    """All splits of a source, with the names behind the codes of each column."""
+    """All splits of a source.
+
+    `names` has the names behind the codes of each column; `unusable` says of each column that
+    cannot be a label or a group why not.
+    """
 
     splits: dict[str, Table]
     names: dict[str, list[str]]
+    unusable: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set comes from and how its columns read."""
+    """Where a data set comes from and how its columns read.
 
-    hub: str  # repository on the Hugging Face hub; scikit-learn's function where `fetch` is given
+    Args:
+        hub: repository on the Hugging Face hub; scikit-learn's function where `fetch` is given.
+        licence: terms of use, in a few words.
+        target: the default label column.
+        image: the image column.
+        configuration: of the hub repository.
+        splits: our names of the splits (train, valid, test) to those on the hub.
+        test_fraction: share of train that becomes the test split where there is none.
+        side: pixels per side.
+        grey: reads images as grey.
+        mirror: a mirrored image means the same.
+        aliases: column on the hub to our name of it.
+        bands: name of a new column to (column of numbers, lower edges of the bands).
+        fetch: makes the tables, for a source that is not parquet; takes the source and the side.
+        embedded: comes with scikit-learn: nothing to download, nothing to cache.
+        like: another data set, whose files these are.
+        long_tail: training images of the largest class over those of the smallest, by leaving
+            images out.
+        folder: of image files, see `data.add_folder`.
+        own: added by you: at most a fifth of its training images validates.
+    """
+
+    hub: str
     licence: str
-    target: str = "label"  # the default label column
+    target: str = "label"
     image: str = "image"
-    configuration: str | None = None  # of the hub repository
-    splits: dict[str, str] = field(default_factory=lambda: {"train": "train", "test": "test"})  # ours -> theirs
-    test_fraction: float = 0.2  # of train, where there is no test split
-    side: int = 32  # pixels
+    configuration: str | None = None
+    splits: dict[str, str] = field(default_factory=lambda: {"train": "train", "test": "test"})
+    test_fraction: float = 0.2
+    side: int = 32
     grey: bool = False
-    mirror: bool = True  # a mirrored image is as likely as the image
-    aliases: dict[str, str] = field(default_factory=dict)  # column on the hub -> our name
-    bands: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)  # name -> (column, lower edges)
-    fetch: Callable[["Source", int], Tables] | None = None  # for sources that are not parquet
-    embedded: bool = False  # comes with scikit-learn: nothing to download, nothing to cache
-    like: str | None = None  # another data set, whose files these are
-    long_tail: float = 1.0  # training images of the largest class over those of the smallest, by leaving images out
-    folder: Path | None = None  # of image files, see data.add_folder
-    own: bool = False  # added by you: of its training images a fifth at most validates, however many the preset wants
+    mirror: bool = True
+    aliases: dict[str, str] = field(default_factory=dict)
+    bands: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    fetch: Callable[["Source", int], Tables] | None = None
+    embedded: bool = False
+    like: str | None = None
+    long_tail: float = 1.0
+    folder: Path | None = None
+    own: bool = False
 
 
 def add(name: str, source: Source) -> None:
-    """Makes a data set of your own known as `name`: `add("birds", Source("me/birds", licence="mine", image="photo"))`.
+    """Makes your data set known as `name`: `add("birds", Source("me/birds", licence="mine"))`.
 
-    Its files may lie in `$FAIRLTH_DATA/<name>/` too. Adding the name again replaces it; records and shared trainings know what
-    they were made from, so that nothing is mixed up.
+    Its parquet files may be in `$FAIRLTH_DATA/<name>/` too. Adding the name again replaces it;
+    records and shared trainings know what they were made from, so that nothing is mixed up.
 
     Args:
         name: for file names and tables: letters, digits, _ and -.
-        source: the hub repository, its image column, its label column as `target`; for a folder see `data.add_folder`.
+        source: the hub repository, its image column, its label column as `target`; for a folder see
+            `data.add_folder`.
 
     Raises:
-        ValueError: the name is no such name or that of a data set that comes with the package.
+        ValueError: the name is refused or that of a data set that comes with the package, or the
+            source has a value that cannot be.
     """
-    check_free(name)
+    check(name, source)
     SOURCES[name] = replace(source, own=True)
 
 
-def check_free(name: str) -> None:
-    """Raises ValueError if a data set of your own cannot have this name."""
+def check(name: str, source: Source) -> None:
+    """Raises ValueError if your data set cannot have this name or these values."""
     config.check_name(name)
     if name in SOURCES and not SOURCES[name].own:
-        raise ValueError(f"{name!r} is a data set that comes with the package: choose another name.")
+        raise ValueError(
+            f"{name!r} is a data set that comes with the package: choose another name."
+        )
+    if type(source.side) is not int or source.side < 1:
+        expected = "a whole number of pixels, at least 1"
+        raise ValueError(f"side={source.side!r} is refused: expected {expected}.")
+    for name in ("grey", "mirror"):
+        value = getattr(source, name)
+        if not isinstance(value, bool):
+            raise ValueError(f"{name}={value!r} is refused: expected True or False.")
+    if not 0 < source.test_fraction < 1:
+        expected = "a share between 0 and 1"
+        raise ValueError(f"test_fraction={source.test_fraction!r} is refused: expected {expected}.")
+    if source.long_tail < 1:
+        raise ValueError(f"long_tail={source.long_tail!r} is refused: expected at least 1.")
+
+
+def column_named(name: str, columns: list[str]) -> str | None:
+    """The column of this name, or the only one that differs from it by case alone, if any."""
+    if name in columns:
+        return name
+    alike = [column for column in columns if column.casefold() == name.casefold()]
+    return alike[0] if len(alike) == 1 else None
 
 
 def first_line(error: BaseException) -> str:
@@ -86,31 +137,36 @@ def first_line(error: BaseException) -> str:
 
 
 def _digits(source: Source, side: int) -> Tables:
-    """1 797 scanned digits of 8 x 8 pixels that come with scikit-learn, and two more columns for a binary task with groups.
+    """1 797 scanned digits of 8 x 8 pixels, from scikit-learn, and columns for a binary task.
 
-    `odd` is even or odd; `ink` is the mean of an image's pixels, white 0 and black 1, in three bands: thin below 0.28 (467
-    digits), medium (875), thick from 0.33 on (455).
+    `odd` is even or odd; `ink` is the mean of an image's pixels, white 0 and black 1, in three
+    bands: thin below 0.28 (467 digits), medium (875), thick from 0.33 on (455).
     """
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     x = torch.from_numpy((digits.images * 255 / 16).astype(np.uint8))[:, None]
     label = torch.from_numpy(digits.target.astype(np.int64))
-    ink = torch.bucketize(torch.from_numpy(digits.images).mean((1, 2)) / 16, torch.tensor(INK, dtype=torch.float64), right=True)
-    names = {"label": [str(name) for name in digits.target_names], "odd": ["even", "odd"], "ink": ["thin", "medium", "thick"]}
+    darkness = torch.from_numpy(digits.images).mean((1, 2)) / 16
+    ink = torch.bucketize(darkness, torch.tensor(INK, dtype=torch.float64), right=True)
+    names = {
+        "label": [str(name) for name in digits.target_names],
+        "odd": ["even", "odd"],
+        "ink": ["thin", "medium", "thick"],
+    }
     return Tables({"train": Table(x, {"label": label, "odd": label % 2, "ink": ink})}, names)
 
 
 def _lfw(source: Source, side: int) -> Tables:
-    """Labelled Faces in the Wild, the people with at least 70 pictures, fetched and checked by scikit-learn."""
+    """Labelled Faces in the Wild: people with at least 70 pictures, by scikit-learn."""
     from sklearn.datasets import fetch_lfw_people
 
     try:
         people = fetch_lfw_people(min_faces_per_person=70, color=True, resize=None, slice_=None)
     except OSError as error:
         raise ValueError(
-            f"lfw is not in {config.DATA}/lfw/train-*.parquet and scikit-learn could not fetch it ({first_line(error)}): "
-            "place the file or connect to the network."
+            f"lfw is not in {config.DATA}/lfw/train-*.parquet and scikit-learn could not fetch it "
+            f"({first_line(error)}): place the file or connect to the network."
         ) from error
     x = torch.from_numpy(people.images.transpose(0, 3, 1, 2))
     x = torch.nn.functional.interpolate(x, (side, side), mode="area").mul(255).round().byte()
@@ -132,8 +188,16 @@ SOURCES = {
     ),
     "fashion_mnist": Source("zalando-datasets/fashion_mnist", licence="MIT", side=28, grey=True),
     "cifar10": Source("uoft-cs/cifar10", licence="none stated, research use", image="img"),
-    "cifar10_lt": Source("uoft-cs/cifar10", licence="none stated, research use", image="img", like="cifar10", long_tail=50.0),
-    "cifar100": Source("uoft-cs/cifar100", licence="none stated, research use", image="img", target="fine_label"),
+    "cifar10_lt": Source(
+        "uoft-cs/cifar10",
+        licence="none stated, research use",
+        image="img",
+        like="cifar10",
+        long_tail=50.0,
+    ),
+    "cifar100": Source(
+        "uoft-cs/cifar100", licence="none stated, research use", image="img", target="fine_label"
+    ),
     "tiny_imagenet": Source(
         "zh-plus/tiny-imagenet",
         licence="ImageNet's terms, non-commercial research",
@@ -154,7 +218,7 @@ SOURCES = {
         target="race",
         side=64,
         splits={"train": "train"},
-        test_fraction=0.4,  # the smallest group has 1 638 faces in all, and fairness is read off the test split
+        test_fraction=0.4,  # the smallest group has 1 638 faces, and the test split shows fairness
         aliases={"ethnicity": "race"},
         bands=AGES,
     ),
@@ -166,5 +230,11 @@ SOURCES = {
         side=64,
         splits={"train": "train", "test": "validation"},
     ),
-    "lfw": Source("sklearn.datasets.fetch_lfw_people", licence="none stated, research use", side=64, fetch=_lfw, splits={}),
+    "lfw": Source(
+        "sklearn.datasets.fetch_lfw_people",
+        licence="none stated, research use",
+        side=64,
+        fetch=_lfw,
+        splits={},
+    ),
 }

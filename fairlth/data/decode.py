@@ -2,7 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+import math
+import os
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -15,76 +20,136 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fairlth import config, progress
-from fairlth.data.catalogue import SOURCES, Source, Table, Tables, first_line
+from fairlth import config
+from fairlth.data import folder
+from fairlth.data.catalogue import SOURCES, Source, Table, Tables, column_named, first_line
+from fairlth.data.pixels import pixels_of, watched
 
+CODE = ("data/pixels", "data/folder", "data/decode")  # what decides the content of a cached file
+FILE = re.compile(r"(train|valid|validation|val|test)(-.*)?\.parquet", re.IGNORECASE)
+SPLIT_OF = folder.SPLIT_OF
 Rows = Iterable[dict[str, Any]]
+Columns = dict[str, list[Any]]
 
 
 def fingerprint(name: str) -> str:
-    """Changes with the content of a data set of your own or the way it is read; "" for the others, which have one content.
+    """Changes with the content of your data set or the way it is read; "" for those of the package.
 
-    Decoded images and records know it, so that both are made anew after a change; copying or moving the files is none.
+    Decoded images and records know it, so that both are made anew after a change. Copying or moving
+    the files is no change, nor is a file that is not read.
     """
     source = SOURCES[name]
     if not source.own:
         return ""
     files = local_files(name)
-    inside = source.folder or config.DATA / name
-    names = tuple(Path(path).relative_to(inside).as_posix() for paths in files.values() for path in paths)
-    return _content(repr(replace(source, fetch=None, folder=None)), inside, names, _fingerprint(source, files))
+    place = source.folder or config.DATA / name
+    names = tuple(Path(path).relative_to(place).as_posix() for path in _paths(files))
+    how = repr(replace(source, licence="", fetch=None, folder=None))
+    return _content(how, place, names, _stamp(source, files))
 
 
 @cache
-def _content(how: str, inside: Path, names: tuple[str, ...], stamp: str) -> str:
-    """Of what is in the files; `stamp` says when to read them again."""
+def _content(how: str, place: Path, names: tuple[str, ...], stamp: str) -> str:
+    """A hash of what is in the files; `stamp` says when to read them again."""
     digest = hashlib.sha256(how.encode())
     for name in names:
-        digest.update(repr((name, hashlib.sha256((inside / name).read_bytes()).hexdigest())).encode())
+        content = hashlib.sha256((place / name).read_bytes()).hexdigest()
+        digest.update(repr((name, content)).encode())
     return digest.hexdigest()[:12]
 
 
-def decoded(name: str, side: int, downloads: bool) -> Tables:
-    """All splits of a data set, images `side` pixels a side, from the cache or decoded now and cached.
+def _stamp(source: Source, files: Mapping[str, list[str]]) -> str:
+    """Changes when a local file or the way it is read does, so that it is decoded anew."""
+    read = (source.hub, source.image, source.grey, source.aliases, source.bands)
+    stats = [(path, os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in _paths(files)]
+    return hashlib.sha256(repr((*read, stats)).encode()).hexdigest()[:12]
 
-    Local parquet under `$FAIRLTH_DATA/<name>/` wins over the hub.
+
+def _paths(files: Mapping[str, list[str]]) -> list[str]:
+    return [path for paths in files.values() for path in paths]
+
+
+def decoded(name: str, side: int, downloads: bool) -> Tables:
+    """All splits of a data set, images `side` pixels per side, from the cache or decoded now.
+
+    Local parquet files in `$FAIRLTH_DATA/<name>/` win over the hub.
 
     Raises:
-        ValueError: no data, a damaged or empty file, a column that is not there; one sentence names it.
+        ValueError: no data, a damaged or empty file, an image column that is not there; one
+            sentence names it.
     """
     name = SOURCES[name].like or name
-    source, files = SOURCES[name], local_files(name)
+    source = SOURCES[name]
     if source.embedded and source.fetch is not None:
         return source.fetch(source, side)
-    stamp = fingerprint(name) or _fingerprint(source, files)
-    cache_file = config.CACHE / f"{name}-{side}-{stamp}.safetensors"
-    if cache_file.exists():
-        return _load(cache_file)
-    if not files and not downloads:
-        raise ValueError(f"{name} is not in {config.DATA / name}/train-*.parquet and this preset downloads nothing: place it.")
-    if source.fetch is not None and (source.folder is not None or not files):
-        tables = source.fetch(source, side)
-    else:
-        tables = _decode(name, _open(name, files) if files else _download(name), side)
-    _save(cache_file, tables)
+    files = local_files(name)
+    stamp = fingerprint(name) or _stamp(source, files)
+    about = {"data": name, "side": side, "files": stamp}
+    path = config.CACHE / f"{name}-{side}-{stamp}.safetensors"
+    tables = _cached(path, about)
+    if tables is None:
+        tables = _made(name, files, side, downloads)
+        _keep(path, about, tables)
     return tables
 
 
-def local_files(name: str) -> dict[str, list[str]]:
-    """Local parquet files by split; a folder without train files is an error, no folder at all is not.
+def _made(name: str, files: dict[str, list[str]], side: int, downloads: bool) -> Tables:
+    source = SOURCES[name]
+    if source.folder is not None:
+        return folder.decode(source, side)
+    if files:
+        return _decode(name, _open(name, files), side)
+    if not downloads:
+        place = config.DATA / name
+        raise ValueError(
+            f"{name} is not in {place}/train-*.parquet and this preset downloads nothing: place it."
+        )
+    if source.fetch is not None:
+        return source.fetch(source, side)
+    return _decode(name, _download(name), side)
 
-    Where the set has no validation split of its own and there is no test file, the valid file is the test split. Of a folder of
-    images all files, in one list.
+
+def local_files(name: str) -> dict[str, list[str]]:
+    """Local files by split: parquet files by their names, or the files of a folder of images.
+
+    `train-*.parquet`, `valid-*` (or `validation-*`, `val-*`) and `test-*` are the splits. Where the
+    hub's validation split is what the catalogue tests on, so is the local one, unless there is a
+    test file. Of a folder of images all files are in one list.
+
+    Raises:
+        ValueError: a folder without a training file; no folder at all is no error.
     """
-    if (images := SOURCES[name].folder) is not None:
-        return {"all": sorted(str(path) for path in images.rglob("*") if path.is_file())}
-    folder = config.DATA / (SOURCES[name].like or name)
-    found = {split: sorted(folder.glob(f"{split}-*.parquet")) for split in ("train", "valid", "test")}
-    if not found["test"] and "valid" not in SOURCES[name].splits:
+    source = SOURCES[name]
+    if source.folder is not None:
+        return {"all": [str(source.folder / file) for file in folder.files_of(source.folder)]}
+    place = config.DATA / (source.like or name)
+    found: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
+    others = []
+    for path in sorted(place.glob("[!.]*")):
+        match = FILE.fullmatch(path.name)
+        if match:
+            found[SPLIT_OF[match[1].casefold()]].append(str(path))
+        elif path.suffix.casefold() == ".parquet":
+            others.append(path.name)
+    _check_files(place, found, others)
+    if not found["test"] and source.splits.get("test") in ("valid", "validation"):
         found["test"] = found.pop("valid")
-    if folder.is_dir() and not found["train"]:
-        raise ValueError(f"{folder} holds no train-*.parquet: place the file there, or remove the folder to use the hub.")
-    return {split: [str(path) for path in paths] for split, paths in found.items() if paths}
+    return {split: paths for split, paths in found.items() if paths}
+
+
+def _check_files(place: Path, found: dict[str, list[str]], others: list[str]) -> None:
+    """A folder needs a training file, and a parquet file that is no split is named."""
+    names = "train-*.parquet, valid-*.parquet or test-*.parquet"
+    if place.is_dir() and not found["train"]:
+        seen = f" and has {folder.some(others)}" if others else ""
+        raise ValueError(
+            f"{place} holds no train-*.parquet{seen}: place the file there under such a name, or "
+            "remove the folder to use the hub."
+        )
+    if others:
+        warnings.warn(
+            f"{place}: {folder.some(others)} is not read: expected {names}.", stacklevel=2
+        )
 
 
 def _open(name: str, files: dict[str, list[str]]) -> dict[str, Rows]:
@@ -94,12 +159,17 @@ def _open(name: str, files: dict[str, list[str]]) -> dict[str, Rows]:
     splits = {}
     for split, paths in files.items():
         try:
-            splits[split] = datasets.load_dataset("parquet", data_files=paths, split="train", streaming=True)
-            next(iter(splits[split]))
+            rows = datasets.load_dataset("parquet", data_files=paths, split="train", streaming=True)
+            next(iter(rows))
         except StopIteration:
-            raise ValueError(f"{paths[0]} has no rows: replace the {split} file of {name}.") from None
+            raise ValueError(
+                f"{paths[0]} has no rows: replace the {split} file of {name}."
+            ) from None
         except Exception as error:
-            raise ValueError(f"{paths[0]} is not a whole parquet file ({first_line(error)}): replace it.") from error
+            raise ValueError(
+                f"{paths[0]} is not a whole parquet file ({first_line(error)}): replace it."
+            ) from error
+        splits[split] = rows
     return splits
 
 
@@ -107,7 +177,6 @@ def _download(name: str) -> dict[str, Rows]:
     import datasets
 
     source = SOURCES[name]
-    progress.say(f"{name}: downloading {source.hub} from the hub")
     try:
         return {
             ours: datasets.load_dataset(source.hub, source.configuration, split=theirs)
@@ -115,117 +184,234 @@ def _download(name: str) -> dict[str, Rows]:
         }
     except Exception as error:
         raise ValueError(
-            f"{name} is neither in {config.DATA / name}/train-*.parquet nor to be had from the hub as {source.hub} "
-            f"({first_line(error)}): place the files or connect to the network."
+            f"{name} is neither in {config.DATA / name}/train-*.parquet nor to be had from the hub "
+            f"as {source.hub} ({first_line(error)}): place the files or connect to the network."
         ) from error
 
 
 def _decode(name: str, splits: dict[str, Rows], side: int) -> Tables:
     """Images to uint8 tensors, label columns to codes that mean the same in every split."""
     source = SOURCES[name]
-    features = dict(next(iter(splits.values())).features)  # type: ignore[attr-defined]
-    if source.image not in features:
-        raise ValueError(f"{name} has no image column {source.image!r} in its files, they have {', '.join(features)}.")
-    images, raw = {}, {}
+    images = {}
+    values: dict[str, Columns] = {}
+    classes: dict[str, dict[str, list[str] | None]] = {}
     for split, rows in splits.items():
-        images[split], raw[split] = _read(f"{name} {split}", rows, source, side)
-    columns, names = _columns(raw, features, source)
-    return Tables({split: Table(images[split], columns[split]) for split in splits}, names)
+        features = dict(rows.features)  # type: ignore[attr-defined]
+        images[split], values[split] = _read(f"{name} {split}", rows, list(features), source, side)
+        classes[split] = {column: getattr(kind, "names", None) for column, kind in features.items()}
+    columns, names, unusable = _columns(values, classes, source)
+    tables = {split: Table(images[split], columns[split]) for split in splits}
+    return Tables(tables, names, unusable)
 
 
-def _read(label: str, rows: Rows, source: Source, side: int) -> tuple[Tensor, dict[str, list[Any]]]:
+def _read(
+    label: str, rows: Rows, features: list[str], source: Source, side: int
+) -> tuple[Tensor, Columns]:
     """One split's images (n, channels, side, side) and its other columns as lists."""
     from datasets import Image
 
+    image = column_named(source.image, features)
+    if image is None:
+        have = ", ".join(features)
+        raise ValueError(
+            f"{label} has no image column {source.image!r} in its files, they have {have}."
+        )
     pixels: list[np.ndarray] = []
-    columns: dict[str, list[Any]] = {}
+    columns: Columns = {}
+    pictures = rows.cast_column(image, Image())  # type: ignore[attr-defined]
     try:
-        for row in rows.cast_column(source.image, Image()):  # type: ignore[attr-defined]
-            pixels.append(pixels_of(row.pop(source.image), source, side))
+        for row in watched(pictures, f"{label} decoded"):
+            pixels.append(pixels_of(row.pop(image), side, source.grey))
             for column, value in row.items():
                 columns.setdefault(column, []).append(value)
-            if len(pixels) % 2000 == 0:
-                progress.say(f"{label}: {len(pixels)} images decoded")
     except Exception as error:
         raise ValueError(
-            f"{label}: image number {len(pixels)} cannot be read ({first_line(error)}): replace the file."
+            f"{label}: image number {len(pixels)} cannot be used ({first_line(error)}): replace it."
         ) from error
     return torch.from_numpy(np.stack(pixels)), columns
 
 
-def pixels_of(image: Any, source: Source, side: int) -> np.ndarray:
-    """(channels, side, side) uint8; what is not square is cropped at its centre, what is larger is averaged down."""
-    from PIL.Image import Resampling
-    from PIL.ImageOps import fit
-
-    image = image.convert("L" if source.grey else "RGB")
-    if image.size != (side, side):
-        image = fit(image, (side, side), Resampling.BOX)
-    pixels = np.asarray(image)
-    return pixels[None] if source.grey else np.ascontiguousarray(pixels.transpose(2, 0, 1))
-
-
 def _columns(
-    raw: dict[str, dict[str, list[Any]]], features: dict[str, Any], source: Source
-) -> tuple[dict[str, dict[str, Tensor]], dict[str, list[str]]]:
-    """Label columns as codes, by split, and the names of the codes; numbers also in bands where the source has some."""
-    columns: dict[str, dict[str, Tensor]] = {split: {} for split in raw}
+    values: dict[str, Columns],
+    classes: dict[str, dict[str, list[str] | None]],
+    source: Source,
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, list[str]], dict[str, str]]:
+    """Label columns as codes by split, the names of the codes, why other columns are unusable."""
+    codes: dict[str, dict[str, Tensor]] = {split: {} for split in values}
     names: dict[str, list[str]] = {}
-    for column in _label_columns(raw):
-        ours = source.aliases.get(column, column)
-        names[ours] = getattr(features[column], "names", None) or _values(rows[column] for rows in raw.values())
-        for split, rows in raw.items():
-            columns[split][ours] = _codes(rows[column], names[ours], coded=hasattr(features[column], "names"))
-    for band, (column, edges) in source.bands.items():
-        if column not in names:
+    unusable: dict[str, str] = {}
+    for column in dict.fromkeys(column for rows in values.values() for column in rows):
+        ours = _our_name(column, source)
+        parts = {split: rows.get(column) for split, rows in values.items()}
+        named = {split: known.get(column) for split, known in classes.items()}
+        fault = _fault(parts, named)
+        if fault is not None:
+            unusable[ours] = fault
+            continue
+        whole = {split: part for split, part in parts.items() if part is not None}
+        known = next(iter(named.values()))
+        order = range(len(known)) if known else _values(whole.values())
+        names[ours] = known or [str(value) for value in order]
+        code = {value: number for number, value in enumerate(order)}
+        for split, part in whole.items():
+            codes[split][ours] = torch.tensor([code[value] for value in part])
+    _add_bands(source, values, codes, names, unusable)
+    return codes, names, unusable
+
+
+def _our_name(column: str, source: Source) -> str:
+    for theirs, ours in source.aliases.items():
+        if column.casefold() == theirs.casefold():
+            return ours
+    return column
+
+
+def _fault(
+    parts: Mapping[str, list[Any] | None], named: Mapping[str, list[str] | None]
+) -> str | None:
+    """Why a column can be neither label nor group, as the end of a sentence on it, if so."""
+    kinds = {}
+    for split, part in parts.items():
+        if part is None:
+            return f"is not in the {split} files"
+        missing = sum(_is_missing(value) for value in part)
+        if missing:
+            return f"has {missing} {split} row(s) without a value: fill them or leave them out"
+        kinds[split] = _kind(part) if named[split] is None else f"classes {named[split]}"
+        if kinds[split] is None:
+            return "has values that are no single words or numbers"
+        fault = _code_fault(split, part, named[split])
+        if fault is not None:
+            return fault
+    if len(set(kinds.values())) > 1:
+        told = ", ".join(f"{kind} in {split}"[:120] for split, kind in kinds.items())
+        return f"is not the same in all splits ({told}): write it alike"
+    return None
+
+
+def _code_fault(split: str, part: list[Any], named: list[str] | None) -> str | None:
+    """What is wrong with the codes of a column whose classes have names."""
+    if named is None:
+        return None
+    hidden = sum(code < 0 for code in part)
+    if hidden:
+        return (
+            f"has {hidden} hidden label(s), such as {min(part)}, in {split}: leave that file out "
+            "or take one with labels"
+        )
+    if max(part) >= len(named):
+        return f"has the label {max(part)} in {split}, and {len(named)} classes from 0 on"
+    return None
+
+
+def _is_missing(value: Any) -> bool:
+    """None, nan or an empty word."""
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _kind(part: list[Any]) -> str | None:
+    for kind, text in ((bool, "true or false"), (int | float, "numbers"), (str, "words")):
+        if all(isinstance(value, kind) for value in part):
+            return text
+    return None
+
+
+def _values(parts: Iterable[list[Any]]) -> list[Any]:
+    """All values of a column over its splits, in order."""
+    return sorted({value for part in parts for value in part})
+
+
+def _add_bands(
+    source: Source,
+    values: dict[str, Columns],
+    codes: dict[str, dict[str, Tensor]],
+    names: dict[str, list[str]],
+    unusable: dict[str, str],
+) -> None:
+    """The source's bands of numbers as further columns, such as ages."""
+    for band, (wanted, edges) in source.bands.items():
+        column = column_named(wanted, [*names, *unusable])
+        if column is None:
+            continue
+        if column in unusable:
+            unusable[band] = f"needs column {column!r}, which {unusable[column]}"
+            continue
+        numbers = {split: rows[column] for split, rows in values.items()}
+        lowest = _values(numbers.values())[0]
+        named = names[column] != [str(value) for value in _values(numbers.values())]
+        if named or _kind([lowest]) != "numbers" or lowest < edges[0]:
+            unusable[band] = f"needs numbers from {edges[0]} on in column {column!r}"
             continue
         names[band] = [f"{low}-{high - 1}" for low, high in pairwise(edges)] + [f"{edges[-1]}+"]
-        for split, rows in raw.items():
-            columns[split][band] = torch.bucketize(torch.tensor(rows[column]), torch.tensor(edges[1:]), right=True)
-    return columns, names
+        inner = torch.tensor(edges[1:])
+        for split, part in numbers.items():
+            codes[split][band] = torch.bucketize(torch.tensor(part), inner, right=True)
 
 
-def _label_columns(raw: dict[str, dict[str, list[Any]]]) -> list[str]:
-    """Columns that every split has and whose values are plain; ValueError names one with holes."""
-    found = []
-    for column in next(iter(raw.values())):
-        values = [value for rows in raw.values() for value in rows.get(column, [[]])]
-        if any(value is None for value in values):
-            raise ValueError(f"column {column!r} has rows without a value: fill them or leave the column out of the files.")
-        if all(isinstance(value, str | int | float) for value in values):
-            found.append(column)
-    return found
+def _keep(path: Path, about: dict[str, Any], tables: Tables) -> None:
+    """Writes a cached file that says what it is; where it cannot be written, says so."""
+    tensors = {}
+    for split, table in tables.splits.items():
+        tensors[f"{split}/"] = table.x
+        for name, column in table.columns.items():
+            tensors[f"{split}/{name}"] = column
+    labels = json.dumps({"names": tables.names, "unusable": tables.unusable})
+    code = config.code_fingerprint(CODE)
+    notes = {"about": json.dumps(about), "code": code, "labels": labels}
+    notes["sha256"] = _hash(tensors, labels)
+    try:
+        config.write_atomically(path, save(tensors, notes))
+    except OSError as error:
+        warnings.warn(f"{error} The images are decoded again next time.", stacklevel=2)
 
 
-def _values(columns: Iterable[list[Any]]) -> list[str]:
-    """All values of a column over its splits, in order."""
-    return [str(value) for value in sorted({value for column in columns for value in column})]
+def _cached(path: Path, about: dict[str, Any]) -> Tables | None:
+    """What a cached file has; None where there is none that is sound and of this code."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, "pt") as file:
+            notes = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict
+        if json.loads(notes["about"]) != about:
+            raise ValueError("it was made from other files or in another size")
+        if notes["sha256"] != _hash(tensors, notes["labels"]):
+            raise ValueError("its content is not what was written")
+    except Exception as error:
+        reason = "it does not say what it is" if isinstance(error, KeyError) else first_line(error)
+        _set_aside(path, reason)
+        return None
+    if notes["code"] != config.code_fingerprint(CODE):
+        return None
+    return _tables(tensors, json.loads(notes["labels"]))
 
 
-def _codes(values: list[Any], names: list[str], coded: bool) -> Tensor:
-    """The position of each value in `names`; `coded` values are positions already."""
-    code = {name: number for number, name in enumerate(names)}
-    return torch.tensor(values if coded else [code[str(value)] for value in values])
+def _tables(tensors: dict[str, Tensor], labels: dict[str, Any]) -> Tables:
+    columns: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        split, column = key.split("/", 1)
+        columns.setdefault(split, {})[column] = tensor
+    splits = {split: Table(own.pop(""), own) for split, own in columns.items()}
+    return Tables(splits, labels["names"], labels["unusable"])
 
 
-def _fingerprint(source: Source, files: dict[str, list[str]]) -> str:
-    """Changes when a local file or the way it is read does, so that it is decoded anew."""
-    stats = [(path, Path(path).stat().st_size, Path(path).stat().st_mtime_ns) for paths in files.values() for path in paths]
-    return hashlib.sha256(repr((source.image, source.grey, source.aliases, source.bands, stats)).encode()).hexdigest()[:12]
+def _hash(tensors: dict[str, Tensor], labels: str) -> str:
+    digest = hashlib.sha256(labels.encode())
+    for key in sorted(tensors):
+        digest.update(repr((key, tuple(tensors[key].shape), tensors[key].dtype)).encode())
+        digest.update(tensors[key].contiguous().numpy().data)
+    return digest.hexdigest()
 
 
-def _save(path: Path, tables: Tables) -> None:
-    tensors = {f"{split}/{name}": column for split, table in tables.splits.items() for name, column in table.columns.items()}
-    tensors |= {f"{split}/": table.x for split, table in tables.splits.items()}
-    config.write_atomically(path, save(tensors, {"names": json.dumps(tables.names)}))
-
-
-def _load(path: Path) -> Tables:
-    with safe_open(path, "pt") as file:
-        names = json.loads(file.metadata()["names"])
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict
-    splits = {}
-    for split in {key.split("/")[0] for key in tensors}:
-        columns = {key.removeprefix(f"{split}/"): value for key, value in tensors.items() if key.startswith(f"{split}/")}
-        splits[split] = Table(columns.pop(""), columns)
-    return Tables(splits, names)
+def _set_aside(path: Path, reason: str) -> None:
+    """Moves a cached file that cannot be used to `aside/` beside it, and says so."""
+    aside = path.parent / "aside" / path.name
+    with suppress(OSError):  # another process may have moved it
+        aside.parent.mkdir(exist_ok=True)
+        os.replace(path, aside)
+    warnings.warn(
+        f"{path} cannot be used ({reason}): it is in {aside} now, and the images are decoded anew.",
+        stacklevel=2,
+    )

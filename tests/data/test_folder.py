@@ -246,7 +246,7 @@ def splits(*values):
 BROKEN = {
     "no such folder": (lambda folder: folder.rename(folder.with_name("other")), r"shapes is not a folder: give the path"),
     "empty": (emptied, "shapes holds no image: put images into it"),
-    "no csv and no sub-folders": (no_csv_and_flat, r"has no groups.csv and images in no class sub-folder \(0.png, 1.png, .* and 27"),
+    "no csv and no sub-folders": (no_csv_and_flat, r"has images in no class sub-folder \(0.png, 1.png, .* and 27 more\): make one sub-folder per class, or a groups.csv"),
     "empty class folder": (empty_class, r"has 0 image\(s\) of class 'star', at least 5 are needed"),
     "one class folder": (only_one_sub_folder, "shapes has one class, 'disc'"),
     "one label": (one_class, "shapes has one class, 'disc': a network needs at least two"),
@@ -254,7 +254,7 @@ BROKEN = {
     "no header": (replace_cell("file,label,shade\n", ""), "has no column 'file', its first line is 'disc/0.png,disc,light'"),
     "other separator": (lambda folder: edit(folder, lambda text: text.replace(",", ";")), "its first line is 'file;label;shade'"),
     "no column file": (replace_cell("file,", "image,"), "has no column 'file', its first line is 'image,label,shade'"),
-    "no column label": (flat_without_label, r"has no column 'label' and files in no class sub-folder \(0.png"),
+    "no column label": (flat_without_label, r"has images in no class sub-folder \(0.png.*a groups.csv with a column 'label'"),
     "no rows": (file_content("groups.csv", b"file,label\n"), "groups.csv has a header and no rows"),
     "nothing in the csv": (file_content("groups.csv", b""), "groups.csv cannot be read .*: write a header"),
     "cells too many": (lambda folder: edit(folder, lambda text: text.replace("light\ndisc", "light,x\ndisc")), "groups.csv cannot be read .*: write a header"),
@@ -277,7 +277,7 @@ BROKEN = {
     "zero bytes": (file_content("disc/0.png", b""), r"shapes: disc/0.png is empty \(zero bytes\): replace or remove"),
     "no image inside": (file_content("disc/0.png", b"hello"), "shapes: disc/0.png is not an image"),
     "truncated": (file_content("disc/0.png", lambda path: path.read_bytes()[:90]), r"shapes: disc/0.png cannot be read \("),
-    "sixteen bits": (sixteen_bits, r"disc/0.png has more than 8 bits a pixel \(mode I;16\)"),
+    "sixteen bits": (sixteen_bits, r"disc/0.png has more than 8 bits per channel \(mode I;16: which value is white is not known\): replace"),
     "unknown split": (splits("train", "dev"), "has dev in column 'split': expected train, valid, test"),
     "no train split": (splits("valid", "test"), "has no image of split 'train'"),
 }  # fmt: skip
