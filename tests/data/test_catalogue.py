@@ -289,6 +289,16 @@ def test_real_files_load(real_data, name, shape, classes, sizes):
     assert (loaded.train.y.bincount() > 0).all()
 
 
+def test_faces_with_a_validation_split_load_at_48_pixels(real_data):
+    if "fer2013" not in data.SOURCES or not (real_data / "fer2013").is_dir():
+        pytest.skip("fer2013 is not in the catalogue or not here")
+    tables = data.decoded("fer2013", 48, downloads=False)
+    sizes = {name: tuple(table.x.shape) for name, table in tables.splits.items()}
+    assert sizes == {"train": (28006, 1, 48, 48), "valid": (3543, 1, 48, 48), "test": (3589, 1, 48, 48)}
+    assert tables.names["label"] == ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
+    assert tables.splits["train"].columns["label"].bincount().tolist() == [3879, 389, 3988, 7157, 4780, 2896, 4917]
+
+
 def test_utkface_by_race_and_gender(real_data):
     values = {"model": "mlp", "method": "dense", "density": 1.0, "seed": 0, "preset": "small"}
     loaded = data.load(Run(dataset="utkface", target="gender", group_by="race", **values))

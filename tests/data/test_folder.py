@@ -8,6 +8,7 @@ from PIL import Image
 
 from fairlth import config, data, experiments, results
 from fairlth.config import Run
+from fairlth.data import decode
 from fairlth.data import folder as folder_module
 
 CLASSES = ["disc", "ring", "square"]
@@ -346,3 +347,185 @@ def test_a_file_that_broke_since_is_named(tmp_path):
     (tmp_path / "shapes" / "disc" / "0.png").write_bytes(b"hello")
     with pytest.raises(ValueError, match="shapes: disc/0.png is not an image: replace or remove it"):
         data.load(run())
+
+
+def in_splits(folder, counts=(("train", 30), ("val", 12), ("test", 9))):
+    """A folder as torchvision's ImageFolder has it: split, class, image; its rows without the split."""
+    rows = []
+    for split, n in counts:
+        for number in range(n):
+            label, shade = CLASSES[number % 3], ["light", "dark"][number // 3 % 2]
+            rows.append((f"{split}/{label}/{number}.png", label, shade))
+            (folder / split / label).mkdir(parents=True, exist_ok=True)
+            draw(label, shade, len(rows)).save(folder / rows[-1][0])
+    return rows
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
+def test_folders_of_splits_are_splits(tmp_path, val):
+    in_splits(tmp_path / "shapes", (("train", 30), (val, 12), ("test", 9)))
+    found = data.add_folder("shapes", tmp_path / "shapes", side=8)
+    assert str(found).splitlines()[1:] == [
+        "label: disc 17, ring 17, square 17",
+        "split: train 30, valid 12, test 9",
+        "No groups.csv, so the classes are the groups.",
+    ]
+    loaded = data.load(run())
+    assert [len(split) for split in (loaded.train, loaded.val, loaded.test)] == [30, 12, 9]
+    assert loaded.classes == CLASSES
+
+
+@pytest.mark.parametrize("there", [("train",), ("train", "val"), ("train", "test")])
+def test_a_split_that_a_folder_lacks_is_drawn_from_train(tmp_path, there):
+    in_splits(tmp_path / "shapes", [(split, 30) for split in there])
+    data.add_folder("shapes", tmp_path / "shapes", side=8)
+    loaded = data.load(run())
+    sizes = {("train",): [20, 4, 6], ("train", "val"): [24, 30, 6], ("train", "test"): [24, 6, 30]}
+    assert [len(split) for split in (loaded.train, loaded.val, loaded.test)] == sizes[there]
+
+
+@pytest.mark.parametrize("columns", [("file", "label", "shade"), ("file", "shade"), ("File", "LABEL", "shade")])
+def test_a_csv_gives_groups_to_folders_of_splits(tmp_path, columns):
+    rows = in_splits(tmp_path / "shapes")
+    kept = [row if len(columns) == 3 else (row[0], row[2]) for row in rows]
+    write(tmp_path / "shapes", kept, columns)
+    data.add_folder("shapes", tmp_path / "shapes", side=8)
+    loaded = data.load(run(group_by="shade"))
+    assert [len(split) for split in (loaded.train, loaded.val, loaded.test)] == [30, 12, 9]
+    assert loaded.classes == CLASSES and loaded.groups == ["dark", "light"]
+    assert torch.bincount(loaded.test.group).tolist() == [3, 6]
+
+
+def test_the_split_of_a_csv_wins_over_the_folder_and_is_read_in_any_spelling(tmp_path):
+    rows = in_splits(tmp_path / "shapes")
+    parts = ["Train"] * 24 + ["val"] * 15 + ["TEST"] * 12
+    columns = ("file", "label", "shade", "Split")
+    write(tmp_path / "shapes", [(*row, part) for row, part in zip(rows, parts, strict=True)], columns)
+    data.add_folder("shapes", tmp_path / "shapes", side=8)
+    loaded = data.load(run())
+    assert [len(split) for split in (loaded.train, loaded.val, loaded.test)] == [24, 15, 12]
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    make(tmp_path / "shapes", csv=False)
+    (tmp_path / "shapes" / "ring").rename(tmp_path / "shapes" / "train")
+    found = data.look_through(tmp_path / "shapes")
+    assert sorted(set(found.rows["label"])) == ["disc", "square", "train"] and "split" not in found.rows
+
+
+def test_images_beside_folders_of_splits_are_refused(tmp_path):
+    in_splits(tmp_path / "shapes")
+    (tmp_path / "shapes" / "extra" / "disc").mkdir(parents=True)
+    draw("disc", "dark", 1).save(tmp_path / "shapes" / "extra" / "disc" / "0.png")
+    sentence = r"shapes has train and other splits, and images beside them \(extra/disc/0.png\): move them"
+    with pytest.raises(ValueError, match=sentence):
+        data.look_through(tmp_path / "shapes")
+
+
+def test_a_class_that_only_the_test_split_has_is_refused(tmp_path):
+    in_splits(tmp_path / "shapes")
+    (tmp_path / "shapes" / "test" / "disc").rename(tmp_path / "shapes" / "test" / "star")
+    with pytest.raises(ValueError, match="shapes has test images of star, and no training image"):
+        data.look_through(tmp_path / "shapes")
+
+
+def test_splits_without_classes_are_refused(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "test").mkdir()
+    draw("disc", "dark", 1).save(tmp_path / "train" / "0.png")
+    draw("disc", "dark", 2).save(tmp_path / "test" / "0.png")
+    with pytest.raises(ValueError, match=r"images in no class sub-folder \(test/0.png, train/0.png\)"):
+        data.look_through(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [str(1_000_001 + number) for number in range(30)],
+        [f"{0.1234567 + number * 1e-7:.7f}" for number in range(30)],
+        [["9007199254740993", "9007199254740992"][number % 2] for number in range(30)],
+        [["7", "007"][number % 2] for number in range(30)],
+        [f"{'aA'[number % 2]}{number // 2}" for number in range(30)],
+    ],
+    ids=["numbers", "scores", "long", "leading zeros", "words"],
+)
+def test_ids_are_no_second_spelling(tmp_path, values):
+    rows = make(tmp_path / "shapes")
+    write(
+        tmp_path / "shapes", [(*row, value) for row, value in zip(rows, values, strict=True)], ("file", "label", "shade", "id")
+    )
+    assert list(data.look_through(tmp_path / "shapes").rows["id"]) == values
+
+
+@pytest.mark.parametrize(("one", "other"), [("1", "1.0"), ("0.5", ".5"), ("1e3", "1000"), ("Old", "old"), ("a  b", "a b")])
+def test_a_group_in_two_spellings_is_refused(tmp_path, one, other):
+    rows = make(tmp_path / "shapes")
+    write(tmp_path / "shapes", [(*row[:2], [one, other][number % 2]) for number, row in enumerate(rows)])
+    with pytest.raises(ValueError, match="groups.csv writes 'shade' as .* and as .*: spell it one way"):
+        data.look_through(tmp_path / "shapes")
+
+
+def test_a_column_twice_in_other_cases_is_refused(tmp_path):
+    make(tmp_path / "shapes")
+    edit(tmp_path / "shapes", lambda text: text.replace("shade", "Label"))
+    with pytest.raises(ValueError, match="has a column twice, its first line is 'file,label,Label'"):
+        data.look_through(tmp_path / "shapes")
+
+
+def test_linked_class_folders_are_followed_and_circles_are_not(tmp_path):
+    make(tmp_path / "photos", csv=False)
+    (tmp_path / "shapes").mkdir()
+    for label in CLASSES:
+        (tmp_path / "shapes" / label).symlink_to(tmp_path / "photos" / label)
+    (tmp_path / "photos" / "disc" / "circle").symlink_to(tmp_path / "photos" / "disc")
+    found = data.add_folder("shapes", tmp_path / "shapes", side=8)
+    assert len(found.rows) == 30 and sorted(set(found.rows["label"])) == CLASSES
+    assert data.load(run()).classes == CLASSES
+
+
+def test_a_link_to_nowhere_is_named(tmp_path):
+    make(tmp_path / "shapes", csv=False)
+    (tmp_path / "shapes" / "disc" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(ValueError, match=r"shapes: disc/gone.png cannot be read \(.*No such file"):
+        data.look_through(tmp_path / "shapes")
+
+
+@pytest.mark.parametrize("csv", [True, False])
+@pytest.mark.parametrize("file", [".DS_Store", "Thumbs.db", "disc/._0.png", "disc/notes.txt", "__MACOSX/0.png", ".git/x"])
+def test_a_file_that_is_not_read_changes_no_fingerprint(tmp_path, file, csv):
+    make(tmp_path / "shapes", csv=csv)
+    data.add_folder("shapes", tmp_path / "shapes", side=8)
+    before = data.fingerprint("shapes"), decode._stamp(data.SOURCES["shapes"], decode.local_files("shapes"))
+    (tmp_path / "shapes" / file).parent.mkdir(exist_ok=True)
+    (tmp_path / "shapes" / file).write_bytes(b"x")
+    after = data.fingerprint("shapes"), decode._stamp(data.SOURCES["shapes"], decode.local_files("shapes"))
+    assert before == after
+    (tmp_path / "shapes" / "disc" / "0.png").write_bytes((tmp_path / "shapes" / "disc" / "3.png").read_bytes())
+    assert data.fingerprint("shapes") != before[0]
+
+
+def test_a_relative_folder_counts_from_where_you_are_and_a_tilde_is_home(tmp_path, monkeypatch):
+    make(tmp_path / "shapes")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for place in ("shapes", "./shapes", "~/shapes"):
+        assert len(data.look_through(place).rows) == 30
+        data.add_folder("shapes", place, side=8)
+        assert data.SOURCES["shapes"].folder == tmp_path / "shapes"
+    monkeypatch.chdir("/")
+    assert data.load(run()).classes == CLASSES  # and does not move with you
+
+
+def test_a_wrong_argument_is_named_before_any_image_is_read(tmp_path):
+    with pytest.raises(ValueError, match="side=0 is refused: expected a whole number of pixels"):
+        data.add_folder("shapes", tmp_path / "nowhere", side=0)
+    with pytest.raises(ValueError, match="mirror='no' is refused: expected True or False"):
+        data.add_folder("shapes", tmp_path / "nowhere", mirror="no")
+
+
+def test_images_of_224_pixels_are_kept_where_the_preset_allows_them(tmp_path, monkeypatch):
+    in_splits(tmp_path / "shapes")
+    preset = config.PRESETS["smoke"].model_copy(update={"image_size": 224})
+    monkeypatch.setitem(config.PRESETS, "smoke", preset)
+    data.add_folder("shapes", tmp_path / "shapes", side=224)
+    assert data.load(run()).in_shape == (3, 224, 224)
