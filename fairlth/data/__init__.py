@@ -1,8 +1,8 @@
 """Data sets, from files to splits: what stands beside training.
 
-`catalogue` knows where each set comes from, `pixels` makes one image an array, `folder` reads a
-folder of images, `decode` reads parquet files and the hub and caches what it made, `splits` draws
-training, validation and test images.
+`catalogue` knows where each set comes from, `pixels` makes one image an array, `listing` names the
+images of a folder and `folder` reads them, `decode` reads parquet files and the hub, `cached` keeps
+what was decoded, `splits` draws training, validation and test images.
 """
 
 from fairlth.data.catalogue import SOURCES as SOURCES

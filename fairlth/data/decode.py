@@ -1,13 +1,11 @@
 """From files or the hub to uint8 tensors: decoded once, then cached."""
 
 import hashlib
-import json
 import math
 import os
 import re
 import warnings
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
@@ -16,18 +14,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from fairlth import config
-from fairlth.data import folder
+from fairlth.data import cached, folder
 from fairlth.data.catalogue import SOURCES, Source, Table, Tables, column_named, first_line
+from fairlth.data.listing import SPLIT_OF, files_of, some
 from fairlth.data.pixels import pixels_of, watched
 
-CODE = ("data/pixels", "data/folder", "data/decode")  # what decides the content of a cached file
 FILE = re.compile(r"(train|valid|validation|val|test)(-.*)?\.parquet", re.IGNORECASE)
-SPLIT_OF = folder.SPLIT_OF
 Rows = Iterable[dict[str, Any]]
 Columns = dict[str, list[Any]]
 
@@ -86,10 +81,10 @@ def decoded(name: str, side: int, downloads: bool) -> Tables:
     stamp = fingerprint(name) or _stamp(source, files)
     about = {"data": name, "side": side, "files": stamp}
     path = config.CACHE / f"{name}-{side}-{stamp}.safetensors"
-    tables = _cached(path, about)
+    tables = cached.read(path, about)
     if tables is None:
         tables = _made(name, files, side, downloads)
-        _keep(path, about, tables)
+        cached.keep(path, about, tables)
     return tables
 
 
@@ -121,7 +116,7 @@ def local_files(name: str) -> dict[str, list[str]]:
     """
     source = SOURCES[name]
     if source.folder is not None:
-        return {"all": [str(source.folder / file) for file in folder.files_of(source.folder)]}
+        return {"all": [str(source.folder / file) for file in files_of(source.folder)]}
     place = config.DATA / (source.like or name)
     found: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
     others = []
@@ -141,15 +136,13 @@ def _check_files(place: Path, found: dict[str, list[str]], others: list[str]) ->
     """A folder needs a training file, and a parquet file that is no split is named."""
     names = "train-*.parquet, valid-*.parquet or test-*.parquet"
     if place.is_dir() and not found["train"]:
-        seen = f" and has {folder.some(others)}" if others else ""
+        seen = f" and has {some(others)}" if others else ""
         raise ValueError(
             f"{place} holds no train-*.parquet{seen}: place the file there under such a name, or "
             "remove the folder to use the hub."
         )
     if others:
-        warnings.warn(
-            f"{place}: {folder.some(others)} is not read: expected {names}.", stacklevel=2
-        )
+        warnings.warn(f"{place}: {some(others)} is not read: expected {names}.", stacklevel=2)
 
 
 def _open(name: str, files: dict[str, list[str]]) -> dict[str, Rows]:
@@ -348,70 +341,3 @@ def _add_bands(
         inner = torch.tensor(edges[1:])
         for split, part in numbers.items():
             codes[split][band] = torch.bucketize(torch.tensor(part), inner, right=True)
-
-
-def _keep(path: Path, about: dict[str, Any], tables: Tables) -> None:
-    """Writes a cached file that says what it is; where it cannot be written, says so."""
-    tensors = {}
-    for split, table in tables.splits.items():
-        tensors[f"{split}/"] = table.x
-        for name, column in table.columns.items():
-            tensors[f"{split}/{name}"] = column
-    labels = json.dumps({"names": tables.names, "unusable": tables.unusable})
-    code = config.code_fingerprint(CODE)
-    notes = {"about": json.dumps(about), "code": code, "labels": labels}
-    notes["sha256"] = _hash(tensors, labels)
-    try:
-        config.write_atomically(path, save(tensors, notes))
-    except OSError as error:
-        warnings.warn(f"{error} The images are decoded again next time.", stacklevel=2)
-
-
-def _cached(path: Path, about: dict[str, Any]) -> Tables | None:
-    """What a cached file has; None where there is none that is sound and of this code."""
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, "pt") as file:
-            notes = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, not a dict
-        if json.loads(notes["about"]) != about:
-            raise ValueError("it was made from other files or in another size")
-        if notes["sha256"] != _hash(tensors, notes["labels"]):
-            raise ValueError("its content is not what was written")
-    except Exception as error:
-        reason = "it does not say what it is" if isinstance(error, KeyError) else first_line(error)
-        _set_aside(path, reason)
-        return None
-    if notes["code"] != config.code_fingerprint(CODE):
-        return None
-    return _tables(tensors, json.loads(notes["labels"]))
-
-
-def _tables(tensors: dict[str, Tensor], labels: dict[str, Any]) -> Tables:
-    columns: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in tensors.items():
-        split, column = key.split("/", 1)
-        columns.setdefault(split, {})[column] = tensor
-    splits = {split: Table(own.pop(""), own) for split, own in columns.items()}
-    return Tables(splits, labels["names"], labels["unusable"])
-
-
-def _hash(tensors: dict[str, Tensor], labels: str) -> str:
-    digest = hashlib.sha256(labels.encode())
-    for key in sorted(tensors):
-        digest.update(repr((key, tuple(tensors[key].shape), tensors[key].dtype)).encode())
-        digest.update(tensors[key].contiguous().numpy().data)
-    return digest.hexdigest()
-
-
-def _set_aside(path: Path, reason: str) -> None:
-    """Moves a cached file that cannot be used to `aside/` beside it, and says so."""
-    aside = path.parent / "aside" / path.name
-    with suppress(OSError):  # another process may have moved it
-        aside.parent.mkdir(exist_ok=True)
-        os.replace(path, aside)
-    warnings.warn(
-        f"{path} cannot be used ({reason}): it is in {aside} now, and the images are decoded anew.",
-        stacklevel=2,
-    )
