@@ -18,7 +18,7 @@ from training import OURS, SMALL, Ours, masked
 
 from fairlth import config, data, metrics, progress
 from fairlth.config import Run
-from fairlth.data import Data
+from fairlth.images import Data
 
 VARIANTS = {"rival": None} | {name: OURS[name] for name in ("float32", "bfloat16")}
 

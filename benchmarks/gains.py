@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 from fairlth import training
 from fairlth.config import PRESETS
 from fairlth.cost import random_images
-from fairlth.data import Data, as_float
+from fairlth.images import Data, as_float
 from fairlth.models import build
 from fairlth.training import Trainer
 

@@ -22,7 +22,7 @@ from fairlth import progress
 from fairlth.config import PRESETS
 from fairlth.conflict import ConflictMeter
 from fairlth.cost import random_images
-from fairlth.data import Data, Split
+from fairlth.images import Data, Split
 from fairlth.importance import group_importance, keep_shares, rows_by_group
 from fairlth.masks import MaskSet
 from fairlth.models import build

@@ -18,7 +18,7 @@ from rounds import ratio
 from fairlth import config, progress
 from fairlth.config import Run
 from fairlth.cost import random_images
-from fairlth.data import Data
+from fairlth.images import Data
 from fairlth.methods import METHODS
 
 ROUNDS = 5

@@ -14,7 +14,7 @@ from fairlth import config
 from fairlth.config import PRESETS
 from fairlth.conflict import ConflictMeter
 from fairlth.cost import random_images
-from fairlth.data import Data
+from fairlth.images import Data
 from fairlth.masks import MaskSet, count_kept
 from fairlth.models import build, prunable
 from fairlth.selection import magnitude

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from fairlth.config import Schedule
-from fairlth.data import Data, Split
+from fairlth.images import Data, Split
 from fairlth.masks import MaskSet
 from fairlth.training import learning_rate
 

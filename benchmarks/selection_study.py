@@ -25,7 +25,8 @@ from signals import SIGNALS, PerUnit, nanmean
 
 from fairlth import config, data, progress
 from fairlth.config import PRESETS, Run, Schedule
-from fairlth.data import Data, Split
+from fairlth.data import splits
+from fairlth.images import Data, Split
 from fairlth.masks import MaskSet
 from fairlth.methods.base import fresh_model
 from fairlth.methods.dense import floor, train_once
@@ -87,9 +88,9 @@ def load(task: str, seed: int, density: float) -> tuple[Run, Data]:
     if source.long_tail > 1:
         train, rest = tail(whole.train, source.long_tail, config.seed_for(seed, "split"))
         return run, replace(whole, train=train, test=rest)
-    rest, train = data._draw(task, whole.train, PRESET.n_train, config.seed_for(seed, "split"))
+    rest, train = splits._draw(task, whole.train, PRESET.n_train, config.seed_for(seed, "split"))
     if len(rest) > HELD_OUT:
-        rest = data._draw(task, rest, HELD_OUT, config.seed_for(seed, "tuning"))[1]
+        rest = splits._draw(task, rest, HELD_OUT, config.seed_for(seed, "tuning"))[1]
     return run, replace(whole, train=train, test=rest)
 
 
@@ -101,7 +102,7 @@ def tail(split: Split, ratio: float, seed: int) -> tuple[Split, Split]:
     sizes = (PRESET.n_train * share / share.sum()).int().tolist()
     kept = torch.cat([part[:n] for part, n in zip(parts, sizes, strict=True)])
     rest = torch.cat([part[n : n + HELD_OUT // c] for part, n in zip(parts, sizes, strict=True)])
-    return data._take(split, kept.numpy()), data._take(split, rest.numpy())
+    return splits._take(split, kept.numpy()), splits._take(split, rest.numpy())
 
 
 def find(run: Run, loaded: Data, search: Search) -> Found:

@@ -15,7 +15,7 @@ import torch
 from selection_study import FOLDER, read
 
 from fairlth import equal, metrics
-from fairlth.data import Split
+from fairlth.images import Split
 from fairlth.shift import fair_shift
 
 SHIFTS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)

@@ -17,7 +17,7 @@ from torch import nn
 
 from fairlth.config import PRESETS, Schedule
 from fairlth.cost import random_images
-from fairlth.data import Data, Split
+from fairlth.images import Data, Split
 from fairlth.masks import MaskSet, count_kept
 from fairlth.metrics import Counts
 from fairlth.models import build, prunable

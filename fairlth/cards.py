@@ -8,9 +8,9 @@ import numpy as np
 
 from fairlth import metrics, results
 from fairlth.config import Strict
-from fairlth.data import Data
+from fairlth.data import SOURCES
+from fairlth.images import Data
 from fairlth.results import Record
-from fairlth.sources import SOURCES
 
 INTENDED_USE = "Research and teaching on sparse networks and fairness. No decision about a person may rest on it."
 LIMITS = [

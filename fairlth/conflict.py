@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairlth import config
-from fairlth.data import Split, as_float
+from fairlth.images import Split, as_float
 from fairlth.models import prunable
 
 Gradients = dict[str, Tensor]

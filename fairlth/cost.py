@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from fairlth.config import Schedule
-from fairlth.data import Data, Split
+from fairlth.images import Data, Split
 from fairlth.models import build
 from fairlth.training import Trainer
 

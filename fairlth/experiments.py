@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from fairlth import config, data, methods, metrics, models, progress, results, sources, tickets
+from fairlth import config, data, methods, metrics, models, progress, results, tickets
 from fairlth.config import Run
-from fairlth.data import Data
+from fairlth.images import Data
 from fairlth.masks import count_kept
 from fairlth.methods import METHODS, Ticket
 from fairlth.methods.shared import LEDGER
@@ -208,7 +208,7 @@ def _settings(run: Run) -> dict[str, object]:
 
     With it what tells a data set and a model of your own from others of their name.
     """
-    own = {"dataset": sources.fingerprint(run.dataset), "model": models.fingerprint(run.model)}
+    own = {"dataset": data.fingerprint(run.dataset), "model": models.fingerprint(run.model)}
     return run.settings.model_dump(mode="json", exclude=config.LISTS) | {name: value for name, value in own.items() if value}
 
 

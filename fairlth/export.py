@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fairlth import config
-from fairlth.data import Split, as_float
+from fairlth.images import Split, as_float
 from fairlth.training import PREDICT_BATCH
 
 TOLERANCE = 1e-5  # of the largest output, or of 1 where all are smaller: what float32 sums in another order differ by
@@ -44,7 +44,7 @@ def program(model: nn.Module, in_shape: tuple[int, ...]) -> torch.export.Exporte
 def onnx(model: nn.Module, in_shape: tuple[int, ...]) -> bytes:
     """The network in evaluation mode as an ONNX file, from `images` (n, *in_shape) float32 to `logits` (n, classes).
 
-    Nothing in it tells of the machine that wrote it. Images are scaled as by `data.as_float`.
+    Nothing in it tells of the machine that wrote it. Images are scaled as by `images.as_float`.
 
     Args:
         model, in_shape: as in `program`.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairlth import config
-from fairlth.data import Split, as_float
+from fairlth.images import Split, as_float
 from fairlth.masks import MaskSet
 from fairlth.models import prunable
 from fairlth.training import PASSES

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fairlth import metrics, progress
 from fairlth.config import Schedule
-from fairlth.data import Data
+from fairlth.images import Data
 from fairlth.metrics import Counts
 from fairlth.training import AfterStep, State, Trainer, learning_rate, predict, snapshot, weighted_by_group
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from fairlth.data import Split, as_float
+from fairlth.images import Split, as_float
 from fairlth.masks import MaskSet
 from fairlth.training import PASSES
 

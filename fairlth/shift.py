@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from fairlth import metrics
-from fairlth.data import Split
+from fairlth.images import Split
 from fairlth.training import count
 
 STEPS = 200

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fairlth.conflict import fairness_loss, fairness_weights, running_means
-from fairlth.data import Split
+from fairlth.images import Split
 from fairlth.training import Batch, Loss
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fairlth import config
 from fairlth.cards import Card, card_of
-from fairlth.data import Data
+from fairlth.images import Data
 from fairlth.masks import MaskSet
 from fairlth.methods import Ticket
 from fairlth.models import build

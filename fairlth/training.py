@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from fairlth import config, progress
 from fairlth.config import Schedule
-from fairlth.data import Data, Split, as_float, augment
+from fairlth.images import Data, Split, as_float, augment
 from fairlth.metrics import Counts
 
 PREDICT_BATCH = 128  # images: what activations fit in cache by is faster than large batches

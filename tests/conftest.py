@@ -6,7 +6,7 @@ import torch
 
 from fairlth import config
 from fairlth.config import Run
-from fairlth.data import Data, Split
+from fairlth.images import Data, Split
 
 torch.set_num_threads(1)
 

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from fairlth import cards, config, data, experiments, metrics, results, tickets
-from fairlth.data import Data
+from fairlth.images import Data
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import torch
 
 from fairlth import config, data, plan, prepare, workload
 from fairlth.config import PRESETS, Preset, Run
+from fairlth.data import SOURCES
 from fairlth.plan import Step
-from fairlth.sources import SOURCES
 
 HOUR = 3600.0
 

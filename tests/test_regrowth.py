@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from fairlth.data import as_float
+from fairlth.images import as_float
 from fairlth.masks import MaskSet
 from fairlth.models import build
 from fairlth.regrowth import cosine_rate, refresh_statistics, regrow

@@ -8,7 +8,7 @@ import torch
 
 from fairlth import data, metrics
 from fairlth.config import Run
-from fairlth.data import Data, Split
+from fairlth.images import Data, Split
 from fairlth.methods import METHODS
 from fairlth.methods.constrained import constrained, cubic
 from fairlth.methods.fairscratch import search

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fairlth import metrics
-from fairlth.data import Split
+from fairlth.images import Split
 from fairlth.shift import SHARES, add_to_head, affordable_shift, fair_shift
 from fairlth.training import count
 

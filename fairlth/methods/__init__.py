@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from fairlth.allocation import erk, uniform
 from fairlth.config import KNOBS, Run
-from fairlth.data import Data
+from fairlth.images import Data
 from fairlth.masks import count_kept
 from fairlth.methods.ballot import ballot, ballot_refine, ballot_select
 from fairlth.methods.base import Ticket, fresh_model

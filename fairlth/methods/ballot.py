@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from fairlth import metrics
 from fairlth.config import Run
-from fairlth.data import Data
+from fairlth.images import Data
 from fairlth.methods.base import Ticket
 from fairlth.methods.dense import floor, meter, train_once
 from fairlth.methods.lth import Found, find_at_rate, find_gradually, find_once, longer, train

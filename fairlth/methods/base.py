@@ -8,7 +8,7 @@ from torch import nn
 
 from fairlth import config
 from fairlth.config import Run
-from fairlth.data import Data
+from fairlth.images import Data
 from fairlth.masks import MaskSet
 from fairlth.models import build
 

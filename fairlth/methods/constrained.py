@@ -4,7 +4,7 @@ import math
 
 from fairlth import progress
 from fairlth.config import Run
-from fairlth.data import Data
+from fairlth.images import Data
 from fairlth.masks import MaskSet
 from fairlth.methods.base import Ticket
 from fairlth.methods.dense import dense_model

@@ -7,7 +7,7 @@ from torch import nn
 from fairlth import metrics
 from fairlth.config import Run
 from fairlth.conflict import ConflictMeter, between_readings
-from fairlth.data import Data
+from fairlth.images import Data
 from fairlth.masks import MaskSet
 from fairlth.methods.base import Ticket, fresh_model
 from fairlth.methods.shared import Kept, shared

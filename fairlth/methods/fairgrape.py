@@ -2,7 +2,7 @@
 
 from fairlth.allocation import uniform
 from fairlth.config import Run
-from fairlth.data import Data
+from fairlth.images import Data
 from fairlth.importance import group_importance, rows_by_group, select_by_shares
 from fairlth.masks import MaskSet
 from fairlth.methods.base import Ticket

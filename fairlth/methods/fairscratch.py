@@ -2,7 +2,7 @@
 
 from fairlth.allocation import uniform
 from fairlth.config import Run
-from fairlth.data import Data
+from fairlth.images import Data
 from fairlth.methods.base import Ticket, fresh_model
 from fairlth.models import prunable
 from fairlth.popup import Popup, signed_constants

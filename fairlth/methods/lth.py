@@ -8,7 +8,7 @@ from torch import nn
 
 from fairlth import config
 from fairlth.config import Run, Schedule
-from fairlth.data import Data
+from fairlth.images import Data
 from fairlth.masks import MaskSet
 from fairlth.methods.base import Ticket, fresh_model
 from fairlth.methods.dense import part, train_once

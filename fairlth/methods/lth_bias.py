@@ -1,7 +1,7 @@
 """The control that every fairness claim has to face: a plain ticket with its class biases shifted."""
 
 from fairlth.config import Run
-from fairlth.data import Data
+from fairlth.images import Data
 from fairlth.methods.base import Ticket
 from fairlth.methods.lth import lth
 from fairlth.shift import add_to_head, fair_shift

@@ -1,7 +1,7 @@
 """One-shot magnitude pruning."""
 
 from fairlth.config import Run
-from fairlth.data import Data
+from fairlth.images import Data
 from fairlth.methods.base import Ticket
 from fairlth.methods.dense import dense_model
 from fairlth.models import prunable

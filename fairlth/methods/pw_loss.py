@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fairlth.config import Run
-from fairlth.data import Data
+from fairlth.images import Data
 from fairlth.methods.base import Ticket
 from fairlth.methods.dense import dense_model
 from fairlth.models import prunable

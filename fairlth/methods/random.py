@@ -1,7 +1,7 @@
 """Random pruning: the control for the choice of weights."""
 
 from fairlth.config import Run
-from fairlth.data import Data
+from fairlth.images import Data
 from fairlth.methods.base import Ticket, fresh_model
 from fairlth.models import prunable
 from fairlth.selection import random_scores, select

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from fairlth import config, metrics, progress
 from fairlth.allocation import erk
 from fairlth.config import Run
-from fairlth.data import Data, as_float
+from fairlth.images import Data, as_float
 from fairlth.masks import MaskSet
 from fairlth.methods.base import Ticket, fresh_model
 from fairlth.methods.dense import floor

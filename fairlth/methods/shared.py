@@ -16,10 +16,10 @@ from torch import Tensor
 
 from fairlth import config, models
 from fairlth.config import Run, Schedule
-from fairlth.data import Data
+from fairlth.images import Data
 from fairlth.training import PASSES, low_precision
 
-TRAINING = ("sources", "data", "layers", "models", "training", "methods/base")  # the modules whose code decides every training
+TRAINING = ("images", "data", "layers", "models", "training", "methods/base")  # the modules whose code decides every training
 
 
 @dataclass(frozen=True)

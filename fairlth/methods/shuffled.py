@@ -1,7 +1,7 @@
 """The control for where Ballot's selection puts its weights."""
 
 from fairlth.config import Run
-from fairlth.data import Data
+from fairlth.images import Data
 from fairlth.methods.ballot import find_by_conflict, refined
 from fairlth.methods.base import Ticket
 from fairlth.methods.lth import at_rewind

@@ -3,7 +3,8 @@ import torch
 
 from fairlth import data
 from fairlth.config import Run
-from fairlth.data import augment
+from fairlth.data import splits
+from fairlth.images import Split
 
 
 def rows(split):
@@ -54,27 +55,45 @@ def test_an_unknown_data_set_is_refused_by_name(smoke_run):
         data.check(smoke_run.model_copy(update={"dataset": "mnist"}))
 
 
-def test_pixels_are_scaled_to_one():
-    x = torch.tensor([0, 255], dtype=torch.uint8)
-    assert data.as_float(x).tolist() == [-1.0, 1.0]
+def balanced(n, n_classes):
+    return Split(torch.zeros(n, 1, 2, 2, dtype=torch.uint8), torch.arange(n) % n_classes, torch.zeros(n).long(), n_classes, 1)
 
 
-def slow_augment(x, shift, mirror, seed):
-    """The plain twin: one image at a time, with the same draws."""
-    generator, out = torch.Generator().manual_seed(seed), []
-    flips = torch.rand(len(x), 1, 1, 1, generator=generator) < 0.5 if mirror else [False] * len(x)
-    downs = torch.randint(0, 2 * shift + 1, (len(x), 1, 1), generator=generator) if shift else [0] * len(x)
-    rights = torch.randint(0, 2 * shift + 1, (len(x), 1, 1), generator=generator) if shift else [0] * len(x)
-    for image, flip, down, right in zip(x, flips, downs, rights, strict=True):
-        padded = torch.nn.functional.pad(image.flip(2) if flip else image, (shift,) * 4)
-        out.append(padded[:, int(down) : int(down) + x.shape[2], int(right) : int(right) + x.shape[3]])
-    return torch.stack(out)
+@pytest.mark.parametrize(("share", "n", "test"), [(0.29, 100, 29), (0.57, 100, 57), (0.4, 23_315, 9326), (0.25, 1797, 449)])
+def test_a_share_of_a_count_is_exact(smoke_run, share, n, test):
+    parts = {"train": balanced(n, 2)}
+    source = data.Source("x", licence="x", test_fraction=share, own=True)
+    train, val, drawn = splits._three(smoke_run, parts, source)
+    assert len(drawn) == test and len(train) + len(val) == n - test
 
 
-@pytest.mark.parametrize("mirror", [False, True])
-@pytest.mark.parametrize("shift", [0, 1, 4])
-def test_augmentation_agrees_with_its_slow_twin(shift, mirror):
-    x = torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    fast = augment(x, shift, mirror, torch.Generator().manual_seed(7))
-    assert torch.equal(fast, slow_augment(x, shift, mirror, 7))
-    assert torch.equal(fast, x) == (shift == 0 and not mirror)
+@pytest.mark.parametrize(
+    ("most", "ratio", "kept"),
+    [
+        (98, 49.0, [98, 14, 2]),  # 98 * 49 ** -1.0 is 1.9999999999999998 in floats
+        (1000, 1000.0, [1000, 100, 10, 1]),
+        (8, 2.5, [8, 5, 3]),
+    ],
+)
+def test_a_long_tail_is_counted_exactly(most, ratio, kept):
+    split = balanced(most * len(kept), len(kept))
+    assert splits.long_tailed(split, ratio, seed=0).y.bincount().tolist() == kept
+
+
+def test_the_long_tail_of_cifar10_keeps_its_counts():
+    counts = [splits._tail(4600, 50.0, label, 9) for label in range(10)]
+    assert counts == [int(4600 * 50.0 ** (-label / 9)) for label in range(10)]
+
+
+def test_columns_are_found_in_any_case_and_one_of_two_is_not_guessed(smoke_run):
+    loaded = data.load(smoke_run.model_copy(update={"target": "ODD", "group_by": "Ink"}))
+    assert loaded.classes == ["even", "odd"] and loaded.groups == ["thin", "medium", "thick"]
+    assert data.catalogue.column_named("race", ["Race", "RACE"]) is None
+    assert data.catalogue.column_named("RACE", ["Race", "RACE"]) == "RACE"
+
+
+@pytest.mark.parametrize("argument", ["target", "group_by"])
+def test_the_argument_that_is_wrong_is_named(smoke_run, argument):
+    sentence = f"{argument}='race' is refused: digits has no column 'race': choose one of ink, label, odd"
+    with pytest.raises(ValueError, match=sentence):
+        data.load(smoke_run.model_copy(update={argument: "race"}))

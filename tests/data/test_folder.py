@@ -6,8 +6,10 @@ import pytest
 import torch
 from PIL import Image
 
-from fairlth import config, data, experiments, folders, results, sources
+from fairlth import config, data, experiments, results
 from fairlth.config import Run
+from fairlth.data import decode
+from fairlth.data import folder as folder_module
 
 CLASSES = ["disc", "ring", "square"]
 
@@ -17,10 +19,10 @@ def elsewhere(tmp_path, monkeypatch):
     """No data folder, an empty cache, and after the test no data set that it added."""
     monkeypatch.setattr(config, "DATA", tmp_path / "sets")
     monkeypatch.setattr(config, "CACHE", tmp_path / "cache")
-    before = dict(sources.SOURCES)
+    before = dict(data.SOURCES)
     yield
-    sources.SOURCES.clear()
-    sources.SOURCES.update(before)
+    data.SOURCES.clear()
+    data.SOURCES.update(before)
 
 
 def draw(label, shade, seed):
@@ -60,7 +62,7 @@ def edit(folder, change):
 
 def test_two_hundred_images_in_three_classes_become_a_fair_ticket(tmp_path):
     make(tmp_path / "shapes", 200)
-    found = folders.add("shapes", tmp_path / "shapes", side=8)
+    found = data.add_folder("shapes", tmp_path / "shapes", side=8)
     assert str(found).splitlines() == [
         "200 images of 8 x 8 pixels",
         "label: disc 67, ring 67, square 66",
@@ -79,8 +81,8 @@ def test_two_hundred_images_in_three_classes_become_a_fair_ticket(tmp_path):
 
 def test_pixels_and_codes_are_those_of_the_files(tmp_path):
     rows = make(tmp_path / "shapes")
-    folders.add("shapes", tmp_path / "shapes", side=8)
-    table = sources.decoded("shapes", 8, downloads=False)
+    data.add_folder("shapes", tmp_path / "shapes", side=8)
+    table = data.decoded("shapes", 8, downloads=False)
     assert table.names == {"label": CLASSES, "shade": ["dark", "light"]}
     own = table.splits["train"]
     for number, (file, label, shade) in enumerate(rows):
@@ -93,7 +95,7 @@ def test_without_a_csv_sub_folders_are_the_classes(tmp_path):
     make(tmp_path / "shapes", csv=False)
     (tmp_path / "shapes" / "disc" / "readme.txt").write_text("not an image")
     (tmp_path / "shapes" / ".hidden.png").write_text("not looked at")
-    found = folders.add("shapes", tmp_path / "shapes")
+    found = data.add_folder("shapes", tmp_path / "shapes")
     assert found.notes == ("No groups.csv, so the classes are the groups.", "No images and left out: disc/readme.txt.")
     assert data.load(run()).groups == CLASSES and data.load(run()).in_shape == (3, 32, 32)
 
@@ -101,8 +103,8 @@ def test_without_a_csv_sub_folders_are_the_classes(tmp_path):
 def test_a_csv_may_leave_the_label_to_the_sub_folders_and_order_numbers_by_size(tmp_path):
     rows = make(tmp_path / "shapes")
     write(tmp_path / "shapes", [(file, ["2", "10"][shade == "dark"]) for file, _, shade in rows], ("file", "size"))
-    folders.add("shapes", tmp_path / "shapes", side=8)
-    assert sources.decoded("shapes", 8, downloads=False).names == {"label": CLASSES, "size": ["2", "10"]}
+    data.add_folder("shapes", tmp_path / "shapes", side=8)
+    assert data.decoded("shapes", 8, downloads=False).names == {"label": CLASSES, "size": ["2", "10"]}
 
 
 def test_a_column_split_is_kept_to(tmp_path):
@@ -111,23 +113,23 @@ def test_a_column_split_is_kept_to(tmp_path):
     write(
         tmp_path / "shapes", [(*row, part) for row, part in zip(rows, parts, strict=True)], ("file", "label", "shade", "split")
     )
-    folders.add("shapes", tmp_path / "shapes", side=8)
+    data.add_folder("shapes", tmp_path / "shapes", side=8)
     loaded = data.load(run())
     assert [len(split) for split in (loaded.train, loaded.val, loaded.test)] == [30, 18, 12]
-    assert sorted(sources.decoded("shapes", 8, downloads=False).names) == ["label", "shade"]
+    assert sorted(data.decoded("shapes", 8, downloads=False).names) == ["label", "shade"]
 
 
 def test_excels_marks_and_windows_paths_are_read(tmp_path):
     make(tmp_path / "shapes")
     edit(tmp_path / "shapes", lambda text: "\ufeff" + text.replace("/", "\\").replace(",", ", "))
-    assert folders.look(tmp_path / "shapes").rows["file"][0] == "disc/0.png"
+    assert data.look_through(tmp_path / "shapes").rows["file"][0] == "disc/0.png"
 
 
 def test_images_are_turned_as_their_camera_says(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # lay on its side
     Image.new("RGB", (4, 2)).save(tmp_path / "a.jpg", exif=exif)
-    assert folders.read(tmp_path / "a.jpg").size == (2, 4)
+    assert folder_module.read(tmp_path / "a.jpg").size == (2, 4)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".webp", ".gif", ".tif"])
@@ -135,17 +137,17 @@ def test_the_usual_kinds_of_files_are_read(tmp_path, suffix):
     for number in range(10):
         (tmp_path / "ab"[number % 2]).mkdir(exist_ok=True)
         Image.new("L", (8, 8), number * 20).save(tmp_path / "ab"[number % 2] / f"{number}{suffix}")
-    assert len(folders.look(tmp_path).rows) == 10
+    assert len(data.look_through(tmp_path).rows) == 10
 
 
 @pytest.mark.parametrize("change", ["pixels", "label", "reading"])
 def test_a_changed_folder_is_decoded_and_trained_anew_and_a_moved_one_is_not(tmp_path, change, monkeypatch):
     folder = tmp_path / "shapes"
     rows = make(folder)
-    folders.add("shapes", folder, side=8)
-    before, [first] = sources.decoded("shapes", 8, False), experiments.run_or_load([run()], tmp_path / "runs")
+    data.add_folder("shapes", folder, side=8)
+    before, [first] = data.decoded("shapes", 8, False), experiments.run_or_load([run()], tmp_path / "runs")
     folder.rename(tmp_path / "moved")
-    folders.add("shapes", tmp_path / "moved", side=8)
+    data.add_folder("shapes", tmp_path / "moved", side=8)
     with monkeypatch.context() as patch:
         patch.setattr(experiments, "run", None)
         assert experiments.run_or_load([run()], tmp_path / "runs") == [first]
@@ -153,8 +155,8 @@ def test_a_changed_folder_is_decoded_and_trained_anew_and_a_moved_one_is_not(tmp
         draw("disc", "dark", 99).save(tmp_path / "moved" / "disc" / "0.png")
     if change == "label":
         write(tmp_path / "moved", [(*rows[0][:2], "dark"), *rows[1:]])
-    folders.add("shapes", tmp_path / "moved", side=8, grey=change == "reading")
-    after = sources.decoded("shapes", 8, False)
+    data.add_folder("shapes", tmp_path / "moved", side=8, grey=change == "reading")
+    after = data.decoded("shapes", 8, False)
     tables = [(table.splits["train"].x, table.splits["train"].columns["shade"]) for table in (before, after)]
     assert not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(*tables, strict=True))
     [again] = experiments.run_or_load([run()], tmp_path / "runs")
@@ -171,9 +173,9 @@ def test_names_are_fit_for_files_and_not_those_of_others(tmp_path):
     make(tmp_path / "shapes")
     for name in ("my shapes", "a/b", "", "../x", "x" * 41):
         with pytest.raises(ValueError, match="is no name for files"):
-            folders.add(name, tmp_path / "shapes")
+            data.add_folder(name, tmp_path / "shapes")
     with pytest.raises(ValueError, match="'digits' is a data set that comes with the package"):
-        folders.add("digits", tmp_path / "shapes")
+        data.add_folder("digits", tmp_path / "shapes")
     with pytest.raises(ValueError, match="dataset='../x' is unknown"):
         data.check(run("../x"))
 
@@ -245,7 +247,7 @@ def splits(*values):
 BROKEN = {
     "no such folder": (lambda folder: folder.rename(folder.with_name("other")), r"shapes is not a folder: give the path"),
     "empty": (emptied, "shapes holds no image: put images into it"),
-    "no csv and no sub-folders": (no_csv_and_flat, r"has no groups.csv and images in no class sub-folder \(0.png, 1.png, .* and 27"),
+    "no csv and no sub-folders": (no_csv_and_flat, r"has images in no class sub-folder \(0.png, 1.png, .* and 27 more\): make one sub-folder per class, or a groups.csv"),
     "empty class folder": (empty_class, r"has 0 image\(s\) of class 'star', at least 5 are needed"),
     "one class folder": (only_one_sub_folder, "shapes has one class, 'disc'"),
     "one label": (one_class, "shapes has one class, 'disc': a network needs at least two"),
@@ -253,7 +255,7 @@ BROKEN = {
     "no header": (replace_cell("file,label,shade\n", ""), "has no column 'file', its first line is 'disc/0.png,disc,light'"),
     "other separator": (lambda folder: edit(folder, lambda text: text.replace(",", ";")), "its first line is 'file;label;shade'"),
     "no column file": (replace_cell("file,", "image,"), "has no column 'file', its first line is 'image,label,shade'"),
-    "no column label": (flat_without_label, r"has no column 'label' and files in no class sub-folder \(0.png"),
+    "no column label": (flat_without_label, r"has images in no class sub-folder \(0.png.*a groups.csv with a column 'label'"),
     "no rows": (file_content("groups.csv", b"file,label\n"), "groups.csv has a header and no rows"),
     "nothing in the csv": (file_content("groups.csv", b""), "groups.csv cannot be read .*: write a header"),
     "cells too many": (lambda folder: edit(folder, lambda text: text.replace("light\ndisc", "light,x\ndisc")), "groups.csv cannot be read .*: write a header"),
@@ -276,7 +278,7 @@ BROKEN = {
     "zero bytes": (file_content("disc/0.png", b""), r"shapes: disc/0.png is empty \(zero bytes\): replace or remove"),
     "no image inside": (file_content("disc/0.png", b"hello"), "shapes: disc/0.png is not an image"),
     "truncated": (file_content("disc/0.png", lambda path: path.read_bytes()[:90]), r"shapes: disc/0.png cannot be read \("),
-    "sixteen bits": (sixteen_bits, r"disc/0.png has more than 8 bits a pixel \(mode I;16\)"),
+    "sixteen bits": (sixteen_bits, r"disc/0.png has more than 8 bits per channel \(mode I;16: which value is white is not known\): replace"),
     "unknown split": (splits("train", "dev"), "has dev in column 'split': expected train, valid, test"),
     "no train split": (splits("valid", "test"), "has no image of split 'train'"),
 }  # fmt: skip
@@ -293,9 +295,9 @@ def test_a_broken_folder_gets_one_sentence(tmp_path, kind):
     else:
         break_it(tmp_path / "shapes")
     with pytest.raises(ValueError, match=sentence) as caught:
-        folders.add("shapes", tmp_path / "shapes")
+        data.add_folder("shapes", tmp_path / "shapes")
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
-    assert "shapes" not in sources.SOURCES
+    assert "shapes" not in data.SOURCES
 
 
 def test_what_is_odd_but_usable_is_told(tmp_path):
@@ -305,7 +307,7 @@ def test_what_is_odd_but_usable_is_told(tmp_path):
     draw("ring", "dark", 5).resize((9, 12)).save(tmp_path / "shapes" / "ring" / "1.png")
     rows[4] = (*rows[4][:2], "grey")
     write(tmp_path / "shapes", [*rows, rows[2]])
-    found = folders.look(tmp_path / "shapes")
+    found = data.look_through(tmp_path / "shapes")
     assert str(found).splitlines()[0] == "30 images of 8 x 8 to 9 x 12 pixels"
     assert found.notes == (
         "Listed twice, used once: 1.",
@@ -320,13 +322,13 @@ def test_unreadable_files_are_all_counted_and_three_named(tmp_path):
     for file, _, _ in rows[:5]:
         (tmp_path / "shapes" / file).write_bytes(b"")
     with pytest.raises(ValueError, match=r"disc/0.png is empty.*, ring/1.png is empty.*, square/2.png is empty.* and 2 more"):
-        folders.look(tmp_path / "shapes")
+        data.look_through(tmp_path / "shapes")
 
 
 def test_one_group_is_refused_by_methods_that_compare_groups_and_not_by_others(tmp_path):
     rows = make(tmp_path / "shapes")
     write(tmp_path / "shapes", [(*row[:2], "light") for row in rows])
-    folders.add("shapes", tmp_path / "shapes", side=8)
+    data.add_folder("shapes", tmp_path / "shapes", side=8)
     with pytest.raises(ValueError, match="shapes has one group, 'light', and ballot compares groups: name another group_by"):
         experiments.run(run(method="ballot", density=0.1, group_by="shade"), tmp_path / "runs")
     assert experiments.run(run(group_by="shade"), tmp_path / "runs").groups == ["light"]
@@ -334,14 +336,196 @@ def test_one_group_is_refused_by_methods_that_compare_groups_and_not_by_others(t
 
 def test_a_column_that_is_not_in_the_csv_is_named(tmp_path):
     make(tmp_path / "shapes")
-    folders.add("shapes", tmp_path / "shapes")
+    data.add_folder("shapes", tmp_path / "shapes")
     with pytest.raises(ValueError, match="shapes has no column 'race': choose one of label, shade"):
         data.load(run(group_by="race"))
 
 
 def test_a_file_that_broke_since_is_named(tmp_path):
     make(tmp_path / "shapes")
-    folders.add("shapes", tmp_path / "shapes")
+    data.add_folder("shapes", tmp_path / "shapes")
     (tmp_path / "shapes" / "disc" / "0.png").write_bytes(b"hello")
     with pytest.raises(ValueError, match="shapes: disc/0.png is not an image: replace or remove it"):
         data.load(run())
+
+
+def in_splits(folder, counts=(("train", 30), ("val", 12), ("test", 9))):
+    """A folder as torchvision's ImageFolder has it: split, class, image; its rows without the split."""
+    rows = []
+    for split, n in counts:
+        for number in range(n):
+            label, shade = CLASSES[number % 3], ["light", "dark"][number // 3 % 2]
+            rows.append((f"{split}/{label}/{number}.png", label, shade))
+            (folder / split / label).mkdir(parents=True, exist_ok=True)
+            draw(label, shade, len(rows)).save(folder / rows[-1][0])
+    return rows
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
+def test_folders_of_splits_are_splits(tmp_path, val):
+    in_splits(tmp_path / "shapes", (("train", 30), (val, 12), ("test", 9)))
+    found = data.add_folder("shapes", tmp_path / "shapes", side=8)
+    assert str(found).splitlines()[1:] == [
+        "label: disc 17, ring 17, square 17",
+        "split: train 30, valid 12, test 9",
+        "No groups.csv, so the classes are the groups.",
+    ]
+    loaded = data.load(run())
+    assert [len(split) for split in (loaded.train, loaded.val, loaded.test)] == [30, 12, 9]
+    assert loaded.classes == CLASSES
+
+
+@pytest.mark.parametrize("there", [("train",), ("train", "val"), ("train", "test")])
+def test_a_split_that_a_folder_lacks_is_drawn_from_train(tmp_path, there):
+    in_splits(tmp_path / "shapes", [(split, 30) for split in there])
+    data.add_folder("shapes", tmp_path / "shapes", side=8)
+    loaded = data.load(run())
+    sizes = {("train",): [20, 4, 6], ("train", "val"): [24, 30, 6], ("train", "test"): [24, 6, 30]}
+    assert [len(split) for split in (loaded.train, loaded.val, loaded.test)] == sizes[there]
+
+
+@pytest.mark.parametrize("columns", [("file", "label", "shade"), ("file", "shade"), ("File", "LABEL", "shade")])
+def test_a_csv_gives_groups_to_folders_of_splits(tmp_path, columns):
+    rows = in_splits(tmp_path / "shapes")
+    kept = [row if len(columns) == 3 else (row[0], row[2]) for row in rows]
+    write(tmp_path / "shapes", kept, columns)
+    data.add_folder("shapes", tmp_path / "shapes", side=8)
+    loaded = data.load(run(group_by="shade"))
+    assert [len(split) for split in (loaded.train, loaded.val, loaded.test)] == [30, 12, 9]
+    assert loaded.classes == CLASSES and loaded.groups == ["dark", "light"]
+    assert torch.bincount(loaded.test.group).tolist() == [3, 6]
+
+
+def test_the_split_of_a_csv_wins_over_the_folder_and_is_read_in_any_spelling(tmp_path):
+    rows = in_splits(tmp_path / "shapes")
+    parts = ["Train"] * 24 + ["val"] * 15 + ["TEST"] * 12
+    columns = ("file", "label", "shade", "Split")
+    write(tmp_path / "shapes", [(*row, part) for row, part in zip(rows, parts, strict=True)], columns)
+    data.add_folder("shapes", tmp_path / "shapes", side=8)
+    loaded = data.load(run())
+    assert [len(split) for split in (loaded.train, loaded.val, loaded.test)] == [24, 15, 12]
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    make(tmp_path / "shapes", csv=False)
+    (tmp_path / "shapes" / "ring").rename(tmp_path / "shapes" / "train")
+    found = data.look_through(tmp_path / "shapes")
+    assert sorted(set(found.rows["label"])) == ["disc", "square", "train"] and "split" not in found.rows
+
+
+def test_images_beside_folders_of_splits_are_refused(tmp_path):
+    in_splits(tmp_path / "shapes")
+    (tmp_path / "shapes" / "extra" / "disc").mkdir(parents=True)
+    draw("disc", "dark", 1).save(tmp_path / "shapes" / "extra" / "disc" / "0.png")
+    sentence = r"shapes has train and other splits, and images beside them \(extra/disc/0.png\): move them"
+    with pytest.raises(ValueError, match=sentence):
+        data.look_through(tmp_path / "shapes")
+
+
+def test_a_class_that_only_the_test_split_has_is_refused(tmp_path):
+    in_splits(tmp_path / "shapes")
+    (tmp_path / "shapes" / "test" / "disc").rename(tmp_path / "shapes" / "test" / "star")
+    with pytest.raises(ValueError, match="shapes has test images of star, and no training image"):
+        data.look_through(tmp_path / "shapes")
+
+
+def test_splits_without_classes_are_refused(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "test").mkdir()
+    draw("disc", "dark", 1).save(tmp_path / "train" / "0.png")
+    draw("disc", "dark", 2).save(tmp_path / "test" / "0.png")
+    with pytest.raises(ValueError, match=r"images in no class sub-folder \(test/0.png, train/0.png\)"):
+        data.look_through(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [str(1_000_001 + number) for number in range(30)],
+        [f"{0.1234567 + number * 1e-7:.7f}" for number in range(30)],
+        [["9007199254740993", "9007199254740992"][number % 2] for number in range(30)],
+        [["7", "007"][number % 2] for number in range(30)],
+        [f"{'aA'[number % 2]}{number // 2}" for number in range(30)],
+    ],
+    ids=["numbers", "scores", "long", "leading zeros", "words"],
+)
+def test_ids_are_no_second_spelling(tmp_path, values):
+    rows = make(tmp_path / "shapes")
+    write(
+        tmp_path / "shapes", [(*row, value) for row, value in zip(rows, values, strict=True)], ("file", "label", "shade", "id")
+    )
+    assert list(data.look_through(tmp_path / "shapes").rows["id"]) == values
+
+
+@pytest.mark.parametrize(("one", "other"), [("1", "1.0"), ("0.5", ".5"), ("1e3", "1000"), ("Old", "old"), ("a  b", "a b")])
+def test_a_group_in_two_spellings_is_refused(tmp_path, one, other):
+    rows = make(tmp_path / "shapes")
+    write(tmp_path / "shapes", [(*row[:2], [one, other][number % 2]) for number, row in enumerate(rows)])
+    with pytest.raises(ValueError, match="groups.csv writes 'shade' as .* and as .*: spell it one way"):
+        data.look_through(tmp_path / "shapes")
+
+
+def test_a_column_twice_in_other_cases_is_refused(tmp_path):
+    make(tmp_path / "shapes")
+    edit(tmp_path / "shapes", lambda text: text.replace("shade", "Label"))
+    with pytest.raises(ValueError, match="has a column twice, its first line is 'file,label,Label'"):
+        data.look_through(tmp_path / "shapes")
+
+
+def test_linked_class_folders_are_followed_and_circles_are_not(tmp_path):
+    make(tmp_path / "photos", csv=False)
+    (tmp_path / "shapes").mkdir()
+    for label in CLASSES:
+        (tmp_path / "shapes" / label).symlink_to(tmp_path / "photos" / label)
+    (tmp_path / "photos" / "disc" / "circle").symlink_to(tmp_path / "photos" / "disc")
+    found = data.add_folder("shapes", tmp_path / "shapes", side=8)
+    assert len(found.rows) == 30 and sorted(set(found.rows["label"])) == CLASSES
+    assert data.load(run()).classes == CLASSES
+
+
+def test_a_link_to_nowhere_is_named(tmp_path):
+    make(tmp_path / "shapes", csv=False)
+    (tmp_path / "shapes" / "disc" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(ValueError, match=r"shapes: disc/gone.png cannot be read \(.*No such file"):
+        data.look_through(tmp_path / "shapes")
+
+
+@pytest.mark.parametrize("csv", [True, False])
+@pytest.mark.parametrize("file", [".DS_Store", "Thumbs.db", "disc/._0.png", "disc/notes.txt", "__MACOSX/0.png", ".git/x"])
+def test_a_file_that_is_not_read_changes_no_fingerprint(tmp_path, file, csv):
+    make(tmp_path / "shapes", csv=csv)
+    data.add_folder("shapes", tmp_path / "shapes", side=8)
+    before = data.fingerprint("shapes"), decode._stamp(data.SOURCES["shapes"], decode.local_files("shapes"))
+    (tmp_path / "shapes" / file).parent.mkdir(exist_ok=True)
+    (tmp_path / "shapes" / file).write_bytes(b"x")
+    after = data.fingerprint("shapes"), decode._stamp(data.SOURCES["shapes"], decode.local_files("shapes"))
+    assert before == after
+    (tmp_path / "shapes" / "disc" / "0.png").write_bytes((tmp_path / "shapes" / "disc" / "3.png").read_bytes())
+    assert data.fingerprint("shapes") != before[0]
+
+
+def test_a_relative_folder_counts_from_where_you_are_and_a_tilde_is_home(tmp_path, monkeypatch):
+    make(tmp_path / "shapes")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for place in ("shapes", "./shapes", "~/shapes"):
+        assert len(data.look_through(place).rows) == 30
+        data.add_folder("shapes", place, side=8)
+        assert data.SOURCES["shapes"].folder == tmp_path / "shapes"
+    monkeypatch.chdir("/")
+    assert data.load(run()).classes == CLASSES  # and does not move with you
+
+
+def test_a_wrong_argument_is_named_before_any_image_is_read(tmp_path):
+    with pytest.raises(ValueError, match="side=0 is refused: expected a whole number of pixels"):
+        data.add_folder("shapes", tmp_path / "nowhere", side=0)
+    with pytest.raises(ValueError, match="mirror='no' is refused: expected True or False"):
+        data.add_folder("shapes", tmp_path / "nowhere", mirror="no")
+
+
+def test_images_of_224_pixels_are_kept_where_the_preset_allows_them(tmp_path, monkeypatch):
+    in_splits(tmp_path / "shapes")
+    preset = config.PRESETS["smoke"].model_copy(update={"image_size": 224})
+    monkeypatch.setitem(config.PRESETS, "smoke", preset)
+    data.add_folder("shapes", tmp_path / "shapes", side=224)
+    assert data.load(run()).in_shape == (3, 224, 224)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fairlth import config, data, sources
+from fairlth import config, data
 from fairlth.config import PRESETS, Preset, Run
+from fairlth.data import decode
 
 TINY = PRESETS["smoke"].model_dump() | {"n_val": 6, "tasks": (), "densities": (), "schedule": PRESETS["smoke"].schedule}
 
@@ -42,7 +43,7 @@ def run(name="cifar10", **values):
 def test_local_parquet_becomes_tensors_in_order(folder):
     write(folder / "cifar10" / "train-00000.parquet", [0, 1, 2] * 8)
     write(folder / "cifar10" / "test-00000.parquet", [2, 0, 1])
-    tables = sources.decoded("cifar10", 8, downloads=False)
+    tables = data.decoded("cifar10", 8, downloads=False)
     assert tables.splits["train"].x.shape == (24, 3, 8, 8)
     assert tables.splits["train"].x.dtype == torch.uint8
     assert tables.splits["test"].columns["label"].tolist() == [2, 0, 1]
@@ -52,19 +53,19 @@ def test_local_parquet_becomes_tensors_in_order(folder):
 
 def test_decoding_is_done_once_and_again_for_a_new_file(folder, monkeypatch):
     write(folder / "cifar10" / "train-0.parquet", [0, 1, 2] * 8)
-    first = sources.decoded("cifar10", 8, downloads=False)
-    monkeypatch.setattr(sources, "_decode", None)
-    again = sources.decoded("cifar10", 8, downloads=False)
+    first = data.decoded("cifar10", 8, downloads=False)
+    monkeypatch.setattr(decode, "_decode", None)
+    again = data.decoded("cifar10", 8, downloads=False)
     assert torch.equal(first.splits["train"].x, again.splits["train"].x)
     assert first.names == again.names
     write(folder / "cifar10" / "train-0.parquet", [0, 1] * 8)
     with pytest.raises(TypeError):
-        sources.decoded("cifar10", 8, downloads=False)
+        data.decoded("cifar10", 8, downloads=False)
 
 
 def test_images_of_another_size_are_averaged_down(folder):
     write(folder / "cifar10" / "train-0.parquet", [0, 1, 2] * 8, side=32)
-    assert sources.decoded("cifar10", 8, downloads=False).splits["train"].x.shape[2:] == (8, 8)
+    assert data.decoded("cifar10", 8, downloads=False).splits["train"].x.shape[2:] == (8, 8)
 
 
 def test_several_files_are_one_split_and_valid_is_used(folder):
@@ -81,7 +82,7 @@ def test_ages_come_in_bands(folder):
     ages = [0, 17, 18, 29, 30, 44, 45, 59, 60, 116] * 5
     races = ["white", "black", "asian", "indian", "others"] * 10
     write(folder / "utkface" / "train-0.parquet", [0, 1] * 25, "image", age=ages, ethnicity=races)
-    tables = sources.decoded("utkface", 8, downloads=False)
+    tables = data.decoded("utkface", 8, downloads=False)
     assert tables.names["age_band"] == ["0-17", "18-29", "30-44", "45-59", "60+"]
     assert tables.splits["train"].columns["age_band"][:10].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
     assert tables.names["race"] == sorted(set(races))  # the hub's "ethnicity" has our name
@@ -95,7 +96,7 @@ def test_ages_come_in_bands(folder):
         (lambda path: write(path, []), "has no rows"),
         (lambda path: write(path, [0, 1, 2] * 8, column="picture"), "no image column 'img'.*picture, label"),
         (lambda path: path.rename(path.with_name("data.parquet")), r"holds no train-\*.parquet"),
-        (lambda path: write(path, [0, 1] * 8 + [2]), r"class number 2 has 1 image\(s\).*at least 5"),
+        (lambda path: write(path, [0, 1] * 8 + [2]), r"class 'c' has 1 image\(s\), .*at least 5"),
     ],
     ids=["truncated", "zero bytes", "no rows", "no column", "no file", "one image"],
 )
@@ -133,36 +134,38 @@ def test_a_group_that_validation_lacks_is_named(folder):
 def test_a_valid_file_is_the_test_split_only_where_the_set_has_no_other(folder, name, kinds):
     for kind in ("train", "valid"):
         write(folder / name / f"{kind}-0.parquet", [0, 1, 2] * 8, "image")
-    assert list(sources.local_files(name)) == kinds
+    assert list(decode.local_files(name)) == kinds
 
 
 def test_a_test_file_is_the_test_split_whatever_the_hub_calls_it(folder):
     for kind in ("train", "valid", "test"):
         write(folder / "fairface" / f"{kind}-0.parquet", [0, 1, 2] * 8, "image")
-    assert list(sources.local_files("fairface")) == ["train", "valid", "test"]
+    assert list(decode.local_files("fairface")) == ["train", "valid", "test"]
 
 
 def test_rows_without_a_value_are_named(folder):
     write(folder / "cifar10" / "train-0.parquet", [0, 1, 2] * 8, note=["x", None] * 12)
-    with pytest.raises(ValueError, match="column 'note' has rows without a value"):
-        data.load(run())
+    assert data.load(run()).classes == ["a", "b", "c"]  # nobody asked for the note
+    sentence = r"group_by='note' is refused: cifar10: column 'note' has 12 train row\(s\) without a value"
+    with pytest.raises(ValueError, match=sentence):
+        data.load(run(group_by="note"))
 
 
 def test_columns_that_only_one_split_has_are_left_out(folder):
     write(folder / "cifar10" / "train-0.parquet", [0, 1, 2] * 8, note=["x", "y"] * 12)
     write(folder / "cifar10" / "test-0.parquet", [0, 1, 2])
-    assert list(sources.decoded("cifar10", 8, downloads=False).names) == ["label"]
+    assert list(data.decoded("cifar10", 8, downloads=False).names) == ["label"]
 
 
 def test_ages_need_no_age_column(folder):
     write(folder / "utkface" / "train-0.parquet", [0, 1] * 20, "image", race=["a", "b"] * 20)
-    assert list(sources.decoded("utkface", 8, downloads=False).names) == ["label", "race"]
+    assert list(data.decoded("utkface", 8, downloads=False).names) == ["label", "race"]
 
 
 def test_nothing_but_digits_loads_at_smoke_without_a_file(folder, monkeypatch):
     with pytest.raises(ValueError, match="lfw is not in .*downloads nothing"):
-        sources.decoded("lfw", 8, downloads=False)
-    assert sources.decoded("digits", 8, downloads=False).splits["train"].x.shape == (1797, 1, 8, 8)
+        data.decoded("lfw", 8, downloads=False)
+    assert data.decoded("digits", 8, downloads=False).splits["train"].x.shape == (1797, 1, 8, 8)
 
 
 def test_a_preset_larger_than_the_data_is_refused_with_numbers(folder, monkeypatch):
@@ -191,16 +194,16 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(folder, monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", gone)
     with pytest.raises(ValueError, match=r"cifar10 is neither in .* nor .*uoft-cs/cifar10 \(no network\)"):
-        sources.decoded("cifar10", 8, downloads=True)
+        data.decoded("cifar10", 8, downloads=True)
 
 
 @pytest.fixture
 def own(folder):
     """After the test no data set that it added."""
-    before = dict(sources.SOURCES)
+    before = dict(data.SOURCES)
     yield folder
-    sources.SOURCES.clear()
-    sources.SOURCES.update(before)
+    data.SOURCES.clear()
+    data.SOURCES.update(before)
 
 
 def test_a_hub_set_of_ones_own_with_two_columns(own, monkeypatch, tmp_path):
@@ -214,25 +217,25 @@ def test_a_hub_set_of_ones_own_with_two_columns(own, monkeypatch, tmp_path):
     monkeypatch.setitem(
         PRESETS, "smoke", PRESETS["smoke"].model_copy(update={"downloads": True, "n_val": 2000, "n_train": 8000})
     )
-    sources.add("birds", sources.Source("me/birds", licence="mine", image="photo", target="species", side=8))
+    data.add_source("birds", data.Source("me/birds", licence="mine", image="photo", target="species", side=8))
     loaded = data.load(run("birds"))
     assert [len(split) for split in (loaded.train, loaded.val, loaded.test)] == [39, 9, 12]  # a fifth of 48 validates
-    assert loaded.classes == ["a", "b", "c"] and sources.SOURCES["birds"].own
-    first = sources.fingerprint("birds")
-    sources.add("birds", sources.Source("me/other", licence="mine", image="photo", target="species", side=8))
-    assert sources.fingerprint("birds") != first
+    assert loaded.classes == ["a", "b", "c"] and data.SOURCES["birds"].own
+    first = data.fingerprint("birds")
+    data.add_source("birds", data.Source("me/other", licence="mine", image="photo", target="species", side=8))
+    assert data.fingerprint("birds") != first
     with pytest.raises(ValueError, match="neither in"):  # not what was decoded of the other
         data.load(run("birds"))
 
 
 def test_a_set_of_ones_own_cannot_take_a_name(own):
     with pytest.raises(ValueError, match="'cifar10' is a data set that comes with the package"):
-        sources.add("cifar10", sources.Source("me/birds", licence="mine"))
-    assert not sources.SOURCES["cifar10"].own and sources.fingerprint("cifar10") == ""
+        data.add_source("cifar10", data.Source("me/birds", licence="mine"))
+    assert not data.SOURCES["cifar10"].own and data.fingerprint("cifar10") == ""
 
 
 def test_digits_have_a_binary_task_and_groups_by_ink():
-    table = sources.decoded("digits", 8, downloads=False)
+    table = data.decoded("digits", 8, downloads=False)
     columns = table.splits["train"].columns
     assert table.names["odd"] == ["even", "odd"] and table.names["ink"] == ["thin", "medium", "thick"]
     assert torch.equal(columns["odd"], columns["label"] % 2)
@@ -253,7 +256,7 @@ def test_the_splits_of_digits_by_class_are_what_they_were():
 
 
 def test_every_source_says_what_it_is():
-    assert set(sources.SOURCES) == {
+    assert set(data.SOURCES) == {
         "digits",
         "fashion_mnist",
         "cifar10",
@@ -267,7 +270,7 @@ def test_every_source_says_what_it_is():
         "lfw",
     }
     readme = (config.ROOT / "data" / "README.md").read_text()
-    for name, source in sources.SOURCES.items():
+    for name, source in data.SOURCES.items():
         assert source.licence and source.hub.split("/")[-1] in readme and f"`{name}`" in readme, name
 
 
@@ -285,6 +288,16 @@ def test_real_files_load(real_data, name, shape, classes, sizes):
     assert loaded.in_shape == shape and len(loaded.classes) == classes
     assert (len(loaded.train), len(loaded.val), len(loaded.test)) == sizes
     assert (loaded.train.y.bincount() > 0).all()
+
+
+def test_faces_with_a_validation_split_load_at_48_pixels(real_data):
+    if "fer2013" not in data.SOURCES or not (real_data / "fer2013").is_dir():
+        pytest.skip("fer2013 is not in the catalogue or not here")
+    tables = data.decoded("fer2013", 48, downloads=False)
+    sizes = {name: tuple(table.x.shape) for name, table in tables.splits.items()}
+    assert sizes == {"train": (28006, 1, 48, 48), "valid": (3543, 1, 48, 48), "test": (3589, 1, 48, 48)}
+    assert tables.names["label"] == ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
+    assert tables.splits["train"].columns["label"].bincount().tolist() == [3879, 389, 3988, 7157, 4780, 2896, 4917]
 
 
 def test_utkface_by_race_and_gender(real_data):
