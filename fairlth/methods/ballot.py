@@ -8,10 +8,10 @@ from fairlth import metrics
 from fairlth.config import Run
 from fairlth.conflict import ConflictMeter
 from fairlth.data import Data
+from fairlth.masks import prunable
 from fairlth.methods.base import Ticket
 from fairlth.methods.dense import floor
 from fairlth.methods.lth import Found, find_at_rate, find_gradually, find_once, train
-from fairlth.models import prunable
 from fairlth.refinement import refine
 from fairlth.selection import Scores, conflict_aware
 from fairlth.shift import add_to_head, affordable_shift

@@ -7,10 +7,9 @@ from torch import nn
 from fairlth import metrics
 from fairlth.config import Run
 from fairlth.data import Data
-from fairlth.masks import MaskSet
+from fairlth.masks import MaskSet, prunable
 from fairlth.methods.base import Ticket, fresh_model
 from fairlth.methods.shared import Kept, shared
-from fairlth.models import prunable
 from fairlth.training import State, fit, predict, snapshot
 
 

@@ -19,7 +19,7 @@ from fairlth.config import Run, Schedule
 from fairlth.data import Data
 from fairlth.training import low_precision
 
-TRAINING = ("sources", "data", "layers", "models", "training", "methods/base")  # the modules whose code decides every training
+TRAINING = ("sources", "data", "models", "training", "methods/base")  # the modules whose code decides every training
 
 
 @dataclass(frozen=True)

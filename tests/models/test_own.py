@@ -5,64 +5,14 @@ from torch.nn import functional as F
 
 from fairlth import experiments, models
 from fairlth.config import Run
+from fairlth.masks import prunable
 from fairlth.methods import base, shared
 from fairlth.methods.dense import train_once
-from fairlth.models import MODELS, build, prunable
+from fairlth.models import build
 
 
 def make(name, seed=0, in_shape=(3, 32, 32)):
     return build(name, in_shape, 7, torch.Generator().manual_seed(seed))
-
-
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("in_shape", [(3, 32, 32), (1, 28, 28)])
-def test_every_model_gives_logits(name, in_shape):
-    model = make(name, in_shape=in_shape).eval()
-    assert model(torch.zeros(2, *in_shape)).shape == (2, 7)
-
-
-@pytest.mark.parametrize(
-    ("name", "weights"),
-    [("convnet", 88768), ("resnet20", 268144), ("resnet18", 11162816), ("vgg16", 14714048), ("mobilenet_v2", 2198720)],
-)
-def test_prunable_weights_are_counted_exactly(name, weights):
-    assert sum(weight.numel() for weight in prunable(make(name)).values()) == weights
-
-
-def test_prunable_is_every_kernel_and_nothing_else():
-    model = make("convnet")
-    assert list(prunable(model)) == ["conv1.weight", "conv2.weight", "conv3.weight", "conv4.weight", "linear.weight"]
-    assert list(prunable(nn.Linear(3, 2))) == ["weight"]
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_the_generator_decides_the_weights_alone(name):
-    torch.manual_seed(1)
-    one = make(name).state_dict()
-    torch.manual_seed(2)
-    same, other = make(name).state_dict(), make(name, seed=1).state_dict()
-    assert all(torch.equal(one[key], same[key]) for key in one)
-    assert any(not torch.equal(one[key], other[key]) for key in one)
-
-
-def test_building_leaves_the_global_generator_alone():
-    torch.manual_seed(0)
-    expected = torch.rand(1)
-    torch.manual_seed(0)
-    make("resnet18")
-    assert torch.equal(torch.rand(1), expected)
-
-
-def test_digits_fit_the_small_models():
-    for name in ("mlp", "convnet", "resnet20"):
-        assert make(name, in_shape=(1, 8, 8)).eval()(torch.zeros(1, 1, 8, 8)).shape == (1, 7)
-
-
-def test_an_unknown_model_is_refused_by_name(smoke_run):
-    with pytest.raises(ValueError, match="model='lenet' is unknown: choose one of mlp, convnet"):
-        make("lenet")
-    with pytest.raises(ValueError, match="model='lenet'"):
-        models.check(smoke_run.model_copy(update={"model": "lenet"}))
 
 
 @pytest.fixture
@@ -80,7 +30,10 @@ class Net(nn.Module):
 
     def __init__(self, in_shape, n_classes, activation=F.relu, width=4):
         super().__init__()
-        self.conv, self.linear = nn.Conv2d(in_shape[0], width, 3, padding=1), nn.Linear(width, n_classes)
+        self.conv, self.linear = (
+            nn.Conv2d(in_shape[0], width, 3, padding=1),
+            nn.Linear(width, n_classes),
+        )
         self.scale, self.activation = nn.Parameter(torch.rand(width)), activation
 
     def forward(self, x):
@@ -131,23 +84,35 @@ def test_the_generator_decides_all_weights_of_ones_own_network(own):
     same, other = make("mine").state_dict(), make("mine", seed=1).state_dict()
     assert set(one) == {"conv.weight", "conv.bias", "linear.weight", "linear.bias", "scale"}
     assert all(torch.equal(one[key], same[key]) for key in one)
-    assert not torch.equal(one["scale"], other["scale"]) and not torch.equal(one["conv.weight"], other["conv.weight"])
+    assert not torch.equal(one["scale"], other["scale"]) and not torch.equal(
+        one["conv.weight"], other["conv.weight"]
+    )
 
 
 def test_a_network_given_whole_is_reset_and_stays_as_it_is(own):
-    given = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 30 * 30, 3))
+    given = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 30 * 30, 3)
+    )
     nn.init.constant_(given[1].weight, 5.0)
     before = {name: value.clone() for name, value in given.state_dict().items()}
     models.add("mine", given)
     fresh = build("mine", (3, 32, 32), 3, torch.Generator().manual_seed(0))
-    assert fresh[1].weight.tolist() == [1.0] * 4 and not torch.equal(fresh[0].weight, before["0.weight"])
+    assert fresh[1].weight.tolist() == [1.0] * 4 and not torch.equal(
+        fresh[0].weight, before["0.weight"]
+    )
     assert all(torch.equal(value, before[name]) for name, value in given.state_dict().items())
-    with pytest.raises(ValueError, match=r"model 'mine' gives \(4, 3\) for 4 images, expected \(4, 10\)"):
+    with pytest.raises(
+        ValueError, match=r"model 'mine' gives \(4, 3\) for 4 images, expected \(4, 10\)"
+    ):
         models.check_fits("mine", fresh, (3, 32, 32), 10)
 
 
-def test_a_network_that_does_not_fit_the_images_of_a_run_is_refused_before_training(own, tmp_path, monkeypatch):
-    models.add("mine", lambda in_shape, n_classes: nn.Sequential(nn.Conv2d(3, n_classes, 32), nn.Flatten()))
+def test_a_network_that_does_not_fit_the_images_of_a_run_is_refused_before_training(
+    own, tmp_path, monkeypatch
+):
+    models.add(
+        "mine", lambda in_shape, n_classes: nn.Sequential(nn.Conv2d(3, n_classes, 32), nn.Flatten())
+    )
     monkeypatch.setattr(experiments, "METHODS", {})
     run = Run(dataset="digits", model="mine", method="dense", density=1.0, seed=0, preset="smoke")
     with pytest.raises(ValueError, match=r"model 'mine' fails on images of shape \(1, 8, 8\): "):
@@ -157,16 +122,34 @@ def test_a_network_that_does_not_fit_the_images_of_a_run_is_refused_before_train
 @pytest.mark.parametrize(
     ("make_it", "sentence"),
     [
-        (lambda in_shape, n_classes: nn.Sequential(nn.Flatten(), nn.LazyLinear(n_classes)), "1.weight is lazy, of no size yet"),
+        (
+            lambda in_shape, n_classes: nn.Sequential(nn.Flatten(), nn.LazyLinear(n_classes)),
+            "1.weight is lazy, of no size yet",
+        ),
         (lambda in_shape, n_classes: nn.AdaptiveAvgPool2d(1), "has no Conv2d and no Linear layer"),
         (lambda in_shape, n_classes: "resnet", "is a str: expected an nn.Module"),
         (lambda in_shape: None, "cannot be built for .* and 3 classes: .*positional"),
-        (lambda in_shape, n_classes: nn.Linear(7, n_classes), r"fails on images of shape \(3, 32, 32\)"),
-        (lambda in_shape, n_classes: Net(in_shape, n_classes + 1), r"gives \(4, 4\) for 4 images, expected \(4, 3\)"),
+        (
+            lambda in_shape, n_classes: nn.Linear(7, n_classes),
+            r"fails on images of shape \(3, 32, 32\)",
+        ),
+        (
+            lambda in_shape, n_classes: Net(in_shape, n_classes + 1),
+            r"gives \(4, 4\) for 4 images, expected \(4, 3\)",
+        ),
         (net(set_to(forward=lambda x: None)), "gives NoneType for 4 images"),
-        (net(set_to(activation=nn.Dropout(0.1))), "draws random numbers while it trains.*set its dropout to 0"),
-        (net(set_to(activation=lambda x: F.dropout(x, 0.5))), "draws random numbers while it trains"),
-        (net(set_to(spare=nn.Linear(2, 2))), "spare.weight has no part in the output: leave the layer out"),
+        (
+            net(set_to(activation=nn.Dropout(0.1))),
+            "draws random numbers while it trains.*set its dropout to 0",
+        ),
+        (
+            net(set_to(activation=lambda x: F.dropout(x, 0.5))),
+            "draws random numbers while it trains",
+        ),
+        (
+            net(set_to(spare=nn.Linear(2, 2))),
+            "spare.weight has no part in the output: leave the layer out",
+        ),
         (net(tie), "linear.weight is shared|second.weight is shared"),
         (net(parametrised), "conv.weight is shared or computed from others"),
         (net(freeze), "conv.weight is frozen"),
@@ -179,7 +162,9 @@ def test_a_network_that_cannot_be_pruned_gets_one_sentence(own, make_it, sentenc
 
 
 def test_names_of_models_are_fit_for_files_and_not_taken(own):
-    with pytest.raises(ValueError, match="'mlp' is a model that comes with the package: choose another name"):
+    with pytest.raises(
+        ValueError, match="'mlp' is a model that comes with the package: choose another name"
+    ):
         models.add("mlp", Net)
     with pytest.raises(ValueError, match="'a/b' is no name for files"):
         models.add("a/b", Net)
@@ -207,7 +192,9 @@ def test_two_networks_of_one_name_are_told_apart(own, random_data, change):
     shared.LEDGER.made.clear()
     train_once(run, random_data)
     assert not shared.LEDGER.made
-    models.add("mine", lambda in_shape, n_classes: Net(in_shape, n_classes, **change), in_shape=(1, 8, 8))
+    models.add(
+        "mine", lambda in_shape, n_classes: Net(in_shape, n_classes, **change), in_shape=(1, 8, 8)
+    )
     assert models.fingerprint("mine") != first
     other = train_once(run, random_data).trained
     assert len(shared.LEDGER.made) == 1
@@ -215,7 +202,3 @@ def test_two_networks_of_one_name_are_told_apart(own, random_data, change):
         other["conv.weight"], trained["conv.weight"]
     )
     assert base.fresh_model(run, random_data).conv.out_channels == change.get("width", 4)
-
-
-def test_models_of_the_package_have_no_fingerprint():
-    assert {models.fingerprint(name) for name in MODELS} == {""}
