@@ -74,7 +74,7 @@ def check_data(run: Run, data: Data) -> None:
     if run.method in BUDGETS:
         BUDGETS[run.method](run.density, weights)
     if run.model in OWN:
-        check_fits(run.model, model, data.in_shape, data.train.n_classes)
+        check_fits(run.model, model, data.in_shape, data.train.n_classes, run.dataset)
     if run.method in BY_GROUPS and data.train.n_groups < 2:
         raise ValueError(
             f"{run.dataset} has one group, {data.groups[0]!r}, and {run.method} compares groups: name another group_by."

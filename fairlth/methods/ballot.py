@@ -7,14 +7,14 @@ from torch import Tensor, nn
 from fairlth import metrics
 from fairlth.config import Run
 from fairlth.conflict import ConflictMeter
-from fairlth.data import Data
+from fairlth.data import Data, as_float
 from fairlth.masks import prunable
 from fairlth.methods.base import Ticket
 from fairlth.methods.dense import floor
 from fairlth.methods.lth import Found, find_at_rate, find_gradually, find_once, train
 from fairlth.refinement import refine
 from fairlth.selection import Scores, conflict_aware
-from fairlth.shift import add_to_head, affordable_shift
+from fairlth.shift import PROBED, add_to_head, affordable_shift
 from fairlth.training import count, logits, low_precision
 
 STRENGTH = 0.1  # of the conflict in the score
@@ -89,5 +89,5 @@ def settle(model: nn.Module, data: Data, required: float) -> Tensor:
     accuracy = metrics.accuracy(*count(outputs, data.val))
     least = max(accuracy - GIVE, required) if accuracy >= required else accuracy
     shift = affordable_shift(outputs, data.val, least)
-    add_to_head(model, shift)
+    add_to_head(model, shift, as_float(data.val.x[:PROBED]))
     return shift

@@ -1,14 +1,16 @@
-"""Your own network: makes it known by a name, and checks that it can be trained and pruned."""
+"""Your own network: makes it known by a name after all checks."""
 
 import copy
 import hashlib
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from fairlth import config
-from fairlth.masks import prunable
-from fairlth.models.registry import MODELS, OWN, Build
+from fairlth.models.checks import check_fits, check_layers, first_line
+from fairlth.models.registry import MODELS, OWN, Build, draw, seeded
 
 
 def add(
@@ -17,134 +19,147 @@ def add(
     in_shape: tuple[int, ...] = (3, 32, 32),
     n_classes: int = 3,
 ) -> nn.Module:
-    """Makes a network of your own known as `name`, so that `Run(model=name)` trains and prunes it; returns one, for a look.
+    """Makes your network known as `name`, so that `Run(model=name)` trains and prunes it.
 
-    Its convolutions (`nn.Conv2d`) and linear layers are what is pruned. Every method of a seed starts from the same weights:
-    kernels are drawn anew by `build`, so pretrained ones are lost. Adding the name again replaces it; shared trainings and
-    records know the network that they were made with.
+    Its convolutions (`nn.Conv2d`) and linear layers are pruned. Every method of a seed starts from
+    the same weights: kernels are drawn anew by `build`, so pretrained ones are lost. Adding the
+    name again replaces it; shared trainings and records know the network that they were made with.
+
+    A network has to be a function of its seed, its weights and the images. So it is built
+    and run several times here.
 
     Args:
         name: for file names and tables: letters, digits, _ and -.
-        build_it: makes a network for an image shape and a number of classes; or a network, which then fits these two alone, and
-            of which every layer that can is reset.
-        in_shape, n_classes: what it is tried with now.
+        build_it: a function that builds the network for an image shape and a number of classes;
+            or a network, which then fits these two alone, and of which every layer that can is
+            reset.
+        in_shape: (channels, side, side) of the images that it is tried with now.
+        n_classes: the number of classes that it is tried with now.
+
+    Returns one network in evaluation mode, for a look.
 
     Raises:
-        ValueError: the name is taken; or the network has nothing to prune, lazy, shared or frozen weights, a layer without
-            part in the output, outputs other than (n, n_classes), or draws random numbers in training, as dropout does.
+        ValueError: the name is taken; the function does not build the same network anew with each
+            call; or the network is one that `check_layers` or `check_fits` refuses.
     """
     config.check_name(name)
     if name in MODELS and name not in OWN:
         raise ValueError(f"{name!r} is a model that comes with the package: choose another name.")
-    make = _renewed(build_it) if isinstance(build_it, nn.Module) else build_it
-    model = _try(name, make, in_shape, n_classes)
-    MODELS[name] = _checked(name, make)
-    OWN[name] = describe(model, in_shape)
-    return model
-
-
-def _try(name: str, make: Build, in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
-    """Builds the network once, checks all of it, and returns it in evaluation mode with weights of seed 0."""
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            model = make(in_shape, n_classes)
-    except Exception as error:
-        raise ValueError(
-            f"model {name!r} cannot be built for images of {in_shape} and {n_classes} classes: {error}."
-        ) from error
-    check_layers(name, model)
-    check_fits(name, model, in_shape, n_classes)
-    return model.eval()
-
-
-def _checked(name: str, make: Build) -> Build:
-    """A builder that checks the layers of every network that it makes."""
-
-    def build_it(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
-        model = make(in_shape, n_classes)
-        check_layers(name, model)
-        return model
-
-    return build_it
-
-
-def _renewed(model: nn.Module) -> Build:
-    """Copies of a network in which every layer that can is reset."""
-    template = copy.deepcopy(model)
-
-    def build_it(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
-        fresh = copy.deepcopy(template)
-        for module in fresh.modules():
-            if callable(reset := getattr(module, "reset_parameters", None)):
-                reset()
-        return fresh
-
-    return build_it
-
-
-def check_layers(name: str, model: nn.Module) -> None:
-    """Raises ValueError unless the network has weights to prune, each a plain parameter of its own."""
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"model {name!r} is a {type(model).__name__}: expected an nn.Module.")
-    if lazy := [layer for layer, value in model.named_parameters() if nn.parameter.is_lazy(value)]:
-        raise ValueError(
-            f"model {name!r}: {lazy[0]} is lazy, of no size yet: give every layer its sizes."
-        )
-    weights, parameters = prunable(model), dict(model.named_parameters())
-    if not weights:
-        raise ValueError(
-            f"model {name!r} has no Conv2d and no Linear layer: there is nothing to prune."
-        )
-    for layer, weight in weights.items():
-        if parameters.get(layer) is not weight:
-            raise ValueError(
-                f"model {name!r}: {layer} is shared or computed from others: give the layer a plain weight."
-            )
-        if not weight.requires_grad:
-            raise ValueError(
-                f"model {name!r}: {layer} is frozen: let it be trained, every weight must learn."
-            )
-
-
-def check_fits(name: str, model: nn.Module, in_shape: tuple[int, ...], n_classes: int) -> None:
-    """Raises ValueError unless the network gives (n, n_classes) for images and draws no random numbers while it trains."""
-    x, before = (
-        torch.zeros(4, *in_shape, device=next(model.parameters()).device),
-        torch.get_rng_state(),
-    )
-    for training in (False, True):
-        try:
-            outputs = model.train(training)(x)
-        except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-            raise ValueError(
-                f"model {name!r} fails on images of shape {in_shape}: {reason}."
-            ) from error
-        if not isinstance(outputs, Tensor) or outputs.shape != (4, n_classes):
-            got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-            raise ValueError(
-                f"model {name!r} gives {got} for 4 images, expected (4, {n_classes}): let it end in its classes."
-            )
-    if not torch.equal(before, torch.get_rng_state()):
-        torch.set_rng_state(before)
-        raise ValueError(
-            f"model {name!r} draws random numbers while it trains, from no seed of the run: set its dropout to 0."
-        )
-    weights = prunable(model)
-    found = torch.autograd.grad(outputs.sum(), list(weights.values()), allow_unused=True)
-    if idle := [layer for layer, gradient in zip(weights, found, strict=True) if gradient is None]:
-        raise ValueError(
-            f"model {name!r}: {idle[0]} has no part in the output: leave the layer out."
-        )
+    make = partial(_build, name, _renewed(name, build_it))
+    first, again, other = (_drawn(make, in_shape, n_classes, seed) for seed in (0, 0, 1))
+    check_fits(name, first, in_shape, n_classes)
+    _check_built_anew(name, first, again)
+    _check_built_alike(name, first, again)
+    _check_all_is_stored(name, first, other, in_shape)
+    MODELS[name] = make
+    OWN[name] = describe(first, in_shape)
+    return first.eval()
 
 
 def describe(model: nn.Module, in_shape: tuple[int, ...]) -> str:
-    """A fingerprint of a network in evaluation mode: its layers, shapes, and outputs (three digits) for one image."""
+    """A fingerprint of a network: its layers, shapes, and outputs (three digits) for one image."""
     shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
-    with torch.no_grad():
-        outputs = model(
-            torch.linspace(-1, 1, in_shape[0] * in_shape[1] * in_shape[2]).reshape(1, *in_shape)
-        )
-    told = repr((str(model), shapes, [f"{value:.2e}" for value in outputs.flatten().tolist()]))
+    outputs = [f"{value:.2e}" for value in _outputs(model, in_shape).flatten().tolist()]
+    told = repr((str(model.eval()), shapes, outputs))
     return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def _renewed(name: str, build_it: Build | nn.Module) -> Build:
+    """The builder as it is; of a network copies in which every layer that can is reset."""
+    if not isinstance(build_it, nn.Module):
+        return build_it
+    try:
+        return partial(_reset_copy, copy.deepcopy(build_it))
+    except Exception as error:
+        raise ValueError(
+            f"model {name!r} cannot be copied ({first_line(error)}): "
+            "give models.add a function that builds it."
+        ) from error
+
+
+def _reset_copy(template: nn.Module, in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+    fresh = copy.deepcopy(template)
+    for module in fresh.modules():
+        reset: Callable[[], None] | None = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
+    return fresh
+
+
+def _build(name: str, make: Build, in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+    """What the user's builder gives, checked, on the CPU."""
+    try:
+        model = make(in_shape, n_classes)
+    except Exception as error:
+        raise ValueError(
+            f"model {name!r} cannot be built for in_shape={in_shape} and n_classes={n_classes}: "
+            f"{first_line(error)}."
+        ) from error
+    check_layers(name, model)
+    model.cpu()
+    for module in model.modules():
+        for layer, value in module._buffers.items():
+            if value is not None:  # it may be a constant that all networks of the builder share
+                module._buffers[layer] = value.clone()
+    return model
+
+
+def _drawn(make: Build, in_shape: tuple[int, ...], n_classes: int, seed: int) -> nn.Module:
+    return draw(make, in_shape, n_classes, torch.Generator().manual_seed(seed))
+
+
+def _check_built_anew(name: str, first: nn.Module, second: nn.Module) -> None:
+    """Raises ValueError where two networks of one builder have a parameter in common."""
+    places = {value.untyped_storage().data_ptr() for value in first.parameters()}
+    for layer, value in second.named_parameters():
+        if value.numel() and value.untyped_storage().data_ptr() in places:
+            raise ValueError(
+                f"model {name!r}: two networks that its function built share {layer}: let the "
+                "function build every layer anew, or give models.add the network itself."
+            )
+
+
+def _check_built_alike(name: str, first: nn.Module, second: nn.Module) -> None:
+    """Raises ValueError where two networks of one builder and seed differ."""
+    one = first.state_dict()
+    other = second.state_dict()
+    differing = [
+        layer for layer in one if layer not in other or not _same(one[layer], other[layer])
+    ]
+    differing += [layer for layer in other if layer not in one]
+    if differing:
+        raise ValueError(
+            f"model {name!r}: {differing[0]} differs when it is built twice from one seed: draw "
+            "random numbers from the global generators of torch, numpy or Python alone."
+        )
+
+
+def _check_all_is_stored(
+    name: str, first: nn.Module, other: nn.Module, in_shape: tuple[int, ...]
+) -> None:
+    """Raises ValueError where a network of another seed with the first one's state differs."""
+    try:
+        other.load_state_dict(first.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            f"model {name!r} has other layers when it is built from another seed: let their "
+            "number and sizes follow from in_shape and n_classes alone."
+        ) from error
+    if not _same(_outputs(first, in_shape), _outputs(other, in_shape)):
+        raise ValueError(
+            f"model {name!r}: its outputs depend on something that differs when it is built again "
+            "and is not in its state_dict, so no file can store it: make it a parameter or a "
+            "buffer (register_buffer)."
+        )
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one, other)
+
+
+def _outputs(model: nn.Module, in_shape: tuple[int, ...]) -> Tensor:
+    """Of one image, in evaluation mode."""
+    n_values = in_shape[0] * in_shape[1] * in_shape[2]
+    image = torch.linspace(-1, 1, n_values).reshape(1, *in_shape)
+    with torch.no_grad(), seeded(0):
+        return model.eval()(image)

@@ -1,7 +1,10 @@
 """Networks by name, each made with weights that one generator decides."""
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -27,8 +30,8 @@ def build(
     """A network with weights drawn from `generator`.
 
     Every convolution and linear layer is drawn Kaiming normal (He et al., 2015), biases are 0,
-    batch norm is the identity. What else a network of your own draws when it is built depends on
-    the generator's first seed.
+    batch norm is the identity. What else a network of your own draws from torch, numpy or Python
+    when it is built depends on the generator's first seed.
 
     Args:
         name: a key of MODELS.
@@ -40,15 +43,37 @@ def build(
         ValueError: the name is unknown.
     """
     _check_known(name)
-    with torch.random.fork_rng(devices=[]):  # constructors draw from the global generator
-        torch.manual_seed(generator.initial_seed())
-        model = MODELS[name](in_shape, n_classes)
+    return draw(MODELS[name], in_shape, n_classes, generator)
+
+
+def draw(
+    make: Build, in_shape: tuple[int, ...], n_classes: int, generator: torch.Generator
+) -> nn.Module:
+    """What `make` builds, its kernels drawn from `generator`; see `build`."""
+    with seeded(generator.initial_seed()):  # what constructors draw depends on the seed, too
+        model = make(in_shape, n_classes)
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     return model
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Random numbers of torch, numpy and Python follow from `seed` inside, and go on as before after it."""
+    of_python = random.getstate()
+    of_numpy = np.random.get_state()  # noqa: NPY002, networks may draw from it
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(of_python)
+            np.random.set_state(of_numpy)  # noqa: NPY002
 
 
 def check(run: Run) -> None:

@@ -1,7 +1,11 @@
+import random
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torchvision.ops import StochasticDepth
 
 from fairlth import experiments, models
 from fairlth.config import Run
@@ -59,12 +63,78 @@ def tie(model):
     model.linear.weight = model.second.weight
 
 
+def tie_biases(model):
+    model.second = nn.Linear(4, 3)
+    model.linear.bias = model.second.bias
+
+
 def freeze(model):
     model.conv.weight.requires_grad = False
 
 
 def parametrised(model):
     torch.nn.utils.parametrizations.weight_norm(model.conv)
+
+
+class Layer(nn.Module):
+    """A layer of the user's that applies a function of itself and its input."""
+
+    def __init__(self, function, **parts):
+        super().__init__()
+        self.function = function
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def layer(function, **parts):
+    """A Net whose activation is a Layer."""
+    return net(lambda model: setattr(model, "activation", Layer(function, **parts)))
+
+
+class Viewed(Net):
+    """Flattens by view, which needs channels first."""
+
+    def forward(self, x):
+        return self.linear(self.conv(x).view(-1, 4)[: len(x)])
+
+
+class Ending(Net):
+    """A Net with one more step at its end."""
+
+    def __init__(self, in_shape, n_classes, end):
+        super().__init__(in_shape, n_classes)
+        self.end = end
+
+    def forward(self, x):
+        return self.end(super().forward(x))
+
+
+def ending_in(end):
+    return lambda in_shape, n_classes: Ending(in_shape, n_classes, end)
+
+
+def clamp_own_weight(own, x):
+    with torch.no_grad():
+        own.scale.mul_(0.9)
+    return x * own.scale
+
+
+def replace_own_weight(own, x):
+    own.scale = nn.Parameter(own.scale.detach().clone())
+    return x * own.scale
+
+
+def count_calls(own, x):
+    own.calls += 1
+    return x * own.calls
+
+
+def fill_buffer(own, x):
+    own.mean.mul_(0.5).add_(x.mean())
+    return x + own.mean
 
 
 def test_a_network_of_ones_own_is_trained_pruned_and_recorded(own, tmp_path):
@@ -102,9 +172,9 @@ def test_a_network_given_whole_is_reset_and_stays_as_it_is(own):
     )
     assert all(torch.equal(value, before[name]) for name, value in given.state_dict().items())
     with pytest.raises(
-        ValueError, match=r"model 'mine' gives \(4, 3\) for 4 images, expected \(4, 10\)"
+        ValueError, match="model 'mine' has 3 outputs and digits has 10 classes: add"
     ):
-        models.check_fits("mine", fresh, (3, 32, 32), 10)
+        models.check_fits("mine", fresh, (3, 32, 32), 10, "digits")
 
 
 def test_a_network_that_does_not_fit_the_images_of_a_run_is_refused_before_training(
@@ -115,48 +185,168 @@ def test_a_network_that_does_not_fit_the_images_of_a_run_is_refused_before_train
     )
     monkeypatch.setattr(experiments, "METHODS", {})
     run = Run(dataset="digits", model="mine", method="dense", density=1.0, seed=0, preset="smoke")
-    with pytest.raises(ValueError, match=r"model 'mine' fails on images of shape \(1, 8, 8\): "):
+    with pytest.raises(
+        ValueError, match=r"model 'mine' fails on a batch of 2 of in_shape=\(1, 8, 8\): "
+    ):
         experiments.run(run, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("make_it", "sentence"),
-    [
-        (
-            lambda in_shape, n_classes: nn.Sequential(nn.Flatten(), nn.LazyLinear(n_classes)),
-            "1.weight is lazy, of no size yet",
+GENERATOR = torch.Generator()
+
+REFUSED = {
+    "lazy": (
+        lambda in_shape, n_classes: nn.Sequential(nn.Flatten(), nn.LazyLinear(n_classes)),
+        "1.weight is lazy, of no size yet",
+    ),
+    "meta": (
+        lambda in_shape, n_classes: Net(in_shape, n_classes).to("meta"),
+        "scale is on the device meta",
+    ),
+    "nothing to prune": (
+        lambda in_shape, n_classes: nn.AdaptiveAvgPool2d(1),
+        "has no Conv2d and no Linear layer",
+    ),
+    "no network": (lambda in_shape, n_classes: "resnet", "is a str: expected an nn.Module"),
+    "no builder": (
+        lambda in_shape: None,
+        r"cannot be built for in_shape=\(3, 32, 32\) and n_classes=3: .*positional",
+    ),
+    "other images": (
+        lambda in_shape, n_classes: nn.Linear(7, n_classes),
+        r"fails on a batch of 2 of in_shape=\(3, 32, 32\): ",
+    ),
+    "a fixed batch": (
+        lambda in_shape, n_classes: nn.Sequential(
+            nn.Flatten(), nn.Linear(3072, n_classes), nn.Unflatten(0, (2, 1)), nn.Flatten()
         ),
-        (lambda in_shape, n_classes: nn.AdaptiveAvgPool2d(1), "has no Conv2d and no Linear layer"),
-        (lambda in_shape, n_classes: "resnet", "is a str: expected an nn.Module"),
-        (lambda in_shape: None, "cannot be built for .* and 3 classes: .*positional"),
-        (
-            lambda in_shape, n_classes: nn.Linear(7, n_classes),
-            r"fails on images of shape \(3, 32, 32\)",
+        r"fails on a batch of 1 of in_shape",
+    ),
+    "other classes": (
+        lambda in_shape, n_classes: Net(in_shape, n_classes + 1),
+        "has 4 outputs and n_classes=3 was expected: give models.add n_classes=4",
+    ),
+    "a view of channels that are last": (
+        lambda in_shape, n_classes: Viewed(in_shape, n_classes),
+        r"fails on a batch of 2 .*: view size is not compatible .* Use .reshape\(...\) instead",
+    ),
+    "a map": (
+        lambda in_shape, n_classes: nn.Conv2d(3, n_classes, 1),
+        r"gives \(2, 3, 32, 32\) for 2 images, expected \(2, 3\)",
+    ),
+    "nothing": (net(set_to(forward=lambda x: None)), "gives NoneType for 2 images"),
+    "a dictionary": (
+        net(set_to(forward=lambda x: {"out": x})),
+        r"gives dict for 2 images, expected a tensor \(2, 3\)",
+    ),
+    "infinite": (
+        layer(lambda own, x: x.sign().sub(x.sign()).log()),
+        "gives outputs that are not finite",
+    ),
+    "double outputs": (
+        net(lambda model: setattr(model, "forward", lambda x: Net.forward(model, x).double())),
+        "gives float64 outputs, expected float32",
+    ),
+    "a weight in bfloat16": (
+        net(lambda model: model.conv.to(torch.bfloat16) and None),
+        'conv.weight is bfloat16, expected float32: .*precision="bfloat16"',
+    ),
+    "all in float16": (
+        lambda in_shape, n_classes: Net(in_shape, n_classes).half(),
+        "scale is float16, expected float32",
+    ),
+    "dropout": (
+        net(set_to(activation=nn.Dropout(0.1))),
+        r"activation \(Dropout\) draws random numbers while it trains, .*: set its p to 0\.",
+    ),
+    "several dropouts": (
+        net(set_to(activation=nn.Sequential(nn.Dropout(0.1), nn.ReLU(), nn.Dropout2d(0.1)))),
+        r"activation.0 \(Dropout\) and 1 more draw random numbers while it trains",
+    ),
+    "stochastic depth": (
+        net(set_to(activation=StochasticDepth(0.5, "row"))),
+        r"activation \(StochasticDepth\) draws .*: set its p to 0",
+    ),
+    "dropout that never ends": (
+        layer(lambda own, x: F.dropout(x, 0.5)),
+        r"activation \(Layer\) draws random numbers while it predicts",
+    ),
+    "Python's numbers": (
+        layer(lambda own, x: x * 0.5 if own.training and random.random() < 0.01 else x),
+        r"activation \(Layer\) draws random numbers while it trains",
+    ),
+    "numpy's numbers": (
+        layer(lambda own, x: x + np.random.rand() if own.training else x),  # noqa: NPY002
+        r"activation \(Layer\) draws random numbers while it trains",
+    ),
+    "numbers between two layers": (
+        net(
+            lambda model: setattr(
+                model,
+                "forward",
+                lambda x: model.linear(model.conv(x + random.random()).mean((2, 3)) * model.scale),
+            )
         ),
-        (
-            lambda in_shape, n_classes: Net(in_shape, n_classes + 1),
-            r"gives \(4, 4\) for 4 images, expected \(4, 3\)",
-        ),
-        (net(set_to(forward=lambda x: None)), "gives NoneType for 4 images"),
-        (
-            net(set_to(activation=nn.Dropout(0.1))),
-            "draws random numbers while it trains.*set its dropout to 0",
-        ),
-        (
-            net(set_to(activation=lambda x: F.dropout(x, 0.5))),
-            "draws random numbers while it trains",
-        ),
-        (
-            net(set_to(spare=nn.Linear(2, 2))),
-            "spare.weight has no part in the output: leave the layer out",
-        ),
-        (net(tie), "linear.weight is shared|second.weight is shared"),
-        (net(parametrised), "conv.weight is shared or computed from others"),
-        (net(freeze), "conv.weight is frozen"),
-    ],
-)
-def test_a_network_that_cannot_be_pruned_gets_one_sentence(own, make_it, sentence):
-    with pytest.raises(ValueError, match=f"model 'mine'.*({sentence})") as caught:
+        "the forward of Net draws random numbers while it predicts",
+    ),
+    "a generator of its own": (
+        layer(lambda own, x: x * torch.rand((), generator=GENERATOR) if own.training else x),
+        r"activation \(Layer\) gives other outputs for the same images each time while it trains",
+    ),
+    "a memory": (
+        layer(count_calls, calls=0),
+        r"activation \(Layer\) gives other outputs for the same images each time",
+    ),
+    "a buffer that moves in evaluation": (
+        layer(fill_buffer, mean=nn.Buffer(torch.zeros(()))),
+        "changes activation.mean while it predicts",
+    ),
+    "weights changed in place": (
+        layer(clamp_own_weight, scale=nn.Parameter(torch.ones(4, 1, 1))),
+        "changes activation.scale while it predicts, outside of the optimiser",
+    ),
+    "weights replaced": (
+        layer(replace_own_weight, scale=nn.Parameter(torch.ones(4, 1, 1))),
+        "changes activation.scale while it predicts",
+    ),
+    "batch norm of each batch": (
+        net(set_to(activation=nn.BatchNorm2d(4, track_running_stats=False))),
+        r"activation \(BatchNorm2d\) keeps no running statistics, .*track_running_stats=True",
+    ),
+    "a mean over the batch": (
+        layer(lambda own, x: x - x.mean(0)),
+        "gives an image other outputs alone than among others",
+    ),
+    "softmax": (
+        ending_in(nn.Softmax(1)),
+        r"gives probabilities, expected logits: leave out the softmax at its end, in end \(Softmax\)",
+    ),
+    "sigmoid": (ending_in(nn.Sigmoid()), r"leave out the sigmoid at its end, in end \(Sigmoid\)"),
+    "softmax when it predicts": (
+        ending_in(Layer(lambda own, x: x if own.training else x.softmax(1))),
+        r"leave out the softmax at its end, in end \(Layer\)",
+    ),
+    "an idle layer": (
+        net(set_to(spare=nn.Linear(2, 2))),
+        "spare.weight has no part in the output: leave the layer out",
+    ),
+    "no gradients": (
+        net(lambda model: setattr(model, "forward", lambda x: Net.forward(model, x).detach())),
+        "gives outputs without gradients",
+    ),
+    "spoilt gradients": (
+        layer(lambda own, x: x.exp().mul_(2)),
+        "its gradients fail: one of the variables needed .* inplace",
+    ),
+    "tied weights": (net(tie), "second.weight is shared with linear.weight"),
+    "tied biases": (net(tie_biases), "second.bias is shared with linear.bias"),
+    "computed weights": (net(parametrised), "conv.weight is computed from others"),
+    "frozen weights": (net(freeze), "conv.weight is frozen"),
+}
+
+
+@pytest.mark.parametrize(("make_it", "sentence"), REFUSED.values(), ids=REFUSED)
+def test_a_network_that_cannot_be_trained_and_pruned_gets_one_sentence(own, make_it, sentence):
+    with pytest.raises(ValueError, match=f"^model 'mine'.*{sentence}") as caught:
         models.add("mine", make_it)
     assert "\n" not in str(caught.value) and "mine" not in models.MODELS
 
