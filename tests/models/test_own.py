@@ -7,12 +7,13 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
-from fairlth import experiments, models
+from fairlth import config, data, experiments, export, models, tickets
 from fairlth.config import Run
 from fairlth.masks import prunable
 from fairlth.methods import base, shared
 from fairlth.methods.dense import train_once
 from fairlth.models import build
+from fairlth.training import count, logits
 
 
 def make(name, seed=0, in_shape=(3, 32, 32)):
@@ -349,6 +350,133 @@ def test_a_network_that_cannot_be_trained_and_pruned_gets_one_sentence(own, make
     with pytest.raises(ValueError, match=f"^model 'mine'.*{sentence}") as caught:
         models.add("mine", make_it)
     assert "\n" not in str(caught.value) and "mine" not in models.MODELS
+
+
+def test_a_refused_network_stays_as_it_is_and_so_do_generators(own):
+    given = Net((3, 32, 32), 3, activation=nn.BatchNorm2d(4))
+    before = {name: value.clone() for name, value in given.state_dict().items()}
+    torch.manual_seed(0)
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    expected = (torch.rand(()), random.random(), np.random.rand())  # noqa: NPY002
+    torch.manual_seed(0)
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    models.check_fits("mine", given, (3, 32, 32), 3)
+    models.add("mine", given)
+    with pytest.raises(ValueError, match="4 outputs"):
+        models.add("mine", lambda in_shape, n_classes: Net(in_shape, 4))
+    assert (torch.rand(()), random.random(), np.random.rand()) == expected  # noqa: NPY002
+    assert given.training
+    assert all(torch.equal(value, before[name]) for name, value in given.state_dict().items())
+
+
+ONE = Net((3, 32, 32), 3)
+MEAN = torch.full((3, 1, 1), 0.5)
+
+
+def half_shared(in_shape, n_classes):
+    model = Net(in_shape, n_classes)
+    model.conv = ONE.conv
+    return model
+
+
+def drawn_by_a_generator(in_shape, n_classes):
+    model = Net(in_shape, n_classes)
+    model.scale = nn.Parameter(torch.rand(4, generator=GENERATOR))
+    return model
+
+
+def drawn_width(in_shape, n_classes):
+    return Net(in_shape, n_classes, width=random.randint(1, 10_000))
+
+
+def drawn_and_not_stored(in_shape, n_classes):
+    factor = torch.rand(())
+    return Net(in_shape, n_classes, activation=Layer(lambda own, x: x * own.factor, factor=factor))
+
+
+@pytest.mark.parametrize(
+    ("make_it", "sentence"),
+    [
+        (lambda in_shape, n_classes: ONE, "share scale: let the function build every layer anew"),
+        (half_shared, "share conv.weight: let the function build every layer anew"),
+        (drawn_by_a_generator, "scale differs when it is built twice from one seed"),
+        (drawn_width, "has other layers when it is built from another seed"),
+        (drawn_and_not_stored, "is not in its state_dict, so no file can store it"),
+    ],
+)
+def test_a_builder_that_does_not_follow_from_the_seed_gets_one_sentence(own, make_it, sentence):
+    with pytest.raises(ValueError, match=f"^model 'mine'.*{sentence}") as caught:
+        models.add("mine", make_it)
+    assert "\n" not in str(caught.value) and "mine" not in models.MODELS
+
+
+def test_numbers_of_python_and_numpy_that_a_builder_draws_follow_from_the_seed(own):
+    def with_numbers(in_shape, n_classes):
+        model = Net(in_shape, n_classes)
+        model.register_buffer("of_python", torch.tensor(random.random()))
+        model.register_buffer("of_numpy", torch.tensor(np.random.rand()))  # noqa: NPY002
+        return model
+
+    models.add("mine", with_numbers)
+    first, again, other = make("mine"), make("mine"), make("mine", seed=1)
+    for name in ("of_python", "of_numpy"):
+        assert torch.equal(first.get_buffer(name), again.get_buffer(name))
+        assert not torch.equal(first.get_buffer(name), other.get_buffer(name))
+
+
+def test_a_constant_that_all_networks_of_a_builder_share_is_copied(own):
+    def with_constant(in_shape, n_classes):
+        model = Net(in_shape, n_classes)
+        model.register_buffer("mean", MEAN)
+        return model
+
+    models.add("mine", with_constant)
+    make("mine").mean.zero_()
+    assert MEAN.unique().tolist() == [0.5] and make("mine").mean.unique().tolist() == [0.5]
+
+
+class Again(nn.Module):
+    """Calls one layer twice and ends in a layer without biases."""
+
+    def __init__(self, in_shape, n_classes):
+        super().__init__()
+        self.first = nn.Linear(64, 32)
+        self.middle = nn.Linear(32, 32)
+        self.last = nn.Linear(32, n_classes, bias=False)
+
+    def forward(self, x):
+        x = self.first(x.flatten(1)).relu()
+        return self.last(self.middle(self.middle(x).relu()).relu())
+
+
+def test_a_layer_called_twice_and_outputs_without_biases_go_all_the_way(own, tmp_path):
+    """Trained by Ballot, which shifts the outputs; the file gives the counts of the record, and so does ONNX."""
+    models.add("mine", Again, in_shape=(1, 8, 8), n_classes=10)
+    run = Run(dataset="digits", model="mine", method="ballot", density=0.5, seed=0, preset="smoke")
+    record = experiments.run(run, tmp_path)
+    loaded = tickets.load(config.ticket_path(run, tmp_path))
+    test = data.load(run).test
+    assert (
+        count(logits(loaded.model, test), test).correct.tolist() == record.counts["test"]["correct"]
+    )
+    assert loaded.model.class_shift.tolist() == pytest.approx(record.notes["shift"])
+    assert any(record.notes["shift"])
+    session = export.session(export.onnx(loaded.model, (1, 8, 8)))
+    assert (
+        count(export.logits(session, test), test).correct.tolist()
+        == record.counts["test"]["correct"]
+    )
+
+
+def test_a_run_names_its_data_and_their_classes(own, tmp_path):
+    models.add("mine", nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), in_shape=(1, 8, 8))
+    run = Run(dataset="digits", model="mine", method="dense", density=1.0, seed=0, preset="smoke")
+    with pytest.raises(
+        ValueError, match="has 3 outputs and digits has 10 classes: .* n_classes=10"
+    ):
+        experiments.run(run, tmp_path)
 
 
 def test_names_of_models_are_fit_for_files_and_not_taken(own):
