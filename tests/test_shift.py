@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from fairlth import metrics
+from fairlth.compact import compact
 from fairlth.data import Split
 from fairlth.models import MODELS, build
 from fairlth.shift import SHARES, add_to_head, affordable_shift, fair_shift, find_head, make_room
@@ -136,3 +137,15 @@ def test_every_network_of_the_package_has_its_head_found(name):
     model = build(name, (3, 32, 32), 7, torch.Generator().manual_seed(0))
     head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
     assert find_head(model, torch.rand(4, 3, 32, 32)) is head
+
+
+def test_a_network_with_shifted_outputs_can_be_made_smaller():
+    """Channels go, the shift stays."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2, bias=False)).eval()
+    add_to_head(model, torch.tensor([1.0, -1.0]))
+    with torch.no_grad():
+        model[0].weight[:2] = 0
+    small = compact(model)
+    x = torch.rand(5, 3)
+    assert small[0].out_features == 2
+    torch.testing.assert_close(small(x), model(x))
