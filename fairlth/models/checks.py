@@ -17,6 +17,9 @@ CURES = {  # part of the type of a module that draws -> what makes it stop
     "StochasticDepth": "set its p to 0",
     "DropPath": "set its drop_prob to 0",
     "MultiheadAttention": "build it with dropout=0",
+    "LSTM": "build it with dropout=0",
+    "GRU": "build it with dropout=0",
+    "RNN": "build it with dropout=0",
     "RReLU": "take LeakyReLU",
 }
 
@@ -29,8 +32,11 @@ def check_layers(name: str, model: nn.Module) -> None:
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"model {name!r} is a {type(model).__name__}: expected an nn.Module.")
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ValueError(f"model {name!r} is a compiled script: expected the nn.Module behind it.")
+    if isinstance(model, torch.jit.ScriptModule) or hasattr(model, "_orig_mod"):
+        raise ValueError(
+            f"model {name!r} is compiled: give the nn.Module that it was made from, and set "
+            "compile=true in the preset's schedule."
+        )
     _check_parameters(name, model)
     _check_untied(name, model)
     _check_weights(name, model)
@@ -92,8 +98,13 @@ def _check_parameters(name: str, model: nn.Module) -> None:
             raise ValueError(
                 f"model {name!r}: {layer} is on the device meta, without values: build it on cpu."
             )
+        dtype = str(value.dtype).removeprefix("torch.")
+        if not value.is_floating_point():
+            raise ValueError(
+                f"model {name!r}: {layer} is a parameter of {dtype}, expected float32: make it a "
+                "buffer (register_buffer)."
+            )
         if value.dtype != torch.float32:
-            dtype = str(value.dtype).removeprefix("torch.")
             raise ValueError(
                 f"model {name!r}: {layer} is {dtype}, expected float32: build it in float32, and "
                 'set precision="bfloat16" in the preset for faster training.'
@@ -214,9 +225,10 @@ def _check_weights_stay(name: str, model: nn.Module, x: Tensor) -> None:
     after |= dict(model.named_buffers())
     for layer, value in fixed.items():
         if after.get(layer) is not value or not torch.equal(value, before[layer]):
+            kept = "weights" if isinstance(value, nn.Parameter) else "buffers in evaluation mode"
             raise ValueError(
-                f"model {name!r} changes {layer} while it {_mode(model)}, outside of the "
-                "optimiser: let its forward leave weights as they are."
+                f"model {name!r} changes {layer} while it {_mode(model)}: let its forward leave "
+                f"{kept} as they are."
             )
 
 

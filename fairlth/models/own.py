@@ -68,6 +68,7 @@ def _renewed(name: str, build_it: Build | nn.Module) -> Build:
     """The builder as it is; of a network copies in which every layer that can is reset."""
     if not isinstance(build_it, nn.Module):
         return build_it
+    check_layers(name, build_it)
     try:
         return partial(_reset_copy, copy.deepcopy(build_it))
     except Exception as error:

@@ -128,6 +128,11 @@ def replace_own_weight(own, x):
     return x * own.scale
 
 
+def attend(own, x):
+    places = x.flatten(2)[:, :, :9].transpose(1, 2)
+    return own.attention(places, places, places)[0].transpose(1, 2)[..., None]
+
+
 def count_calls(own, x):
     own.calls += 1
     return x * own.calls
@@ -255,6 +260,22 @@ REFUSED = {
         lambda in_shape, n_classes: Net(in_shape, n_classes).half(),
         "scale is float16, expected float32",
     ),
+    "integers": (
+        net(
+            lambda model: setattr(
+                model, "places", nn.Parameter(torch.arange(3), requires_grad=False)
+            )
+        ),
+        "places is a parameter of int64, expected float32: make it a buffer",
+    ),
+    "compiled": (
+        lambda in_shape, n_classes: torch.compile(Net(in_shape, n_classes)),
+        "is compiled: give the nn.Module that it was made from",
+    ),
+    "dropout of attention": (
+        layer(attend, attention=nn.MultiheadAttention(4, 1, dropout=0.1, batch_first=True)),
+        r"activation.attention \(MultiheadAttention\) draws .* trains, .*: build it with dropout=0",
+    ),
     "dropout": (
         net(set_to(activation=nn.Dropout(0.1))),
         r"activation \(Dropout\) draws random numbers while it trains, .*: set its p to 0\.",
@@ -299,11 +320,11 @@ REFUSED = {
     ),
     "a buffer that moves in evaluation": (
         layer(fill_buffer, mean=nn.Buffer(torch.zeros(()))),
-        "changes activation.mean while it predicts",
+        "changes activation.mean while it predicts: .*leave buffers in evaluation mode as they are",
     ),
     "weights changed in place": (
         layer(clamp_own_weight, scale=nn.Parameter(torch.ones(4, 1, 1))),
-        "changes activation.scale while it predicts, outside of the optimiser",
+        "changes activation.scale while it predicts: let its forward leave weights as they are",
     ),
     "weights replaced": (
         layer(replace_own_weight, scale=nn.Parameter(torch.ones(4, 1, 1))),
@@ -477,6 +498,11 @@ def test_a_run_names_its_data_and_their_classes(own, tmp_path):
         ValueError, match="has 3 outputs and digits has 10 classes: .* n_classes=10"
     ):
         experiments.run(run, tmp_path)
+
+
+def test_a_lazy_network_given_whole_gets_its_sentence_before_it_is_copied(own):
+    with pytest.raises(ValueError, match="model 'mine': 1.weight is lazy"):
+        models.add("mine", nn.Sequential(nn.Flatten(), nn.LazyLinear(3)))
 
 
 def test_names_of_models_are_fit_for_files_and_not_taken(own):
