@@ -20,16 +20,6 @@ def make(name, seed=0, in_shape=(3, 32, 32)):
     return build(name, in_shape, 7, torch.Generator().manual_seed(seed))
 
 
-@pytest.fixture
-def own():
-    """After the test no model that it added."""
-    before = dict(models.MODELS)
-    yield
-    models.MODELS.clear()
-    models.MODELS.update(before)
-    models.OWN.clear()
-
-
 class Net(nn.Module):
     """One convolution and a linear layer, with a parameter that is neither, and a forward that can be told to differ."""
 
