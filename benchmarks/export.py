@@ -21,8 +21,8 @@ from fairlth.compact import compact
 from fairlth.config import Schedule
 from fairlth.cost import random_images
 from fairlth.export import flops, int8, onnx, outputs, session
-from fairlth.masks import MaskSet
-from fairlth.models import build, prunable
+from fairlth.masks import MaskSet, prunable
+from fairlth.models import build
 from fairlth.selection import magnitude, select, select_by_layer
 from fairlth.tickets import tensors
 from fairlth.training import Trainer

@@ -15,8 +15,8 @@ from fairlth.config import PRESETS
 from fairlth.conflict import ConflictMeter
 from fairlth.cost import random_images
 from fairlth.images import Data
-from fairlth.masks import MaskSet, count_kept
-from fairlth.models import build, prunable
+from fairlth.masks import MaskSet, count_kept, prunable
+from fairlth.models import build
 from fairlth.selection import magnitude
 from fairlth.training import Trainer, in_turn, logits, low_precision, predict
 

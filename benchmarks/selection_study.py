@@ -27,11 +27,10 @@ from fairlth import config, data, progress
 from fairlth.config import PRESETS, Run, Schedule
 from fairlth.data import splits
 from fairlth.images import Data, Split
-from fairlth.masks import MaskSet
+from fairlth.masks import MaskSet, prunable
 from fairlth.methods.base import fresh_model
 from fairlth.methods.dense import floor, train_once
 from fairlth.methods.lth import FINE, Found
-from fairlth.models import prunable
 from fairlth.refinement import refine
 from fairlth.selection import levels, select
 from fairlth.training import fit, in_turn, logits

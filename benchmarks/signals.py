@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from fairlth.conflict import ConflictMeter, Gradients, fairness_weights, running_means
 from fairlth.images import Data
-from fairlth.models import prunable
+from fairlth.masks import prunable
 from fairlth.selection import Scores, conflict_aware, magnitude
 from fairlth.training import Batch
 

@@ -18,9 +18,9 @@ from torch import nn
 from fairlth.config import PRESETS, Schedule
 from fairlth.cost import random_images
 from fairlth.images import Data, Split
-from fairlth.masks import MaskSet, count_kept
+from fairlth.masks import MaskSet, count_kept, prunable
 from fairlth.metrics import Counts
-from fairlth.models import build, prunable
+from fairlth.models import build
 from fairlth.selection import magnitude
 from fairlth.training import Trainer, predict
 

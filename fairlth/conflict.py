@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from fairlth import config
 from fairlth.images import Split, as_float
-from fairlth.models import prunable
+from fairlth.masks import prunable
 
 Gradients = dict[str, Tensor]
 

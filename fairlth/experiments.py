@@ -13,11 +13,10 @@ from torch import Tensor
 from fairlth import config, data, methods, metrics, models, progress, results, tickets
 from fairlth.config import Run
 from fairlth.images import Data
-from fairlth.masks import count_kept
+from fairlth.masks import count_kept, prunable
 from fairlth.methods import METHODS, Ticket
 from fairlth.methods.shared import LEDGER
 from fairlth.metrics import Counts
-from fairlth.models import prunable
 from fairlth.results import Record
 from fairlth.shift import fair_shift
 from fairlth.tickets import Loaded

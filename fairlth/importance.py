@@ -10,8 +10,7 @@ from torch.nn import functional as F
 
 from fairlth import config
 from fairlth.images import Split, as_float
-from fairlth.masks import MaskSet
-from fairlth.models import prunable
+from fairlth.masks import MaskSet, prunable
 from fairlth.training import PASSES
 
 Importance = dict[str, Tensor]  # layer -> (groups, *weight shape)

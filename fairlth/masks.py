@@ -108,6 +108,18 @@ class MaskSet(Mapping[str, Tensor]):
                 )
 
 
+def prunable(model: nn.Module) -> dict[str, Tensor]:
+    """The weights that pruning may remove, by name: every convolution and linear kernel, first and last layer included.
+
+    Biases and batch norm always stay, as in the reference code of lottery tickets (facebookresearch/open_lth).
+    """
+    return {
+        f"{name}.weight" if name else "weight": module.weight
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    }
+
+
 def count_kept(density: float, weights: Mapping[str, Tensor]) -> int:
     """floor(density * prunable weights), exact (`config.share_of`); ValueError where that keeps none."""
     total = sum(weight.numel() for weight in weights.values())

@@ -16,7 +16,8 @@ import torch
 from fairlth import command, config, data, progress, workload
 from fairlth.config import Run, Schedule
 from fairlth.cost import random_images
-from fairlth.models import build, prunable
+from fairlth.masks import prunable
+from fairlth.models import build
 from fairlth.results import SHIFTS, processor
 from fairlth.training import Trainer, low_precision
 

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fairlth import config
-from fairlth.masks import MaskSet
-from fairlth.models import prunable
+from fairlth.masks import MaskSet, prunable
 
 
 class _KeepTop(torch.autograd.Function):

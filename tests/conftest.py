@@ -15,6 +15,7 @@ OPT_IN = {
     "slurm": "needs a Slurm of its own, see profiles/README.md",
     "long": "takes many minutes",
     "browser": "drives Chromium for minutes",
+    "zoo": "tries torchvision's networks for minutes",
 }
 
 

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from fairlth.compact import compact, links
-from fairlth.masks import MaskSet, count_kept
-from fairlth.models import build, prunable
+from fairlth.masks import MaskSet, count_kept, prunable
+from fairlth.models import build
 from fairlth.selection import magnitude
 
 

@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from fairlth.conflict import ConflictMeter, fairness_loss, fairness_weights, group_means, unit_conflict
 from fairlth.images import as_float
-from fairlth.masks import MaskSet
-from fairlth.models import build, prunable
+from fairlth.masks import MaskSet, prunable
+from fairlth.models import build
 from fairlth.training import snapshot
 
 

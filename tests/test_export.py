@@ -12,8 +12,8 @@ from onnx import numpy_helper
 
 from fairlth import config, export
 from fairlth.compact import compact
-from fairlth.masks import MaskSet, count_kept
-from fairlth.models import build, prunable
+from fairlth.masks import MaskSet, count_kept, prunable
+from fairlth.models import build
 from fairlth.selection import magnitude
 from fairlth.training import logits
 

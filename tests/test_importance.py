@@ -6,8 +6,8 @@ from torch.nn import functional as F
 from fairlth.allocation import uniform
 from fairlth.images import as_float
 from fairlth.importance import group_importance, keep_shares, rows_by_group, select_by_shares, shares
-from fairlth.masks import MaskSet
-from fairlth.models import build, prunable
+from fairlth.masks import MaskSet, prunable
+from fairlth.models import build
 
 
 def greedy(importance, n_keep):

@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn.utils import prune
 
 from fairlth import config
-from fairlth.masks import MaskSet, count_kept
-from fairlth.models import build, prunable
+from fairlth.masks import MaskSet, count_kept, prunable
+from fairlth.models import build
 from fairlth.training import snapshot
 
 

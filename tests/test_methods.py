@@ -6,13 +6,12 @@ import torch
 
 from fairlth import config, data, methods, metrics
 from fairlth.config import KNOBS, Run
-from fairlth.masks import MaskSet, count_kept
+from fairlth.masks import MaskSet, count_kept, prunable
 from fairlth.methods import METHODS
 from fairlth.methods.base import fresh_model
 from fairlth.methods.dense import meter, train_once
 from fairlth.methods.lth import SHORT, Found, by_magnitude, find, find_at_rate, find_gradually, find_once
 from fairlth.methods.shared import LEDGER
-from fairlth.models import prunable
 from fairlth.selection import levels, magnitude, select
 from fairlth.shift import fair_shift
 from fairlth.training import count, fit, logits, predict, snapshot

@@ -4,7 +4,8 @@ import torch
 from fairlth.allocation import uniform
 from fairlth.config import Schedule
 from fairlth.images import as_float
-from fairlth.models import build, prunable
+from fairlth.masks import prunable
+from fairlth.models import build
 from fairlth.popup import Popup, keep_top, signed_constants
 from fairlth.training import fit
 

@@ -7,9 +7,9 @@ from torch import nn
 
 from fairlth import metrics, refinement
 from fairlth.config import Schedule
-from fairlth.masks import MaskSet
+from fairlth.masks import MaskSet, prunable
 from fairlth.metrics import Counts
-from fairlth.models import build, prunable
+from fairlth.models import build
 from fairlth.refinement import Control, Epoch, refine, reweight
 from fairlth.training import learning_rate
 

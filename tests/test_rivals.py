@@ -9,12 +9,12 @@ import torch
 from fairlth import data, metrics
 from fairlth.config import Run
 from fairlth.images import Data, Split
+from fairlth.masks import prunable
 from fairlth.methods import METHODS
 from fairlth.methods.constrained import constrained, cubic
 from fairlth.methods.fairscratch import search
 from fairlth.methods.pw_loss import corrected_labels, image_weights
 from fairlth.methods.safecompress import STRATEGIES, Branches, Candidate, choose, safecompress, sparse_training
-from fairlth.models import prunable
 from fairlth.surrogates import parity
 from fairlth.training import cross_entropy, logits, predict
 

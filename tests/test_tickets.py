@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load, save
 
 from fairlth import config, data, experiments, tickets
+from fairlth.masks import prunable
 from fairlth.methods import METHODS
 from fairlth.methods.base import fresh_model
-from fairlth.models import prunable
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from fairlth.allocation import erk, uniform
 from fairlth.config import KNOBS, Run
 from fairlth.images import Data
-from fairlth.masks import count_kept
+from fairlth.masks import count_kept, prunable
 from fairlth.methods.ballot import ballot, ballot_refine, ballot_select
 from fairlth.methods.base import Ticket, fresh_model
 from fairlth.methods.constrained import constrained
@@ -19,7 +19,7 @@ from fairlth.methods.pw_loss import pw_loss
 from fairlth.methods.random import random
 from fairlth.methods.safecompress import safecompress
 from fairlth.methods.shuffled import shuffled
-from fairlth.models import OWN, check_fits, prunable
+from fairlth.models import OWN, check_fits
 
 METHODS: dict[str, Callable[[Run, Data], Ticket]] = {
     "dense": dense,
@@ -75,7 +75,7 @@ def check_data(run: Run, data: Data) -> None:
     if run.method in BUDGETS:
         BUDGETS[run.method](run.density, weights)
     if run.model in OWN:
-        check_fits(run.model, model, data.in_shape, data.train.n_classes)
+        check_fits(run.model, model, data.in_shape, data.train.n_classes, run.dataset)
     if run.method in BY_GROUPS and data.train.n_groups < 2:
         raise ValueError(
             f"{run.dataset} has one group, {data.groups[0]!r}, and {run.method} compares groups: name another group_by."

@@ -6,14 +6,14 @@ from torch import Tensor, nn
 
 from fairlth import metrics
 from fairlth.config import Run
-from fairlth.images import Data
+from fairlth.images import Data, as_float
+from fairlth.masks import prunable
 from fairlth.methods.base import Ticket
 from fairlth.methods.dense import floor, meter, train_once
 from fairlth.methods.lth import Found, find_at_rate, find_gradually, find_once, longer, train
-from fairlth.models import prunable
 from fairlth.refinement import refine
 from fairlth.selection import Scores, conflict_aware
-from fairlth.shift import add_to_head, affordable_shift
+from fairlth.shift import PROBED, add_to_head, affordable_shift
 from fairlth.training import PASSES, count, logits
 
 STRENGTH = 0.1  # of the conflict in the score
@@ -80,5 +80,5 @@ def settle(model: nn.Module, data: Data, required: float) -> Tensor:
     accuracy = metrics.accuracy(*count(outputs, data.val))
     least = max(accuracy - GIVE, required) if accuracy >= required else accuracy
     shift = affordable_shift(outputs, data.val, least)
-    add_to_head(model, shift)
+    add_to_head(model, shift, as_float(data.val.x[:PROBED]))
     return shift

@@ -5,10 +5,9 @@ import math
 from fairlth import progress
 from fairlth.config import Run
 from fairlth.images import Data
-from fairlth.masks import MaskSet
+from fairlth.masks import MaskSet, prunable
 from fairlth.methods.base import Ticket
 from fairlth.methods.dense import dense_model
-from fairlth.models import prunable
 from fairlth.multipliers import Multipliers
 from fairlth.selection import magnitude, select
 from fairlth.training import Trainer, cross_entropy, predict

@@ -8,10 +8,9 @@ from fairlth import metrics
 from fairlth.config import Run
 from fairlth.conflict import ConflictMeter, between_readings
 from fairlth.images import Data
-from fairlth.masks import MaskSet
+from fairlth.masks import MaskSet, prunable
 from fairlth.methods.base import Ticket, fresh_model
 from fairlth.methods.shared import Kept, shared
-from fairlth.models import prunable
 from fairlth.training import State, fit, low_precision, predict, snapshot
 
 

@@ -4,10 +4,9 @@ from fairlth.allocation import uniform
 from fairlth.config import Run
 from fairlth.images import Data
 from fairlth.importance import group_importance, rows_by_group, select_by_shares
-from fairlth.masks import MaskSet
+from fairlth.masks import MaskSet, prunable
 from fairlth.methods.base import Ticket
 from fairlth.methods.dense import dense_model
-from fairlth.models import prunable
 from fairlth.selection import levels
 from fairlth.training import Trainer, fit
 

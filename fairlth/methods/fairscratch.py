@@ -3,8 +3,8 @@
 from fairlth.allocation import uniform
 from fairlth.config import Run
 from fairlth.images import Data
+from fairlth.masks import prunable
 from fairlth.methods.base import Ticket, fresh_model
-from fairlth.models import prunable
 from fairlth.popup import Popup, signed_constants
 from fairlth.surrogates import loss_variance
 from fairlth.training import Loss, fit

@@ -9,11 +9,10 @@ from torch import nn
 from fairlth import config
 from fairlth.config import Run, Schedule
 from fairlth.images import Data
-from fairlth.masks import MaskSet
+from fairlth.masks import MaskSet, prunable
 from fairlth.methods.base import Ticket, fresh_model
 from fairlth.methods.dense import part, train_once
 from fairlth.methods.shared import Kept, shared
-from fairlth.models import prunable
 from fairlth.selection import Scores, levels, magnitude, select
 from fairlth.training import AfterStep, fit, in_turn, snapshot
 

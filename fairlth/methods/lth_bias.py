@@ -1,10 +1,10 @@
 """The control that every fairness claim has to face: a plain ticket with its class biases shifted."""
 
 from fairlth.config import Run
-from fairlth.images import Data
+from fairlth.images import Data, as_float
 from fairlth.methods.base import Ticket
 from fairlth.methods.lth import lth
-from fairlth.shift import add_to_head, fair_shift
+from fairlth.shift import PROBED, add_to_head, fair_shift
 from fairlth.training import logits
 
 
@@ -15,6 +15,6 @@ def lth_bias(run: Run, data: Data) -> Ticket:
     """
     ticket = lth(run, data)
     shift = run.knob * fair_shift(logits(ticket.model, data.val), data.val)
-    add_to_head(ticket.model, shift)
+    add_to_head(ticket.model, shift, as_float(data.val.x[:PROBED]))
     ticket.notes["shift"] = shift.tolist()
     return ticket

@@ -2,9 +2,9 @@
 
 from fairlth.config import Run
 from fairlth.images import Data
+from fairlth.masks import prunable
 from fairlth.methods.base import Ticket
 from fairlth.methods.dense import dense_model
-from fairlth.models import prunable
 from fairlth.selection import magnitude as score
 from fairlth.selection import select
 from fairlth.training import fit

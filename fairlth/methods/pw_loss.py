@@ -6,9 +6,9 @@ from torch.nn import functional as F
 
 from fairlth.config import Run
 from fairlth.images import Data
+from fairlth.masks import prunable
 from fairlth.methods.base import Ticket
 from fairlth.methods.dense import dense_model
-from fairlth.models import prunable
 from fairlth.selection import magnitude, select
 from fairlth.training import Batch, Loss, fit, logits
 

@@ -2,8 +2,8 @@
 
 from fairlth.config import Run
 from fairlth.images import Data
+from fairlth.masks import prunable
 from fairlth.methods.base import Ticket, fresh_model
-from fairlth.models import prunable
 from fairlth.selection import random_scores, select
 from fairlth.training import fit
 

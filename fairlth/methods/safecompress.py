@@ -15,10 +15,9 @@ from fairlth import config, metrics, progress
 from fairlth.allocation import erk
 from fairlth.config import Run
 from fairlth.images import Data, as_float
-from fairlth.masks import MaskSet
+from fairlth.masks import MaskSet, prunable
 from fairlth.methods.base import Ticket, fresh_model
 from fairlth.methods.dense import floor
-from fairlth.models import prunable
 from fairlth.regrowth import cosine_rate, refresh_statistics, regrow
 from fairlth.selection import random_scores, select_by_layer
 from fairlth.training import PASSES, State, Trainer, predict, snapshot

@@ -19,7 +19,7 @@ from fairlth.config import Run, Schedule
 from fairlth.images import Data
 from fairlth.training import PASSES, low_precision
 
-TRAINING = ("images", "data", "layers", "models", "training", "methods/base")  # the modules whose code decides every training
+TRAINING = ("images", "data", "models", "training", "methods/base")  # the modules whose code decides every training
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from fairlth.config import Run
 from fairlth.images import Data
+from fairlth.masks import prunable
 from fairlth.methods.ballot import find_by_conflict, refined
 from fairlth.methods.base import Ticket
 from fairlth.methods.lth import at_rewind
-from fairlth.models import prunable
 from fairlth.selection import random_scores, select_by_layer
 
 

@@ -1,0 +1,309 @@
+"""Whether a network can be trained and pruned: what it is made of, and how it answers to images."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from fairlth.masks import prunable
+from fairlth.models.probe import Call, innermost, run, unsteady
+from fairlth.models.registry import seeded
+
+N_IMAGES = 2  # of a probe
+REPEATS = 3  # of a probe, to find random numbers that are not drawn every time
+SCALES = (3.0, 30.0)  # of images, to tell small logits from probabilities
+CURES = {  # part of the type of a module that draws -> what makes it stop
+    "Dropout": "set its p to 0",
+    "StochasticDepth": "set its p to 0",
+    "DropPath": "set its drop_prob to 0",
+    "MultiheadAttention": "build it with dropout=0",
+    "LSTM": "build it with dropout=0",
+    "GRU": "build it with dropout=0",
+    "RNN": "build it with dropout=0",
+    "RReLU": "take LeakyReLU",
+}
+
+
+def check_layers(name: str, model: nn.Module) -> None:
+    """Raises ValueError unless all parts of a network are such that it can be trained and pruned.
+
+    It has weights to prune; every parameter is float32, has a size and a place in memory of its
+    own; weights are parameters that learn; batch norm keeps running statistics.
+    """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model {name!r} is a {type(model).__name__}: expected an nn.Module.")
+    if isinstance(model, torch.jit.ScriptModule) or hasattr(model, "_orig_mod"):
+        raise ValueError(
+            f"model {name!r} is compiled: give the nn.Module that it was made from, and set "
+            "compile=true in the preset's schedule."
+        )
+    _check_parameters(name, model)
+    _check_untied(name, model)
+    _check_weights(name, model)
+    for layer, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise ValueError(
+                f"model {name!r}: {_called(layer, module)} keeps no running statistics, so outputs "
+                "for an image depend on the rest of its batch: set track_running_stats=True."
+            )
+
+
+def check_fits(
+    name: str, model: nn.Module, in_shape: tuple[int, ...], n_classes: int, dataset: str = ""
+) -> None:
+    """Raises ValueError unless a network gives logits (n, n_classes) that follow from its weights.
+
+    In training and in evaluation mode it gives the same outputs for the same images each time,
+    draws no random numbers and changes none of its weights. In evaluation mode the outputs for an
+    image do not depend on the others in its batch, and no buffer changes. Every weight has a part
+    in the outputs, and they are not probabilities. The network itself stays as it is.
+
+    Args:
+        name: of the model.
+        model: as `registry.build` gives it.
+        in_shape: (channels, side, side) of one image.
+        n_classes: that are expected.
+        dataset: whose images these are, "" where `models.add` tries the network.
+    """
+    probed = _copy(name, model)
+    generator = torch.Generator().manual_seed(0)
+    x = 2 * torch.rand(N_IMAGES, *in_shape, generator=generator) - 1
+    x = x.contiguous(memory_format=torch.channels_last)
+    with seeded(0):
+        for training in (False, True):
+            probed.train(training)
+            calls = _run(name, probed, x)
+            _check_outputs(name, calls[-1].output, n_classes, dataset)
+            _check_draws_nothing(name, probed, calls)
+            _check_weights_stay(name, probed, x)
+            _check_steady(name, probed, x, calls)
+            _check_logits(name, probed, x, calls)
+        _check_every_image_alone(name, probed.eval(), x)
+        _check_gradients(name, probed.train(), x)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without its full stop; its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _check_parameters(name: str, model: nn.Module) -> None:
+    for layer, value in model.named_parameters():
+        if nn.parameter.is_lazy(value):
+            raise ValueError(
+                f"model {name!r}: {layer} is lazy, of no size yet: give every layer its sizes."
+            )
+        if value.is_meta:
+            raise ValueError(
+                f"model {name!r}: {layer} is on the device meta, without values: build it on cpu."
+            )
+        dtype = str(value.dtype).removeprefix("torch.")
+        if not value.is_floating_point():
+            raise ValueError(
+                f"model {name!r}: {layer} is a parameter of {dtype}, expected float32: make it a "
+                "buffer (register_buffer)."
+            )
+        if value.dtype != torch.float32:
+            raise ValueError(
+                f"model {name!r}: {layer} is {dtype}, expected float32: build it in float32, and "
+                'set precision="bfloat16" in the preset for faster training.'
+            )
+
+
+def _check_untied(name: str, model: nn.Module) -> None:
+    """Raises ValueError where two names stand for one tensor: a file would lose one of them."""
+    parameters = list(model.named_parameters(remove_duplicate=False))
+    buffers = list(model.named_buffers(remove_duplicate=False))
+    first_names: dict[int, str] = {}
+    for layer, value in parameters + buffers:
+        if value.numel() == 0:
+            continue
+        first = first_names.setdefault(value.untyped_storage().data_ptr(), layer)
+        if first != layer:
+            raise ValueError(
+                f"model {name!r}: {layer} is shared with {first}: give each layer its own tensors."
+            )
+
+
+def _check_weights(name: str, model: nn.Module) -> None:
+    weights = prunable(model)
+    parameters = dict(model.named_parameters())
+    if not weights:
+        raise ValueError(
+            f"model {name!r} has no Conv2d and no Linear layer: there is nothing to prune."
+        )
+    for layer, weight in weights.items():
+        if parameters.get(layer) is not weight:
+            raise ValueError(
+                f"model {name!r}: {layer} is computed from others: give the layer a plain weight."
+            )
+        if not weight.requires_grad:
+            raise ValueError(
+                f"model {name!r}: {layer} is frozen: let it be trained, every weight must learn."
+            )
+
+
+def _run(name: str, model: nn.Module, x: Tensor) -> list[Call]:
+    """All calls of modules, the network's own last; ValueError where the network fails."""
+    try:
+        return run(model, x)
+    except Exception as error:
+        raise ValueError(
+            f"model {name!r} fails on a batch of {len(x)} of in_shape={tuple(x.shape[1:])}: "
+            f"{first_line(error)}."
+        ) from error
+
+
+def _copy(name: str, model: nn.Module) -> nn.Module:
+    """A copy on the CPU, its channels last in memory as in training."""
+    try:
+        return copy.deepcopy(model).cpu().to(memory_format=torch.channels_last)
+    except Exception as error:
+        raise ValueError(
+            f"model {name!r} cannot be copied ({first_line(error)}): keep no computed tensors in it."
+        ) from error
+
+
+def _check_outputs(name: str, outputs: object, n_classes: int, dataset: str) -> None:
+    expected = (N_IMAGES, n_classes)
+    if not isinstance(outputs, Tensor):
+        raise ValueError(
+            f"model {name!r} gives {type(outputs).__name__} for {N_IMAGES} images, expected a "
+            f"tensor {expected}: let it return its logits alone."
+        )
+    if outputs.ndim == 2 and len(outputs) == N_IMAGES and outputs.shape != expected:
+        found = outputs.shape[1]
+        if dataset:
+            raise ValueError(
+                f"model {name!r} has {found} outputs and {dataset} has {n_classes} classes: add it "
+                f"again with {n_classes} outputs and n_classes={n_classes}."
+            )
+        raise ValueError(
+            f"model {name!r} has {found} outputs and n_classes={n_classes} was expected: give "
+            f"models.add n_classes={found}, or let the network end in {n_classes} outputs."
+        )
+    if outputs.shape != expected:
+        raise ValueError(
+            f"model {name!r} gives {tuple(outputs.shape)} for {N_IMAGES} images, expected "
+            f"{expected}: let it end in one output per class."
+        )
+    if outputs.dtype != torch.float32:
+        dtype = str(outputs.dtype).removeprefix("torch.")
+        raise ValueError(
+            f"model {name!r} gives {dtype} outputs, expected float32: end it in .float()."
+        )
+    if not outputs.isfinite().all():
+        raise ValueError(
+            f"model {name!r} gives outputs that are not finite for images of values in [-1, 1]: "
+            "check its divisions, logarithms and powers."
+        )
+
+
+def _check_draws_nothing(name: str, model: nn.Module, calls: list[Call]) -> None:
+    """Raises ValueError where a module draws from a global generator."""
+    names = innermost([call.module for call in calls if call.drew])
+    if not names:
+        return
+    kind = type(model.get_submodule(names[0])).__name__
+    cure = next((told for part, told in CURES.items() if part in kind), "let its forward draw none")
+    more = f" and {len(names) - 1} more draw" if len(names) > 1 else " draws"
+    raise ValueError(
+        f"model {name!r}: {_named(model, names[0])}{more} random numbers while it {_mode(model)}, "
+        f"from no seed of the run: {cure}."
+    )
+
+
+def _check_weights_stay(name: str, model: nn.Module, x: Tensor) -> None:
+    """Raises ValueError where a call changes a parameter or, in evaluation mode, a buffer."""
+    fixed: dict[str, Tensor] = dict(model.named_parameters())
+    if not model.training:
+        fixed |= dict(model.named_buffers())
+    before = {layer: value.detach().clone() for layer, value in fixed.items()}
+    _run(name, model, x)
+    after: dict[str, Tensor] = dict(model.named_parameters())
+    after |= dict(model.named_buffers())
+    for layer, value in fixed.items():
+        if after.get(layer) is not value or not torch.equal(value, before[layer]):
+            kept = "weights" if isinstance(value, nn.Parameter) else "buffers in evaluation mode"
+            raise ValueError(
+                f"model {name!r} changes {layer} while it {_mode(model)}: let its forward leave "
+                f"{kept} as they are."
+            )
+
+
+def _check_steady(name: str, model: nn.Module, x: Tensor, first: list[Call]) -> None:
+    """Raises ValueError where a module gives other outputs when all is as before."""
+    before = {layer: value.clone() for layer, value in model.state_dict().items()}
+    for _ in range(REPEATS):
+        found = unsteady(first, _run(name, model, x))
+        for layer, value in model.state_dict().items():
+            value.copy_(before[layer])
+        if found is not None:
+            raise ValueError(
+                f"model {name!r}: {_named(model, found)} gives other outputs for the same images "
+                f"each time while it {_mode(model)}: let it draw no random numbers and remember "
+                "no calls."
+            )
+
+
+def _check_every_image_alone(name: str, model: nn.Module, x: Tensor) -> None:
+    """Raises ValueError where the outputs for an image depend on the others of its batch."""
+    together = _run(name, model, x)[-1].output[:1]
+    alone = _run(name, model, x[:1])[-1].output
+    tolerance = 1e-3 * float(together.abs().max())
+    if not torch.allclose(together, alone, rtol=1e-3, atol=tolerance):
+        raise ValueError(
+            f"model {name!r} gives an image other outputs alone than among others while it "
+            "predicts: let nothing in it compute over the batch."
+        )
+
+
+def _check_logits(name: str, model: nn.Module, x: Tensor, calls: list[Call]) -> None:
+    """Raises ValueError where outputs are probabilities; logarithms of them are logits."""
+    outputs = calls[-1].output
+    for scale in SCALES:
+        if outputs.min() < 0 or outputs.max() > 1 or not ((outputs > 0) & (outputs < 1)).any():
+            return
+        outputs = _run(name, model, scale * x)[-1].output
+    sums_to_1 = torch.allclose(outputs.sum(1), torch.ones(len(outputs)), atol=1e-3)
+    function = "softmax" if sums_to_1 else "sigmoid"
+    last = next(call.module for call in calls if call.gave == calls[-1].gave)
+    raise ValueError(
+        f"model {name!r} gives probabilities, expected logits: leave out the {function} at its "
+        f"end, in {_named(model, last)}."
+    )
+
+
+def _check_gradients(name: str, model: nn.Module, x: Tensor) -> None:
+    """Raises ValueError where a weight has no part in the outputs."""
+    weights = prunable(model)
+    outputs = model(x)
+    if not outputs.requires_grad:
+        raise ValueError(
+            f"model {name!r} gives outputs without gradients: let its forward detach nothing."
+        )
+    try:
+        found = torch.autograd.grad(outputs.sum(), list(weights.values()), allow_unused=True)
+    except Exception as error:
+        raise ValueError(
+            f"model {name!r} cannot be trained, its gradients fail: {first_line(error)}."
+        ) from error
+    for layer, gradient in zip(weights, found, strict=True):
+        if gradient is None:
+            raise ValueError(
+                f"model {name!r}: {layer} has no part in the output: leave the layer out."
+            )
+
+
+def _named(model: nn.Module, layer: str) -> str:
+    return _called(layer, model.get_submodule(layer))
+
+
+def _mode(model: nn.Module) -> str:
+    return "trains" if model.training else "predicts"
+
+
+def _called(layer: str, module: nn.Module) -> str:
+    kind = type(module).__name__
+    return f"{layer} ({kind})" if layer else f"the forward of {kind}"

@@ -1,0 +1,166 @@
+"""Your own network: makes it known by a name after all checks."""
+
+import copy
+import hashlib
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from fairlth import config
+from fairlth.models.checks import check_fits, check_layers, first_line
+from fairlth.models.registry import MODELS, OWN, Build, draw, seeded
+
+
+def add(
+    name: str,
+    build_it: Build | nn.Module,
+    in_shape: tuple[int, ...] = (3, 32, 32),
+    n_classes: int = 3,
+) -> nn.Module:
+    """Makes your network known as `name`, so that `Run(model=name)` trains and prunes it.
+
+    Its convolutions (`nn.Conv2d`) and linear layers are pruned. Every method of a seed starts from
+    the same weights: kernels are drawn anew by `build`, so pretrained ones are lost. Adding the
+    name again replaces it; shared trainings and records know the network that they were made with.
+
+    A network has to be a function of its seed, its weights and the images. So it is built
+    and run several times here.
+
+    Args:
+        name: for file names and tables: letters, digits, _ and -.
+        build_it: a function that builds the network for an image shape and a number of classes;
+            or a network, which then fits these two alone, and of which every layer that can is
+            reset.
+        in_shape: (channels, side, side) of the images that it is tried with now.
+        n_classes: the number of classes that it is tried with now.
+
+    Returns one network in evaluation mode, for a look.
+
+    Raises:
+        ValueError: the name is taken; the function does not build the same network anew with each
+            call; or the network is one that `check_layers` or `check_fits` refuses.
+    """
+    config.check_name(name)
+    if name in MODELS and name not in OWN:
+        raise ValueError(f"{name!r} is a model that comes with the package: choose another name.")
+    make = partial(_build, name, _renewed(name, build_it))
+    first, again, other = (_drawn(make, in_shape, n_classes, seed) for seed in (0, 0, 1))
+    check_fits(name, first, in_shape, n_classes)
+    _check_built_anew(name, first, again)
+    _check_built_alike(name, first, again)
+    _check_all_is_stored(name, first, other, in_shape)
+    MODELS[name] = make
+    OWN[name] = describe(first, in_shape)
+    return first.eval()
+
+
+def describe(model: nn.Module, in_shape: tuple[int, ...]) -> str:
+    """A fingerprint of a network: its layers, shapes, and outputs (three digits) for one image."""
+    shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
+    outputs = [f"{value:.2e}" for value in _outputs(model, in_shape).flatten().tolist()]
+    told = repr((str(model.eval()), shapes, outputs))
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def _renewed(name: str, build_it: Build | nn.Module) -> Build:
+    """The builder as it is; of a network copies in which every layer that can is reset."""
+    if not isinstance(build_it, nn.Module):
+        return build_it
+    check_layers(name, build_it)
+    try:
+        return partial(_reset_copy, copy.deepcopy(build_it))
+    except Exception as error:
+        raise ValueError(
+            f"model {name!r} cannot be copied ({first_line(error)}): "
+            "give models.add a function that builds it."
+        ) from error
+
+
+def _reset_copy(template: nn.Module, in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+    fresh = copy.deepcopy(template)
+    for module in fresh.modules():
+        reset: Callable[[], None] | None = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
+    return fresh
+
+
+def _build(name: str, make: Build, in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+    """What the user's builder gives, checked, on the CPU."""
+    try:
+        model = make(in_shape, n_classes)
+    except Exception as error:
+        raise ValueError(
+            f"model {name!r} cannot be built for in_shape={in_shape} and n_classes={n_classes}: "
+            f"{first_line(error)}."
+        ) from error
+    check_layers(name, model)
+    model.cpu()
+    for module in model.modules():
+        for layer, value in module._buffers.items():
+            if value is not None:  # it may be a constant that all networks of the builder share
+                module._buffers[layer] = value.clone()
+    return model
+
+
+def _drawn(make: Build, in_shape: tuple[int, ...], n_classes: int, seed: int) -> nn.Module:
+    return draw(make, in_shape, n_classes, torch.Generator().manual_seed(seed))
+
+
+def _check_built_anew(name: str, first: nn.Module, second: nn.Module) -> None:
+    """Raises ValueError where two networks of one builder have a parameter in common."""
+    places = {value.untyped_storage().data_ptr() for value in first.parameters()}
+    for layer, value in second.named_parameters():
+        if value.numel() and value.untyped_storage().data_ptr() in places:
+            raise ValueError(
+                f"model {name!r}: two networks that its function built share {layer}: let the "
+                "function build every layer anew, or give models.add the network itself."
+            )
+
+
+def _check_built_alike(name: str, first: nn.Module, second: nn.Module) -> None:
+    """Raises ValueError where two networks of one builder and seed differ."""
+    one = first.state_dict()
+    other = second.state_dict()
+    differing = [
+        layer for layer in one if layer not in other or not _same(one[layer], other[layer])
+    ]
+    differing += [layer for layer in other if layer not in one]
+    if differing:
+        raise ValueError(
+            f"model {name!r}: {differing[0]} differs when it is built twice from one seed: draw "
+            "random numbers from the global generators of torch, numpy or Python alone."
+        )
+
+
+def _check_all_is_stored(
+    name: str, first: nn.Module, other: nn.Module, in_shape: tuple[int, ...]
+) -> None:
+    """Raises ValueError where a network of another seed with the first one's state differs."""
+    try:
+        other.load_state_dict(first.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            f"model {name!r} has other layers when it is built from another seed: let their "
+            "number and sizes follow from in_shape and n_classes alone."
+        ) from error
+    if not _same(_outputs(first, in_shape), _outputs(other, in_shape)):
+        raise ValueError(
+            f"model {name!r}: its outputs depend on something that differs when it is built again "
+            "and is not in its state_dict, so no file can store it: make it a parameter or a "
+            "buffer (register_buffer)."
+        )
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one, other)
+
+
+def _outputs(model: nn.Module, in_shape: tuple[int, ...]) -> Tensor:
+    """Of one image, in evaluation mode."""
+    n_values = in_shape[0] * in_shape[1] * in_shape[2]
+    image = torch.linspace(-1, 1, n_values).reshape(1, *in_shape)
+    with torch.no_grad(), seeded(0):
+        return model.eval()(image)

@@ -1,0 +1,95 @@
+"""Networks by name, each made with weights that one generator decides."""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from fairlth.config import Run
+from fairlth.models import networks
+
+Build = Callable[[tuple[int, ...], int], nn.Module]  # of (channels, side, side) and n_classes
+
+MODELS: dict[str, Build] = {
+    "mlp": networks.mlp,
+    "convnet": networks.convnet,
+    "vgg11_small": networks.vgg11_small,
+    "resnet20": networks.resnet20,
+    "resnet18": networks.resnet18,
+    "vgg16": networks.vgg16,
+    "mobilenet_v2": networks.mobilenet_v2,
+}
+OWN: dict[str, str] = {}  # names of your own models -> their fingerprints
+
+
+def build(
+    name: str, in_shape: tuple[int, ...], n_classes: int, generator: torch.Generator
+) -> nn.Module:
+    """A network with weights drawn from `generator`.
+
+    Every convolution and linear layer is drawn Kaiming normal (He et al., 2015), biases are 0,
+    batch norm is the identity. What else a network of your own draws from torch, numpy or Python
+    when it is built depends on the generator's first seed.
+
+    Args:
+        name: a key of MODELS.
+        in_shape: (channels, side, side) of one image.
+        n_classes: the number of logits.
+        generator: a CPU generator; the same state gives the same bits.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
+    _check_known(name)
+    return draw(MODELS[name], in_shape, n_classes, generator)
+
+
+def draw(
+    make: Build, in_shape: tuple[int, ...], n_classes: int, generator: torch.Generator
+) -> nn.Module:
+    """What `make` builds, its kernels drawn from `generator`; see `build`."""
+    with seeded(generator.initial_seed()):  # what constructors draw depends on the seed, too
+        model = make(in_shape, n_classes)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return model
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Random numbers of torch, numpy and Python follow from `seed` inside, and go on as before after it."""
+    of_python = random.getstate()
+    of_numpy = np.random.get_state()  # noqa: NPY002, networks may draw from it
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        try:
+            yield
+        finally:
+            random.setstate(of_python)
+            np.random.set_state(of_numpy)  # noqa: NPY002
+
+
+def check(run: Run) -> None:
+    """Raises ValueError if the run's model is unknown."""
+    _check_known(run.model)
+
+
+def fingerprint(name: str) -> str:
+    """Tells a model of your own from others of its name; "" for those of the package."""
+    return OWN.get(name, "")
+
+
+def _check_known(name: str) -> None:
+    if name not in MODELS:
+        known = ", ".join(MODELS)
+        raise ValueError(
+            f"model={name!r} is unknown: choose one of {known}, or add your own by models.add."
+        )

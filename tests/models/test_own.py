@@ -1,0 +1,538 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torchvision.ops import StochasticDepth
+
+from fairlth import config, data, experiments, export, models, tickets
+from fairlth.config import Run
+from fairlth.masks import prunable
+from fairlth.methods import base, shared
+from fairlth.methods.dense import train_once
+from fairlth.models import build
+from fairlth.training import count, logits
+
+
+def make(name, seed=0, in_shape=(3, 32, 32)):
+    return build(name, in_shape, 7, torch.Generator().manual_seed(seed))
+
+
+class Net(nn.Module):
+    """One convolution and a linear layer, with a parameter that is neither, and a forward that can be told to differ."""
+
+    def __init__(self, in_shape, n_classes, activation=F.relu, width=4):
+        super().__init__()
+        self.conv, self.linear = (
+            nn.Conv2d(in_shape[0], width, 3, padding=1),
+            nn.Linear(width, n_classes),
+        )
+        self.scale, self.activation = nn.Parameter(torch.rand(width)), activation
+
+    def forward(self, x):
+        return self.linear(self.activation(self.conv(x)).mean((2, 3)) * self.scale)
+
+
+def net(change):
+    """Builds a Net and changes it."""
+
+    def build_it(in_shape, n_classes):
+        model = Net(in_shape, n_classes)
+        return change(model) or model
+
+    return build_it
+
+
+def set_to(**values):
+    return lambda model: [setattr(model, name, value) for name, value in values.items()] and None
+
+
+def tie(model):
+    model.second = nn.Linear(4, 3)
+    model.linear.weight = model.second.weight
+
+
+def tie_biases(model):
+    model.second = nn.Linear(4, 3)
+    model.linear.bias = model.second.bias
+
+
+def freeze(model):
+    model.conv.weight.requires_grad = False
+
+
+def parametrised(model):
+    torch.nn.utils.parametrizations.weight_norm(model.conv)
+
+
+class Layer(nn.Module):
+    """A layer of the user's that applies a function of itself and its input."""
+
+    def __init__(self, function, **parts):
+        super().__init__()
+        self.function = function
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def layer(function, **parts):
+    """A Net whose activation is a Layer."""
+    return net(lambda model: setattr(model, "activation", Layer(function, **parts)))
+
+
+class Viewed(Net):
+    """Flattens by view, which needs channels first."""
+
+    def forward(self, x):
+        return self.linear(self.conv(x).view(-1, 4)[: len(x)])
+
+
+class Ending(Net):
+    """A Net with one more step at its end."""
+
+    def __init__(self, in_shape, n_classes, end):
+        super().__init__(in_shape, n_classes)
+        self.end = end
+
+    def forward(self, x):
+        return self.end(super().forward(x))
+
+
+def ending_in(end):
+    return lambda in_shape, n_classes: Ending(in_shape, n_classes, end)
+
+
+def clamp_own_weight(own, x):
+    with torch.no_grad():
+        own.scale.mul_(0.9)
+    return x * own.scale
+
+
+def replace_own_weight(own, x):
+    own.scale = nn.Parameter(own.scale.detach().clone())
+    return x * own.scale
+
+
+def attend(own, x):
+    places = x.flatten(2)[:, :, :9].transpose(1, 2)
+    return own.attention(places, places, places)[0].transpose(1, 2)[..., None]
+
+
+def count_calls(own, x):
+    own.calls += 1
+    return x * own.calls
+
+
+def fill_buffer(own, x):
+    own.mean.mul_(0.5).add_(x.mean())
+    return x + own.mean
+
+
+def test_a_network_of_ones_own_is_trained_pruned_and_recorded(own, tmp_path):
+    model = models.add("mine", Net, in_shape=(1, 8, 8))
+    assert list(prunable(model)) == ["conv.weight", "linear.weight"] and not model.training
+    run = Run(dataset="digits", model="mine", method="ballot", density=0.5, seed=0, preset="smoke")
+    record = experiments.run(run, tmp_path)
+    assert (record.kept, record.total) == (38, 4 * 9 + 4 * 10)
+    assert record.settings["model"] == models.fingerprint("mine") != ""
+
+
+def test_the_generator_decides_all_weights_of_ones_own_network(own):
+    models.add("mine", Net)
+    torch.manual_seed(1)
+    one = make("mine").state_dict()
+    torch.manual_seed(2)
+    same, other = make("mine").state_dict(), make("mine", seed=1).state_dict()
+    assert set(one) == {"conv.weight", "conv.bias", "linear.weight", "linear.bias", "scale"}
+    assert all(torch.equal(one[key], same[key]) for key in one)
+    assert not torch.equal(one["scale"], other["scale"]) and not torch.equal(
+        one["conv.weight"], other["conv.weight"]
+    )
+
+
+def test_a_network_given_whole_is_reset_and_stays_as_it_is(own):
+    given = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 30 * 30, 3)
+    )
+    nn.init.constant_(given[1].weight, 5.0)
+    before = {name: value.clone() for name, value in given.state_dict().items()}
+    models.add("mine", given)
+    fresh = build("mine", (3, 32, 32), 3, torch.Generator().manual_seed(0))
+    assert fresh[1].weight.tolist() == [1.0] * 4 and not torch.equal(
+        fresh[0].weight, before["0.weight"]
+    )
+    assert all(torch.equal(value, before[name]) for name, value in given.state_dict().items())
+    with pytest.raises(
+        ValueError, match="model 'mine' has 3 outputs and digits has 10 classes: add"
+    ):
+        models.check_fits("mine", fresh, (3, 32, 32), 10, "digits")
+
+
+def test_a_network_that_does_not_fit_the_images_of_a_run_is_refused_before_training(
+    own, tmp_path, monkeypatch
+):
+    models.add(
+        "mine", lambda in_shape, n_classes: nn.Sequential(nn.Conv2d(3, n_classes, 32), nn.Flatten())
+    )
+    monkeypatch.setattr(experiments, "METHODS", {})
+    run = Run(dataset="digits", model="mine", method="dense", density=1.0, seed=0, preset="smoke")
+    with pytest.raises(
+        ValueError, match=r"model 'mine' fails on a batch of 2 of in_shape=\(1, 8, 8\): "
+    ):
+        experiments.run(run, tmp_path)
+
+
+GENERATOR = torch.Generator()
+
+REFUSED = {
+    "lazy": (
+        lambda in_shape, n_classes: nn.Sequential(nn.Flatten(), nn.LazyLinear(n_classes)),
+        "1.weight is lazy, of no size yet",
+    ),
+    "meta": (
+        lambda in_shape, n_classes: Net(in_shape, n_classes).to("meta"),
+        "scale is on the device meta",
+    ),
+    "nothing to prune": (
+        lambda in_shape, n_classes: nn.AdaptiveAvgPool2d(1),
+        "has no Conv2d and no Linear layer",
+    ),
+    "no network": (lambda in_shape, n_classes: "resnet", "is a str: expected an nn.Module"),
+    "no builder": (
+        lambda in_shape: None,
+        r"cannot be built for in_shape=\(3, 32, 32\) and n_classes=3: .*positional",
+    ),
+    "other images": (
+        lambda in_shape, n_classes: nn.Linear(7, n_classes),
+        r"fails on a batch of 2 of in_shape=\(3, 32, 32\): ",
+    ),
+    "a fixed batch": (
+        lambda in_shape, n_classes: nn.Sequential(
+            nn.Flatten(), nn.Linear(3072, n_classes), nn.Unflatten(0, (2, 1)), nn.Flatten()
+        ),
+        r"fails on a batch of 1 of in_shape",
+    ),
+    "other classes": (
+        lambda in_shape, n_classes: Net(in_shape, n_classes + 1),
+        "has 4 outputs and n_classes=3 was expected: give models.add n_classes=4",
+    ),
+    "a view of channels that are last": (
+        lambda in_shape, n_classes: Viewed(in_shape, n_classes),
+        r"fails on a batch of 2 .*: view size is not compatible .* Use .reshape\(...\) instead",
+    ),
+    "a map": (
+        lambda in_shape, n_classes: nn.Conv2d(3, n_classes, 1),
+        r"gives \(2, 3, 32, 32\) for 2 images, expected \(2, 3\)",
+    ),
+    "nothing": (net(set_to(forward=lambda x: None)), "gives NoneType for 2 images"),
+    "a dictionary": (
+        net(set_to(forward=lambda x: {"out": x})),
+        r"gives dict for 2 images, expected a tensor \(2, 3\)",
+    ),
+    "infinite": (
+        layer(lambda own, x: x.sign().sub(x.sign()).log()),
+        "gives outputs that are not finite",
+    ),
+    "double outputs": (
+        net(lambda model: setattr(model, "forward", lambda x: Net.forward(model, x).double())),
+        "gives float64 outputs, expected float32",
+    ),
+    "a weight in bfloat16": (
+        net(lambda model: model.conv.to(torch.bfloat16) and None),
+        'conv.weight is bfloat16, expected float32: .*precision="bfloat16"',
+    ),
+    "all in float16": (
+        lambda in_shape, n_classes: Net(in_shape, n_classes).half(),
+        "scale is float16, expected float32",
+    ),
+    "integers": (
+        net(
+            lambda model: setattr(
+                model, "places", nn.Parameter(torch.arange(3), requires_grad=False)
+            )
+        ),
+        "places is a parameter of int64, expected float32: make it a buffer",
+    ),
+    "compiled": (
+        lambda in_shape, n_classes: torch.compile(Net(in_shape, n_classes)),
+        "is compiled: give the nn.Module that it was made from",
+    ),
+    "dropout of attention": (
+        layer(attend, attention=nn.MultiheadAttention(4, 1, dropout=0.1, batch_first=True)),
+        r"activation.attention \(MultiheadAttention\) draws .* trains, .*: build it with dropout=0",
+    ),
+    "dropout": (
+        net(set_to(activation=nn.Dropout(0.1))),
+        r"activation \(Dropout\) draws random numbers while it trains, .*: set its p to 0\.",
+    ),
+    "several dropouts": (
+        net(set_to(activation=nn.Sequential(nn.Dropout(0.1), nn.ReLU(), nn.Dropout2d(0.1)))),
+        r"activation.0 \(Dropout\) and 1 more draw random numbers while it trains",
+    ),
+    "stochastic depth": (
+        net(set_to(activation=StochasticDepth(0.5, "row"))),
+        r"activation \(StochasticDepth\) draws .*: set its p to 0",
+    ),
+    "dropout that never ends": (
+        layer(lambda own, x: F.dropout(x, 0.5)),
+        r"activation \(Layer\) draws random numbers while it predicts",
+    ),
+    "Python's numbers": (
+        layer(lambda own, x: x * 0.5 if own.training and random.random() < 0.01 else x),
+        r"activation \(Layer\) draws random numbers while it trains",
+    ),
+    "numpy's numbers": (
+        layer(lambda own, x: x + np.random.rand() if own.training else x),  # noqa: NPY002
+        r"activation \(Layer\) draws random numbers while it trains",
+    ),
+    "numbers between two layers": (
+        net(
+            lambda model: setattr(
+                model,
+                "forward",
+                lambda x: model.linear(model.conv(x + random.random()).mean((2, 3)) * model.scale),
+            )
+        ),
+        "the forward of Net draws random numbers while it predicts",
+    ),
+    "a generator of its own": (
+        layer(lambda own, x: x * torch.rand((), generator=GENERATOR) if own.training else x),
+        r"activation \(Layer\) gives other outputs for the same images each time while it trains",
+    ),
+    "a memory": (
+        layer(count_calls, calls=0),
+        r"activation \(Layer\) gives other outputs for the same images each time",
+    ),
+    "a buffer that moves in evaluation": (
+        layer(fill_buffer, mean=nn.Buffer(torch.zeros(()))),
+        "changes activation.mean while it predicts: .*leave buffers in evaluation mode as they are",
+    ),
+    "weights changed in place": (
+        layer(clamp_own_weight, scale=nn.Parameter(torch.ones(4, 1, 1))),
+        "changes activation.scale while it predicts: let its forward leave weights as they are",
+    ),
+    "weights replaced": (
+        layer(replace_own_weight, scale=nn.Parameter(torch.ones(4, 1, 1))),
+        "changes activation.scale while it predicts",
+    ),
+    "batch norm of each batch": (
+        net(set_to(activation=nn.BatchNorm2d(4, track_running_stats=False))),
+        r"activation \(BatchNorm2d\) keeps no running statistics, .*track_running_stats=True",
+    ),
+    "a mean over the batch": (
+        layer(lambda own, x: x - x.mean(0)),
+        "gives an image other outputs alone than among others",
+    ),
+    "softmax": (
+        ending_in(nn.Softmax(1)),
+        r"gives probabilities, expected logits: leave out the softmax at its end, in end \(Softmax\)",
+    ),
+    "sigmoid": (ending_in(nn.Sigmoid()), r"leave out the sigmoid at its end, in end \(Sigmoid\)"),
+    "softmax when it predicts": (
+        ending_in(Layer(lambda own, x: x if own.training else x.softmax(1))),
+        r"leave out the softmax at its end, in end \(Layer\)",
+    ),
+    "an idle layer": (
+        net(set_to(spare=nn.Linear(2, 2))),
+        "spare.weight has no part in the output: leave the layer out",
+    ),
+    "no gradients": (
+        net(lambda model: setattr(model, "forward", lambda x: Net.forward(model, x).detach())),
+        "gives outputs without gradients",
+    ),
+    "spoilt gradients": (
+        layer(lambda own, x: x.exp().mul_(2)),
+        "its gradients fail: one of the variables needed .* inplace",
+    ),
+    "tied weights": (net(tie), "second.weight is shared with linear.weight"),
+    "tied biases": (net(tie_biases), "second.bias is shared with linear.bias"),
+    "computed weights": (net(parametrised), "conv.weight is computed from others"),
+    "frozen weights": (net(freeze), "conv.weight is frozen"),
+}
+
+
+@pytest.mark.parametrize(("make_it", "sentence"), REFUSED.values(), ids=REFUSED)
+def test_a_network_that_cannot_be_trained_and_pruned_gets_one_sentence(own, make_it, sentence):
+    with pytest.raises(ValueError, match=f"^model 'mine'.*{sentence}") as caught:
+        models.add("mine", make_it)
+    assert "\n" not in str(caught.value) and "mine" not in models.MODELS
+
+
+def test_a_refused_network_stays_as_it_is_and_so_do_generators(own):
+    given = Net((3, 32, 32), 3, activation=nn.BatchNorm2d(4))
+    before = {name: value.clone() for name, value in given.state_dict().items()}
+    torch.manual_seed(0)
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    expected = (torch.rand(()), random.random(), np.random.rand())  # noqa: NPY002
+    torch.manual_seed(0)
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002
+    models.check_fits("mine", given, (3, 32, 32), 3)
+    models.add("mine", given)
+    with pytest.raises(ValueError, match="4 outputs"):
+        models.add("mine", lambda in_shape, n_classes: Net(in_shape, 4))
+    assert (torch.rand(()), random.random(), np.random.rand()) == expected  # noqa: NPY002
+    assert given.training
+    assert all(torch.equal(value, before[name]) for name, value in given.state_dict().items())
+
+
+ONE = Net((3, 32, 32), 3)
+MEAN = torch.full((3, 1, 1), 0.5)
+
+
+def half_shared(in_shape, n_classes):
+    model = Net(in_shape, n_classes)
+    model.conv = ONE.conv
+    return model
+
+
+def drawn_by_a_generator(in_shape, n_classes):
+    model = Net(in_shape, n_classes)
+    model.scale = nn.Parameter(torch.rand(4, generator=GENERATOR))
+    return model
+
+
+def drawn_width(in_shape, n_classes):
+    return Net(in_shape, n_classes, width=random.randint(1, 10_000))
+
+
+def drawn_and_not_stored(in_shape, n_classes):
+    factor = torch.rand(())
+    return Net(in_shape, n_classes, activation=Layer(lambda own, x: x * own.factor, factor=factor))
+
+
+@pytest.mark.parametrize(
+    ("make_it", "sentence"),
+    [
+        (lambda in_shape, n_classes: ONE, "share scale: let the function build every layer anew"),
+        (half_shared, "share conv.weight: let the function build every layer anew"),
+        (drawn_by_a_generator, "scale differs when it is built twice from one seed"),
+        (drawn_width, "has other layers when it is built from another seed"),
+        (drawn_and_not_stored, "is not in its state_dict, so no file can store it"),
+    ],
+)
+def test_a_builder_that_does_not_follow_from_the_seed_gets_one_sentence(own, make_it, sentence):
+    with pytest.raises(ValueError, match=f"^model 'mine'.*{sentence}") as caught:
+        models.add("mine", make_it)
+    assert "\n" not in str(caught.value) and "mine" not in models.MODELS
+
+
+def test_numbers_of_python_and_numpy_that_a_builder_draws_follow_from_the_seed(own):
+    def with_numbers(in_shape, n_classes):
+        model = Net(in_shape, n_classes)
+        model.register_buffer("of_python", torch.tensor(random.random()))
+        model.register_buffer("of_numpy", torch.tensor(np.random.rand()))  # noqa: NPY002
+        return model
+
+    models.add("mine", with_numbers)
+    first, again, other = make("mine"), make("mine"), make("mine", seed=1)
+    for name in ("of_python", "of_numpy"):
+        assert torch.equal(first.get_buffer(name), again.get_buffer(name))
+        assert not torch.equal(first.get_buffer(name), other.get_buffer(name))
+
+
+def test_a_constant_that_all_networks_of_a_builder_share_is_copied(own):
+    def with_constant(in_shape, n_classes):
+        model = Net(in_shape, n_classes)
+        model.register_buffer("mean", MEAN)
+        return model
+
+    models.add("mine", with_constant)
+    make("mine").mean.zero_()
+    assert MEAN.unique().tolist() == [0.5] and make("mine").mean.unique().tolist() == [0.5]
+
+
+class Again(nn.Module):
+    """Calls one layer twice and ends in a layer without biases."""
+
+    def __init__(self, in_shape, n_classes):
+        super().__init__()
+        self.first = nn.Linear(64, 32)
+        self.middle = nn.Linear(32, 32)
+        self.last = nn.Linear(32, n_classes, bias=False)
+
+    def forward(self, x):
+        x = self.first(x.flatten(1)).relu()
+        return self.last(self.middle(self.middle(x).relu()).relu())
+
+
+def test_a_layer_called_twice_and_outputs_without_biases_go_all_the_way(own, tmp_path):
+    """Trained by Ballot, which shifts the outputs; the file gives the counts of the record, and so does ONNX."""
+    models.add("mine", Again, in_shape=(1, 8, 8), n_classes=10)
+    run = Run(dataset="digits", model="mine", method="ballot", density=0.5, seed=0, preset="smoke")
+    record = experiments.run(run, tmp_path)
+    loaded = tickets.load(config.ticket_path(run, tmp_path))
+    test = data.load(run).test
+    assert (
+        count(logits(loaded.model, test), test).correct.tolist() == record.counts["test"]["correct"]
+    )
+    assert loaded.model.class_shift.tolist() == pytest.approx(record.notes["shift"])
+    assert any(record.notes["shift"])
+    session = export.session(export.onnx(loaded.model, (1, 8, 8)))
+    assert (
+        count(export.logits(session, test), test).correct.tolist()
+        == record.counts["test"]["correct"]
+    )
+
+
+def test_a_run_names_its_data_and_their_classes(own, tmp_path):
+    models.add("mine", nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), in_shape=(1, 8, 8))
+    run = Run(dataset="digits", model="mine", method="dense", density=1.0, seed=0, preset="smoke")
+    with pytest.raises(
+        ValueError, match="has 3 outputs and digits has 10 classes: .* n_classes=10"
+    ):
+        experiments.run(run, tmp_path)
+
+
+def test_a_lazy_network_given_whole_gets_its_sentence_before_it_is_copied(own):
+    with pytest.raises(ValueError, match="model 'mine': 1.weight is lazy"):
+        models.add("mine", nn.Sequential(nn.Flatten(), nn.LazyLinear(3)))
+
+
+def test_names_of_models_are_fit_for_files_and_not_taken(own):
+    with pytest.raises(
+        ValueError, match="'mlp' is a model that comes with the package: choose another name"
+    ):
+        models.add("mlp", Net)
+    with pytest.raises(ValueError, match="'a/b' is no name for files"):
+        models.add("a/b", Net)
+    models.add("mine", Net)
+    models.add("mine", Net)
+
+
+def test_dropout_that_is_off_is_let_in_and_checks_leave_the_generator_alone(own):
+    torch.manual_seed(0)
+    models.add("mine", net(set_to(activation=nn.Dropout(0.0))))
+    with pytest.raises(ValueError, match="random numbers"):
+        models.add("mine", net(set_to(activation=nn.Dropout(0.5))))
+    drawn = torch.rand(1)
+    torch.manual_seed(0)
+    assert torch.equal(drawn, torch.rand(1))
+
+
+@pytest.mark.parametrize("change", [{"activation": torch.tanh}, {"width": 5}])
+def test_two_networks_of_one_name_are_told_apart(own, random_data, change):
+    run = Run(dataset="digits", model="mine", method="dense", density=1.0, seed=0, preset="smoke")
+    models.add("mine", Net, in_shape=(1, 8, 8))
+    first, trained = models.fingerprint("mine"), train_once(run, random_data).trained
+    models.add("mine", Net, in_shape=(1, 8, 8))
+    assert models.fingerprint("mine") == first
+    shared.LEDGER.made.clear()
+    train_once(run, random_data)
+    assert not shared.LEDGER.made
+    models.add(
+        "mine", lambda in_shape, n_classes: Net(in_shape, n_classes, **change), in_shape=(1, 8, 8)
+    )
+    assert models.fingerprint("mine") != first
+    other = train_once(run, random_data).trained
+    assert len(shared.LEDGER.made) == 1
+    assert other["conv.weight"].shape != trained["conv.weight"].shape or not torch.equal(
+        other["conv.weight"], trained["conv.weight"]
+    )
+    assert base.fresh_model(run, random_data).conv.out_channels == change.get("width", 4)
