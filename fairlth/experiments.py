@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from fairlth import config, data, methods, metrics, models, progress, results, sources, tickets
+from fairlth import config, data, methods, metrics, models, progress, results, sources
 from fairlth.config import Run
 from fairlth.data import Data
 from fairlth.masks import count_kept
@@ -19,7 +19,8 @@ from fairlth.metrics import Counts
 from fairlth.models import prunable
 from fairlth.results import Record
 from fairlth.shift import fair_shift
-from fairlth.tickets import Loaded
+from fairlth.shipping import ticket as tickets
+from fairlth.shipping.ticket import Loaded
 from fairlth.training import count, logits
 
 
@@ -84,11 +85,11 @@ def ticket(one: Run, runs: Path = config.RUNS) -> Loaded:
     path = config.ticket_path(one, runs)
     if path.exists() and tickets.card_path(path).exists():
         try:
-            return tickets.load(path)
+            return tickets.load(path, one)
         except ValueError as error:
             warnings.warn(f"{error} It is made anew now.", stacklevel=2)
     run(one, runs)
-    return tickets.load(path)
+    return tickets.load(path, one)
 
 
 def table(notebook: str, preset: str, train: bool) -> pd.DataFrame:
@@ -174,14 +175,16 @@ def _check_ticket(run: Run, ticket: Ticket) -> None:
     weights = prunable(ticket.model)
     expected = count_kept(run.density, weights)
     assert ticket.mask.n_kept == expected, f"{run.method} keeps {ticket.mask.n_kept} weights, expected {expected}"
-    if empty := [name for name, mask in ticket.mask.items() if not mask.any()]:
-        warnings.warn(f"{run.slug()} kept no weight of {', '.join(empty)}: its outputs are constant.", stacklevel=3)
     for name, mask in ticket.mask.items():
         assert not weights[name][~mask].any(), f"{run.method} leaves pruned weights of {name} that are not 0"
 
 
 def _record(run: Run, loaded: Data, ticket: Ticket, started: float) -> Record:
     counts = _counts(loaded, ticket)
+    layers = ticket.mask.layers()
+    dead = tickets.why_dead(layers, logits(ticket.model, loaded.val))
+    if dead:
+        warnings.warn(f"{run.slug()} is a dead ticket: {dead}", stacklevel=3)
     if empty := metrics.empty_groups(counts["test"].by_group().total, loaded.groups):
         warnings.warn(f"{run.dataset}: no test image of {', '.join(empty)}, so gaps over groups are nan.", stacklevel=3)
     return Record(
@@ -191,11 +194,11 @@ def _record(run: Run, loaded: Data, ticket: Ticket, started: float) -> Record:
         classes=loaded.classes,
         groups=loaded.groups,
         counts={name: _lists(found) for name, found in counts.items()},
-        layers=ticket.mask.layers(),
+        layers=layers,
         cost=round(ticket.cost, 4),
-        feasible=ticket.feasible,
+        feasible=ticket.feasible and not dead,  # None stays None
         trace=ticket.trace,
-        notes=ticket.notes,
+        notes=ticket.notes | ({"dead": dead} if dead else {}),
         settings=_settings(run),
         conditions=results.conditions(
             loaded.train.x.device, run.settings.schedule, time.perf_counter() - started, sum(LEDGER.read.values())
