@@ -20,6 +20,7 @@ from fairlth.models import prunable
 from fairlth.results import Record
 from fairlth.shift import fair_shift
 from fairlth.shipping import ticket as tickets
+from fairlth.shipping.card import why_dead
 from fairlth.shipping.ticket import Loaded
 from fairlth.training import count, logits
 
@@ -182,7 +183,7 @@ def _check_ticket(run: Run, ticket: Ticket) -> None:
 def _record(run: Run, loaded: Data, ticket: Ticket, started: float) -> Record:
     counts = _counts(loaded, ticket)
     layers = ticket.mask.layers()
-    dead = tickets.why_dead(layers, logits(ticket.model, loaded.val))
+    dead = why_dead(layers, logits(ticket.model, loaded.val))
     if dead:
         warnings.warn(f"{run.slug()} is a dead ticket: {dead}", stacklevel=3)
     if empty := metrics.empty_groups(counts["test"].by_group().total, loaded.groups):

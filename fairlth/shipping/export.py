@@ -1,4 +1,4 @@
-"""A ticket for other programs: torch.export and ONNX, both checked against the network, and ONNX in int8."""
+"""A ticket for other programs: torch.export and ONNX, both checked, and ONNX in int8."""
 
 import copy
 import hashlib
@@ -19,10 +19,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from fairlth import config
 from fairlth.data import Split, as_float
 from fairlth.models import prunable
-from fairlth.shipping.ticket import Card, card_bytes, preprocessing, why_dead
+from fairlth.shipping.card import Card, card_bytes, preprocessing, why_dead
 from fairlth.training import PREDICT_BATCH
 
-TOLERANCE = 1e-5  # of the largest output, or of 1 where all are smaller: float32 sums differ by less
+TOLERANCE = 1e-5  # of the largest output, or of 1 where all are smaller
 INPUT, OUTPUT = "images", "logits"  # names in ONNX
 CHECKED = (1, 2, 7)  # batch sizes that a form is checked with
 LOOKED_AT = 16  # images of noise whose outputs tell a dead network
@@ -47,8 +47,8 @@ def program(
         even_if_dead: exports a dead ticket, too.
 
     Raises:
-        ValueError: the ticket is dead (see `ticket.why_dead`), or the graph's outputs differ from the
-            network's by more than TOLERANCE.
+        ValueError: the ticket is dead (see `card.why_dead`), or the graph's outputs differ from
+            the network's by more than TOLERANCE.
     """
     plain = copy.deepcopy(model).eval().cpu()
     dead = _why_dead(plain, in_shape, card)
@@ -219,12 +219,15 @@ def _name_batch(graph: Any) -> None:
 
 @contextmanager
 def _quiet_quantisation() -> Iterator[None]:
-    """Without ONNX Runtime's advice to optimise first, which is done, and its file that is closed late."""
-    advice = lambda record: "pre-processing before quantization" not in record.getMessage()  # noqa: E731
-    logging.getLogger().addFilter(advice)
+    """Without ONNX Runtime's advice to optimise first, which is done, and its file closed late."""
+    logging.getLogger().addFilter(_is_no_advice)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "unclosed file .*onnx", ResourceWarning)
             yield
     finally:
-        logging.getLogger().removeFilter(advice)
+        logging.getLogger().removeFilter(_is_no_advice)
+
+
+def _is_no_advice(record: logging.LogRecord) -> bool:
+    return "pre-processing before quantization" not in record.getMessage()
