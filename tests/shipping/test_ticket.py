@@ -4,6 +4,7 @@ import hashlib
 import json
 import pickle
 import re
+import tracemalloc
 import zlib
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +28,8 @@ SIZES = {  # bytes of the former format, kept values and their places: network, 
     ("resnet20", 0.05): 93_261,
     ("resnet20", 0.02): 52_143,
 }
+MANY = [[2] * 10] * 10
+FEW = [[1] * 10] * 10
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +219,7 @@ def test_a_damaged_card_is_one_sentence(path, text):
         ({"layers": [{"layer": "a"}]}, "not a whole card"),
         ({"counts": {"correct": [[2]], "total": [[1]]}}, "not those of its classes and groups"),
         ({"counts": {"correct": [[-1]], "total": [[1]]}}, "counts.correct.0.0=-1 is refused"),
+        ({"counts": {"correct": MANY, "total": FEW}}, "not those of its classes and groups"),
         ({"counts": {"correct": [[1]]}}, "not a whole card"),
         ({"run": {"dataset": "digits"}}, "its run names no model"),
         ({"bytes": 0}, "bytes=0 is refused"),
@@ -277,8 +281,12 @@ def test_a_bomb_is_not_unpacked(path):
     with pytest.raises(ValueError, match="unpacks to 268435456 bytes, expected at most 1"):
         tickets.load(path)
     replace(path, bomb, 70_000)
+    tracemalloc.start()
     with pytest.raises(ValueError, match="does not unpack to the 70000 bytes of its card"):
         tickets.load(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 26
 
 
 @pytest.mark.parametrize("change", [lambda packed: packed[:-5], lambda packed: packed + b"more"])
