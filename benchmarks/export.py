@@ -9,6 +9,7 @@ take turns.
 
 import statistics
 import time
+import zlib
 from typing import Any
 
 import torch
@@ -17,14 +18,14 @@ from torch import Tensor, nn
 
 from fairlth import config, progress
 from fairlth.allocation import uniform
-from fairlth.compact import compact
 from fairlth.config import Schedule
 from fairlth.cost import random_images
-from fairlth.export import flops, int8, onnx, outputs, session
 from fairlth.masks import MaskSet, prunable
 from fairlth.models import build
 from fairlth.selection import magnitude, select, select_by_layer
-from fairlth.tickets import tensors
+from fairlth.shipping.compact import compact
+from fairlth.shipping.export import flops, int8, onnx, outputs, session
+from fairlth.shipping.ticket import tensors
 from fairlth.training import Trainer
 
 NETWORKS, DENSITIES, IN_SHAPE = ("convnet", "resnet18"), (0.2, 0.05, 0.02), (3, 32, 32)
@@ -86,7 +87,7 @@ def row(name: str, density: float, rule: str) -> tuple[list[str], str]:
     small = compact(model)
     forms = {"dense": onnx(model, IN_SHAPE), "compact": onnx(small, IN_SHAPE)}
     forms["int8"] = int8(forms["dense"])
-    dense, stored = (len(save(tensors(model, kept))) for kept in (MaskSet({}), mask))
+    dense, stored = (len(zlib.compress(save(tensors(model, kept)), 9)) for kept in (MaskSet({}), mask))
     sizes = [f"{size / dense:.3f}" for size in (stored, *map(len, forms.values()))]
     work = flops(model, IN_SHAPE)
     timed = {n: latency(forms, n) for n in IMAGES}

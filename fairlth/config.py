@@ -507,7 +507,7 @@ def record_path(run: Run, runs: Path = RUNS) -> Path:
 
 def ticket_path(run: Run, runs: Path = RUNS) -> Path:
     """Where the run's trained ticket lies."""
-    return runs / run.preset / "tickets" / f"{run.slug()}.safetensors"
+    return runs / run.preset / "tickets" / f"{run.slug()}.safetensors.zlib"
 
 
 def shared_path(run: Run, kind: str, digest: str) -> Path:

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from fairlth import config, data, methods, metrics, models, progress, results, tickets
+from fairlth import config, data, methods, metrics, models, progress, results
 from fairlth.config import Run
 from fairlth.images import Data
 from fairlth.masks import count_kept, prunable
@@ -19,7 +19,9 @@ from fairlth.methods.shared import LEDGER
 from fairlth.metrics import Counts
 from fairlth.results import Record
 from fairlth.shift import fair_shift
-from fairlth.tickets import Loaded
+from fairlth.shipping import ticket as tickets
+from fairlth.shipping.card import why_dead
+from fairlth.shipping.ticket import Loaded
 from fairlth.training import PASSES, count, logits
 
 
@@ -86,11 +88,11 @@ def ticket(one: Run, runs: Path = config.RUNS) -> Loaded:
     path = config.ticket_path(one, runs)
     if path.exists() and tickets.card_path(path).exists():
         try:
-            return tickets.load(path)
+            return tickets.load(path, one)
         except ValueError as error:
             warnings.warn(f"{error} It is made anew now.", stacklevel=2)
     run(one, runs)
-    return tickets.load(path)
+    return tickets.load(path, one)
 
 
 def table(notebook: str, preset: str, train: bool) -> pd.DataFrame:
@@ -216,8 +218,6 @@ def _check_ticket(run: Run, ticket: Ticket) -> None:
     weights = prunable(ticket.model)
     expected = count_kept(run.density, weights)
     assert ticket.mask.n_kept == expected, f"{run.method} keeps {ticket.mask.n_kept} weights, expected {expected}"
-    if empty := [name for name, mask in ticket.mask.items() if not mask.any()]:
-        warnings.warn(f"{run.slug()} kept no weight of {', '.join(empty)}: its outputs are constant.", stacklevel=3)
     for name, mask in ticket.mask.items():
         assert not weights[name][~mask].any(), f"{run.method} leaves pruned weights of {name} that are not 0"
 
@@ -227,6 +227,12 @@ def _record(run: Run, loaded: Data, ticket: Ticket, started: float, images: floa
     test = logits(ticket.model, loaded.test)
     counts = _counts(loaded, val, test)
     confidence, classes = test.softmax(1).max(1)
+    layers = ticket.mask.layers()
+    dead = why_dead(layers, val)
+    if dead:
+        warnings.warn(f"{run.slug()} is a dead ticket: {dead}", stacklevel=3)
+    notes = ticket.notes | ({"dead": dead} if dead else {})
+    notes |= {"rescued": ticket.mask.rescued} if ticket.mask.rescued else {}
     if empty := metrics.empty_groups(counts["test"].by_group().total, loaded.groups):
         warnings.warn(f"{run.dataset}: no test image of {', '.join(empty)}, so gaps over groups are nan.", stacklevel=3)
     return Record(
@@ -236,13 +242,13 @@ def _record(run: Run, loaded: Data, ticket: Ticket, started: float, images: floa
         classes=loaded.classes,
         groups=loaded.groups,
         counts={name: _lists(found) for name, found in counts.items()},
-        layers=ticket.mask.layers(),
+        layers=layers,
         cost=round(ticket.cost, 4),
         spent=round(images / dense_images(run, loaded), 4),
-        feasible=ticket.feasible,
+        feasible=ticket.feasible and not dead,  # None stays None
         predictions=results.pack_predictions(classes.cpu().numpy(), confidence.double().cpu().numpy()),
         trace=ticket.trace,
-        notes=ticket.notes | ({"rescued": ticket.mask.rescued} if ticket.mask.rescued else {}),
+        notes=notes,
         settings=_settings(run),
         conditions=results.conditions(
             loaded.train.x.device, run.settings.schedule, time.perf_counter() - started, LEDGER.read_seconds()

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
-from fairlth import config, data, experiments, results, tickets
+from fairlth import config, data, experiments, results
 from fairlth.config import Run
+from fairlth.shipping import ticket as tickets
 
 
 @pytest.fixture

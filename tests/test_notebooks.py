@@ -10,9 +10,10 @@ import nbformat
 import pandas as pd
 import pytest
 
-from fairlth import config, execute, metrics, results, tickets
+from fairlth import config, execute, metrics, results
 from fairlth.config import Run
 from fairlth.results import KEYS
+from fairlth.shipping import ticket as tickets
 
 NOTEBOOKS = sorted((config.ROOT / "notebooks").glob("*.ipynb"))
 SMOKE = config.PRESETS["smoke"]
@@ -74,7 +75,7 @@ def deploy(home, text):
     run = Run(dataset="digits", model="mlp", method="ballot", density=0.02, seed=0, preset="smoke")
     path = config.ticket_path(run, home / "runs")
     assert tickets.load(path).mask.n_kept == 340
-    assert len(list(path.parent.glob(f"{path.stem}*.onnx"))) == 4
+    assert len(list(path.parent.glob(f"{run.slug()}*.onnx"))) == 4
     assert "ONNX Runtime and the card differ by 0 of 449 images" in text
     assert re.search(r"ticket, compact +other predictions, seed by seed: 0, 0, 0 of 449", text)
     assert re.search(r"int8 of ticket +cwv +[+-]\d+\.\d+ \(", text) and "is not what its card describes" in text

@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from fairlth.compact import compact, links
 from fairlth.masks import MaskSet, count_kept, prunable
 from fairlth.models import build
 from fairlth.selection import magnitude
+from fairlth.shipping.compact import compact, links
 
 
 def pruned(name, density=0.05, in_shape=(3, 16, 16), dead=True):
@@ -54,7 +54,9 @@ def test_the_smaller_network_has_the_same_outputs(name, density):
 def test_a_network_without_empty_channels_keeps_its_shapes(name):
     model = pruned(name, density=1.0, dead=False)
     small = compact(model)
-    assert [value.shape for value in small.state_dict().values()] == [value.shape for value in model.state_dict().values()]
+    assert [value.shape for value in small.state_dict().values()] == [
+        value.shape for value in model.state_dict().values()
+    ]
 
 
 def test_linear_layers_worked_by_hand():
@@ -74,7 +76,10 @@ def test_linear_layers_worked_by_hand():
 def conv_pair():
     """Channels 0 and 1 have no incoming weights and are 2 and 3 everywhere, channel 3 is -1 before its ReLU; 2 sees the image."""
     model = nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1, bias=False)
+        nn.Conv2d(1, 4, 3, padding=1, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 1, 3, padding=1, bias=False),
     )
     with torch.no_grad():
         model[0].weight.zero_()
@@ -111,7 +116,9 @@ def test_a_reader_without_a_bias_gets_one():
         model[0].weight.copy_(torch.tensor([[1.0], [0.0]]))
         model[0].bias.copy_(torch.tensor([0.0, 4.0]))
         model[2].weight.copy_(torch.tensor([[1.0, 0.5]]))
-    assert compact(model)(torch.tensor([[3.0]])).item() == model(torch.tensor([[3.0]])).item() == 5.0
+    assert (
+        compact(model)(torch.tensor([[3.0]])).item() == model(torch.tensor([[3.0]])).item() == 5.0
+    )
 
 
 def test_emptiness_runs_back_through_the_layers():
@@ -158,8 +165,16 @@ def test_blocks_lose_inner_channels_only():
         model.block2.norm1.bias.fill_(-10.0)
         model.block2.norm1.running_mean.zero_()
     small = compact(model)
-    assert small.block2.conv1.weight.shape == (1, 16, 3, 3) and small.block2.conv2.weight.shape == (16, 1, 3, 3)
-    assert small.conv.weight.shape == model.conv.weight.shape and small.linear.weight.shape == model.linear.weight.shape
+    assert small.block2.conv1.weight.shape == (1, 16, 3, 3) and small.block2.conv2.weight.shape == (
+        16,
+        1,
+        3,
+        3,
+    )
+    assert (
+        small.conv.weight.shape == model.conv.weight.shape
+        and small.linear.weight.shape == model.linear.weight.shape
+    )
 
 
 class Twice(nn.Sequential):

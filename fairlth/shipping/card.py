@@ -1,0 +1,315 @@
+"""A ticket's card: the hash of its file, what its run's record says, and how to read it.
+
+Beside the ticket a card is JSON; `markdown` is the form that people read.
+"""
+
+import hashlib
+import html
+import json
+import math
+import re
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from fairlth import metrics, results
+from fairlth.config import Strict
+from fairlth.data import SOURCES
+from fairlth.images import Data
+from fairlth.metrics import Counts
+from fairlth.results import Record
+
+LARGEST_SIDE = 1024  # pixels of an image that a card may name
+LARGEST_OUTPUT = 100_000  # classes that a card may name
+CONSTANT = 1e-6  # outputs that differ by less than this share of the largest are all the same
+MARKUP = re.compile(r"[`*\[\]|~^{}!]|(?<![^\W_])_|_(?![^\W_])")  # _ inside a word is none
+FORMULA = re.compile(r"[$\\]")
+CONDITIONS = ("version", "commit", "torch", "device", "precision")  # those that people read
+
+READING = """\
+import zlib
+import numpy as np
+from safetensors.torch import load
+tensors = load(zlib.decompress(np.fromfile({file}, dtype="uint8")))
+masks = {{key.removeprefix("kept_zeros/"): tensors.pop(key) for key in [*tensors] if "/" in key}}
+network.eval().load_state_dict(tensors)
+for name, bits in masks.items():
+    shape = tensors[name].shape
+    kept_zeros = np.unpackbits(bits.numpy(), count=shape.numel(), bitorder="big").reshape(shape)
+    masks[name] = (tensors[name].numpy() != 0) | (kept_zeros == 1)"""
+INTENDED_USE = (
+    "Research and teaching on sparse networks and fairness. "
+    "No decision about a person may rest on it."
+)
+LIMITS = [
+    "Labels of race, gender and age, where the data have them, are coarse guesses by others or by "
+    "an algorithm. They can show that groups are treated differently, never who a person is.",
+    "The numbers hold for the test images named here. Other images, cameras and people may fare "
+    "otherwise.",
+    "They are of one training. Intervals are those of the test images, not of training anew.",
+    "The hash finds damage. It does not find a forger, who would write a new card.",
+]
+
+Count = Annotated[int, Field(ge=0)]
+Size = Annotated[int, Field(gt=0)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Card(Strict):
+    """What is stored beside a ticket as JSON: the file, its hash, and what the run's record says.
+
+    `bytes` and `sha256` are the file's as it is stored, `unpacked_bytes` its size after zlib.
+    `in_shape` is (channels, side, side) of one image and `input` how pixels become numbers.
+    `images` are numbers of images, `data_sha256` is their fingerprint. `counts` are the record's
+    on test images, [classes][groups]. `dead` says why the ticket is dead, "" where it is not.
+    `kept_alive` counts the weights of each layer that were kept only so that the layer has some.
+    `reading` is Python that reads the file without fairlth. The other fields are the record's.
+
+    Raises:
+        ValueError: a value is missing, unknown or impossible.
+    """
+
+    file: Annotated[str, Field(pattern=r"^[^/\\`|\x00-\x1f]+$")]
+    bytes: Size
+    unpacked_bytes: Size
+    sha256: Sha256
+    in_shape: tuple[Size, Size, Size]
+    input: dict[str, str]
+    licence: str
+    images: dict[str, Count]
+    data_sha256: Sha256
+    run: dict[str, Any]
+    target: str
+    group_by: str
+    classes: list[str]
+    groups: list[str]
+    counts: dict[str, list[list[Count]]]
+    layers: list[dict[str, Any]]
+    feasible: bool | None
+    dead: str
+    kept_alive: dict[str, Count]
+    conditions: dict[str, Any]
+    reading: list[str]
+    intended_use: str
+    limits: list[str]
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> "Card":
+        if max(self.in_shape) > LARGEST_SIDE:
+            raise ValueError(f"in_shape={self.in_shape} is beyond {LARGEST_SIDE} pixels a side")
+        for name in ("dataset", "model"):
+            if not isinstance(self.run.get(name), str):
+                raise ValueError(f"its run names no {name}")
+        if not 1 <= len(self.classes) <= LARGEST_OUTPUT:
+            raise ValueError(f"{len(self.classes)} classes, expected 1 to {LARGEST_OUTPUT}")
+        for layer in self.layers:
+            if not 0 <= layer["kept"] <= layer["total"]:
+                raise ValueError(
+                    f"{layer['layer']} keeps {layer['kept']} of {layer['total']} weights"
+                )
+        shape = (len(self.classes), len(self.groups))
+        correct, total = self.test
+        if correct.shape != shape or total.shape != shape or (correct > total).any():
+            raise ValueError("counts are not those of its classes and groups")
+        if self.feasible and self.dead:
+            raise ValueError("a dead ticket is not feasible")
+        if why_dead(self.layers) and not self.dead:
+            raise ValueError("it does not say that the ticket is dead")
+        return self
+
+    @property
+    def test(self) -> Counts:
+        """Right answers and images, each an array (classes, groups)."""
+        return Counts(np.array(self.counts["correct"]), np.array(self.counts["total"]))
+
+    @property
+    def kept(self) -> int:
+        """Weights that the mask keeps."""
+        return sum(layer["kept"] for layer in self.layers)
+
+    @property
+    def total(self) -> int:
+        """Weights that could have been pruned."""
+        return sum(layer["total"] for layer in self.layers)
+
+
+def card_of(record: Record, data: Data, file: str, content: bytes, unpacked_bytes: int) -> Card:
+    """The card of a run's ticket.
+
+    Args:
+        record: of the run.
+        data: that it was trained on.
+        file, content: name and bytes of the ticket's file.
+        unpacked_bytes: how many bytes that is after zlib.
+    """
+    dead = record.notes.get("dead", "") or why_dead(record.layers)
+    channels, rows, columns = data.in_shape
+    images = {"train": len(data.train), "val": len(data.val), "test": len(data.test)}
+    return Card(
+        file=file,
+        bytes=len(content),
+        unpacked_bytes=unpacked_bytes,
+        sha256=hashlib.sha256(content).hexdigest(),
+        in_shape=(channels, rows, columns),
+        input=preprocessing(data.in_shape),
+        licence=SOURCES[record.run["dataset"]].licence,
+        images=images,
+        data_sha256=fingerprint(data),
+        run=record.run,
+        target=record.target,
+        group_by=record.group_by,
+        classes=record.classes,
+        groups=record.groups,
+        counts=record.counts["test"],
+        layers=record.layers,
+        feasible=False if dead and record.feasible else record.feasible,
+        dead=dead,
+        kept_alive=record.notes.get("rescued", {}),
+        conditions=_without_nan(record.conditions),
+        reading=READING.format(file=json.dumps(file)).splitlines(),
+        intended_use=INTENDED_USE,
+        limits=LIMITS,
+    )
+
+
+def card_bytes(card: Card) -> bytes:
+    """The card as it is stored, JSON in UTF-8; the hash of a card is the SHA-256 of these bytes."""
+    return json.dumps(card.model_dump(mode="json"), indent=1, ensure_ascii=False).encode()
+
+
+def why_dead(layers: list[dict[str, Any]], outputs: Tensor | None = None) -> str:
+    """Why a ticket is dead, a sentence; "" where it is not.
+
+    Args:
+        layers: rows of `MaskSet.layers`, or any with `layer` and `kept`.
+        outputs: the network's on two images or more, (n, classes); None: they are not looked at.
+    """
+    empty = [layer["layer"] for layer in layers if layer["kept"] == 0]
+    if empty:
+        return f"All weights of {', '.join(empty)} were pruned."
+    if outputs is None or len(outputs) < 2:
+        return ""
+    apart = (outputs - outputs[0]).abs().max()
+    largest = outputs.abs().max()
+    if apart <= CONSTANT * max(1.0, float(largest)):
+        return "Its outputs are the same for every image."
+    return ""
+
+
+def preprocessing(in_shape: tuple[int, ...]) -> dict[str, str]:
+    """How an image becomes a network's input: layout, size, crop, colour and scale, in words."""
+    channels, rows, columns = in_shape
+    return {
+        "layout": f"float32 (images, {channels}, {rows}, {columns})",
+        "size": f"{columns} x {rows} pixels",
+        "crop": "the largest square at the centre, then averaged down to the size",
+        "colour": "grey" if channels == 1 else "RGB",
+        "scale": "each pixel of 0 to 255 divided by 127.5, minus 1",
+    }
+
+
+def fingerprint(data: Data) -> str:
+    """SHA-256 of all images, labels and groups; it changes when one pixel or one label does."""
+    digest = hashlib.sha256()
+    for split in (data.train, data.val, data.test):
+        for tensor in (split.x, split.y, split.group):
+            digest.update(f"{tuple(tensor.shape)}".encode())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def markdown(card: Card) -> str:
+    """The card as people read it, as Markdown. Names from data are escaped, also for HTML."""
+    lines = [f"# Ticket `{card.file}`", ""]
+    if card.dead:
+        lines += [f"**This ticket is dead: do not use it.** {_text(card.dead)}", ""]
+    lines += _table(["", ""], [[name, text] for name, text in _facts(card).items()])
+    lines += ["", f"## On {int(card.test.total.sum()):,} test images", "", *_results(card)]
+    lines += ["", "## Reading it without fairlth", ""]
+    lines += [
+        f"`network` is the network, {_text(card.run['model'])}, as a torch module. "
+        "Its state dict has the names and shapes that `tensors` shows. Pruned weights are 0, "
+        "and `masks` are True where a weight is kept."
+    ]
+    lines += ["", "```python", *card.reading, "```", ""]
+    lines += ["## Intended use", "", card.intended_use, "", "## Limits", ""]
+    lines += [f"* {limit}" for limit in card.limits]
+    return "\n".join(lines) + "\n"
+
+
+def _facts(card: Card) -> dict[str, str]:
+    run = {name: value for name, value in card.run.items() if value is not None}
+    images = ", ".join(f"{n:,} {split}" for split, n in card.images.items())
+    network = f"{card.run['model']}, {card.kept:,} of {card.total:,} weights kept"
+    alive = ", ".join(f"{n:,} of {layer}" for layer, n in card.kept_alive.items())
+    facts = {
+        "network": network,
+        "kept so that no layer is empty": alive,
+        "run": ", ".join(f"{name} {value}" for name, value in run.items()),
+        "input": "; ".join(f"{name}: {value}" for name, value in card.input.items()),
+        "size, sha256": f"{card.bytes:,} bytes, {card.sha256}",
+        "data": f"{card.run['dataset']} ({card.licence}), images: {images}",
+        "fingerprint of the data": card.data_sha256[:16],
+        "target": f"{card.target}, fairness over {card.group_by}",
+        "made with": ", ".join(f"{name} {card.conditions.get(name)}" for name in CONDITIONS),
+    }
+    return {name: _text(value) for name, value in facts.items() if value}
+
+
+def _results(card: Card) -> list[str]:
+    """Two tables: the metrics, each with its interval or its noise floor, and the groups."""
+    correct, total = card.test.by_group()
+    found = results.measures(correct, total)
+    overall = metrics.share_interval(correct.sum(), total.sum())
+    error = metrics.cwv_error(correct, total) if (total > 0).all() else math.nan
+    beside = {
+        "accuracy": f"95 % interval {_number(overall.low, 100)} to {_number(overall.high, 100)}",
+        "cwv": f"standard error {_number(error, 1e4)}, "
+        f"chance alone {_number(found['cwv_floor'], 1e4)}",
+        "mcd": f"chance alone {_number(found['mcd_floor'], 100)}",
+    }
+    rows = [
+        ["accuracy %", _number(found["accuracy"], 100), beside["accuracy"]],
+        ["CWV × 10⁴, 0 is fair", _number(found["cwv"], 1e4), beside["cwv"]],
+        ["MCD, points, 0 is fair", _number(found["mcd"], 100), beside["mcd"]],
+    ]
+    groups = [_group(*cell) for cell in zip(card.groups, correct, total, strict=True)]
+    heads = ["group", "right", "images", "accuracy %", "95 % interval"]
+    return [*_table(["metric", "value", "compared with"], rows), "", *_table(heads, groups)]
+
+
+def _group(name: str, correct: int, total: int) -> list[str]:
+    share = metrics.share_interval(correct, total)
+    interval = f"{_number(share.low, 100)} to {_number(share.high, 100)}"
+    return [_text(name), f"{correct:,}", f"{total:,}", _number(share.mean, 100), interval]
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
+
+
+def _number(value: float, scale: float) -> str:
+    return "–" if math.isnan(value) else f"{value * scale:.1f}"
+
+
+def _text(value: str) -> str:
+    """Text that Markdown, HTML and MathJax leave as it is, on one line.
+
+    Signs that Markdown reads become HTML entities. `$` and `\\` begin formulas even as entities.
+    They are put in an element of their own, across which MathJax does not look.
+    """
+    escaped = html.escape(" ".join(value.split()), quote=False)
+    escaped = MARKUP.sub(lambda sign: f"&#{ord(sign[0])};", escaped)
+    return FORMULA.sub(lambda sign: f"<span>&#{ord(sign[0])};</span>", escaped)
+
+
+def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with None for nan and infinity, which JSON does not know."""
+    return {name: None if _is_nan(value) else value for name, value in values.items()}
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)

@@ -1,0 +1,233 @@
+"""A ticket for other programs: torch.export and ONNX, both checked, and ONNX in int8."""
+
+import copy
+import hashlib
+import json
+import logging
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from fairlth import config
+from fairlth.images import Split, as_float
+from fairlth.masks import prunable
+from fairlth.shipping.card import Card, card_bytes, preprocessing, why_dead
+from fairlth.training import PREDICT_BATCH
+
+TOLERANCE = 1e-5  # of the largest output, or of 1 where all are smaller
+INPUT, OUTPUT = "images", "logits"  # names in ONNX
+CHECKED = (1, 2, 7)  # batch sizes that a form is checked with
+LOOKED_AT = 16  # images of noise whose outputs tell a dead network
+
+
+def program(
+    model: nn.Module,
+    in_shape: tuple[int, ...],
+    card: Card | None = None,
+    *,
+    even_if_dead: bool = False,
+) -> torch.export.ExportedProgram:
+    """The network in evaluation mode as torch.export's graph, for any number of images.
+
+    It stays in memory: torch's own file format for it has parts that run code when they are read.
+    The form for files is `onnx`.
+
+    Args:
+        model: its pruned weights exactly 0, as in a loaded ticket: the mask is part of its weights.
+        in_shape: (channels, side, side) of one image.
+        card: of the ticket, if there is one; it knows which layers lost all their weights.
+        even_if_dead: exports a dead ticket, too.
+
+    Raises:
+        ValueError: the ticket is dead (see `card.why_dead`), or the graph's outputs differ from
+            the network's by more than TOLERANCE.
+    """
+    plain = copy.deepcopy(model).eval().cpu()
+    dead = _why_dead(plain, in_shape, card)
+    if dead and not even_if_dead:
+        raise ValueError(
+            f"the ticket is dead. {dead} Choose a higher density, "
+            "or pass even_if_dead=True to export it all the same."
+        )
+    images = {0: torch.export.Dim("images")}
+    example = torch.zeros(2, *in_shape)
+    exported = torch.export.export(plain, (example,), dynamic_shapes=(images,))
+    _check("the exported program", exported.module(), plain, in_shape)
+    return exported
+
+
+def onnx(
+    model: nn.Module,
+    in_shape: tuple[int, ...],
+    card: Card | None = None,
+    *,
+    even_if_dead: bool = False,
+) -> bytes:
+    """The network in evaluation mode as an ONNX file, for any number of images.
+
+    Its input is `images` (n, *in_shape) float32, its output `logits` (n, classes). Its metadata say
+    how pixels become numbers (`preprocessing`, JSON) and, from the card, which `classes` the logits
+    are of (JSON), which `ticket` it is, and the card's hash (`card_sha256`). It names no path and
+    nothing else of the machine that wrote it.
+
+    Args:
+        model, in_shape, card, even_if_dead: as in `program`.
+
+    Raises:
+        ValueError: as in `program`, also for the outputs of ONNX Runtime.
+    """
+    from onnx import checker, helper
+
+    exported = program(model, in_shape, card, even_if_dead=even_if_dead)
+    written: Any = torch.onnx.export(
+        exported, (), input_names=[INPUT], output_names=[OUTPUT], verbose=False
+    )
+    proto = written.model_proto
+    _strip(proto.graph)
+    _name_batch(proto.graph)
+    helper.set_model_props(proto, _metadata(in_shape, card))
+    checker.check_model(proto, full_check=True)
+    content = proto.SerializeToString()
+    ours = session(content)
+    plain = copy.deepcopy(model).eval().cpu()
+    _check("the ONNX file", lambda x: torch.from_numpy(outputs(ours, x)), plain, in_shape)
+    return content
+
+
+def int8(content: bytes) -> bytes:
+    """An ONNX file with its weights as 8-bit integers; inputs of layers are rounded while it runs.
+
+    This is ONNX Runtime's dynamic quantisation: nothing is calibrated and no image is seen. Outputs
+    differ from the network's, so a ticket's fairness has to be measured again.
+    """
+    from onnx import load_from_string
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with tempfile.TemporaryDirectory() as folder, _quiet_quantisation():
+        path = Path(folder) / "int8.onnx"
+        proto = load_from_string(content)
+        quantize_dynamic(proto, path, weight_type=QuantType.QInt8)
+        return path.read_bytes()
+
+
+def session(content: bytes, threads: int = config.THREADS) -> Any:
+    """ONNX Runtime's session of an ONNX file, on CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def outputs(session: Any, x: Tensor) -> Any:
+    """The logits, a numpy array (n, classes), of float images x (n, channels, side, side)."""
+    return session.run([OUTPUT], {INPUT: x.contiguous().numpy()})[0]
+
+
+def logits(session: Any, split: Split) -> Tensor:
+    """A session's outputs on a split: (n, classes), as `training.logits` gives a network's."""
+    batches = split.x.split(PREDICT_BATCH)
+    found = [torch.from_numpy(outputs(session, as_float(x.cpu()))) for x in batches]
+    return torch.cat(found)
+
+
+def flops(model: nn.Module, in_shape: tuple[int, ...]) -> int:
+    """Floating-point operations on one image; a product and its addition are two.
+
+    Zeros are multiplied like any weight.
+    """
+    model = copy.deepcopy(model).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(torch.zeros(1, *in_shape))
+    return counter.get_total_flops()
+
+
+def _why_dead(model: nn.Module, in_shape: tuple[int, ...], card: Card | None) -> str:
+    """Why the network is dead, from its card or else its layers, and from its outputs."""
+    if card is not None and card.dead:
+        return card.dead
+    layers = [
+        {"layer": name, "kept": int(weight.count_nonzero())}
+        for name, weight in prunable(model).items()
+    ]
+    with torch.no_grad():
+        found = model(_random_images(LOOKED_AT, in_shape))
+    return why_dead(layers if card is None else card.layers, found)
+
+
+def _random_images(n: int, in_shape: tuple[int, ...]) -> Tensor:
+    """Images (n, *in_shape) of noise in [-1, 1]."""
+    generator = torch.Generator().manual_seed(n)
+    return 2 * torch.rand(n, *in_shape, generator=generator) - 1
+
+
+def _check(what: str, ours: Any, model: nn.Module, in_shape: tuple[int, ...]) -> None:
+    """Compares outputs in batches of several sizes; ValueError where they differ."""
+    for n in CHECKED:
+        x = _random_images(n, in_shape)
+        with torch.no_grad():
+            expected = model(x)
+            found = ours(x)
+        apart = float((found - expected).abs().max())
+        allowed = TOLERANCE * max(1.0, float(expected.abs().max()))
+        if not apart <= allowed:  # nan is no better
+            raise ValueError(
+                f"outputs of {what} differ from the network's by {apart:.1e}, "
+                f"expected at most {allowed:.1e}."
+            )
+
+
+def _metadata(in_shape: tuple[int, ...], card: Card | None) -> dict[str, str]:
+    """What a program has to know to use the file, as ONNX keeps it: text by name."""
+    found = {"preprocessing": json.dumps(preprocessing(in_shape), ensure_ascii=False)}
+    if card is not None:
+        found["classes"] = json.dumps(card.classes, ensure_ascii=False)
+        found["ticket"] = card.file
+        found["card_sha256"] = hashlib.sha256(card_bytes(card)).hexdigest()
+        found["intended_use"] = card.intended_use
+    return found
+
+
+def _values(graph: Any) -> list[Any]:
+    return [*graph.input, *graph.output, *graph.value_info]
+
+
+def _strip(graph: Any) -> None:
+    """Takes out of an ONNX graph what the exporter noted of its origin, paths among it."""
+    for part in (graph, *graph.node, *graph.initializer, *_values(graph)):
+        part.ClearField("metadata_props")
+
+
+def _name_batch(graph: Any) -> None:
+    """Names the number of images `n`, and what is derived from it by its formula, as in `2*n`."""
+    [images] = graph.input
+    symbol = re.compile(rf"\b{re.escape(images.type.tensor_type.shape.dim[0].dim_param)}\b")
+    for value in _values(graph):
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param:
+                dimension.dim_param = symbol.sub("n", dimension.dim_param)
+
+
+@contextmanager
+def _quiet_quantisation() -> Iterator[None]:
+    """Without ONNX Runtime's advice to optimise first, which is done, and its file closed late."""
+    logging.getLogger().addFilter(_is_no_advice)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "unclosed file .*onnx", ResourceWarning)
+            yield
+    finally:
+        logging.getLogger().removeFilter(_is_no_advice)
+
+
+def _is_no_advice(record: logging.LogRecord) -> bool:
+    return "pre-processing before quantization" not in record.getMessage()
