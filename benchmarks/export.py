@@ -19,13 +19,13 @@ from fairlth import config, progress
 from fairlth.allocation import uniform
 from fairlth.compact import compact
 from fairlth.config import Schedule
-from fairlth.cost import random_images
 from fairlth.export import flops, int8, onnx, outputs, session
 from fairlth.masks import MaskSet
 from fairlth.models import build, prunable
 from fairlth.selection import magnitude, select, select_by_layer
 from fairlth.tickets import tensors
 from fairlth.training import Trainer
+from fairlth.workflow.cost import random_images
 
 NETWORKS, DENSITIES, IN_SHAPE = ("convnet", "resnet18"), (0.2, 0.05, 0.02), (3, 32, 32)
 IMAGES = (1, 32)  # a call
