@@ -54,12 +54,17 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         try:
             papermill.execute_notebook(
-                str(notebook), str(output), parameters, kernel_name=KERNEL, **QUIET
+                _literal(notebook), _literal(output), parameters, kernel_name=KERNEL, **QUIET
             )
         except FAILURES as error:
             with suppress(OSError, ValueError):  # the disk may be full
                 _note_failure(output, sentence(error))
             raise
+
+
+def _literal(path: Path) -> str:
+    """A path as Papermill takes it, which fills in parameters between braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
@@ -69,7 +74,7 @@ def _check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
             "such as notebooks/03_one_run.ipynb."
         )
     try:
-        known = papermill.inspect_notebook(str(notebook))
+        known = papermill.inspect_notebook(_literal(notebook))
     except (ValueError, nbformat.ValidationError) as error:
         first_line = str(error).partition("\n")[0]
         raise ValueError(f"{notebook} cannot be read as a notebook ({first_line}).") from None

@@ -35,6 +35,14 @@ def test_a_notebook_is_executed_with_its_parameters(notebook, tmp_path):
     assert "42" in printed(tmp_path / "deep" / "out.ipynb")
 
 
+def test_paths_may_have_any_characters(notebook, tmp_path):
+    folder = tmp_path / "a {n} b's ~ größe"
+    folder.mkdir()
+    path = notebook.rename(folder / "note {x} book.ipynb")
+    execute(path, folder / "out {n}.ipynb", {"n": 21})
+    assert "42" in printed(folder / "out {n}.ipynb")
+
+
 def test_an_unknown_parameter_is_refused_and_nothing_is_run(notebook, tmp_path):
     with pytest.raises(
         ValueError, match=r"'m' is not a parameter of notebook.ipynb: choose one of n\."

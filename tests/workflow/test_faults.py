@@ -195,12 +195,11 @@ def test_a_changed_preset_is_trained_anew_without_snakemakes_own_notes(tmp_path)
     assert results.read(kept).settings["epsilon"] == 0.2
 
 
-@pytest.mark.parametrize("name", ["my home", "~", "größe", "a'b", "{x}", "a $HOME b"])
-def test_a_folder_of_results_may_have_any_name(name, tmp_path):
-    folder = tmp_path / name
+def test_a_folder_of_results_may_have_any_name(tmp_path):
+    folder = tmp_path / "my home ~ größe's {x} $HOME [1]"
     folder.mkdir()
     [target] = drill.records(folder, [drill.run("random")])
     code, said = drill.finish(folder, [target])
     assert code == 0, said
     assert '"method": "random"' in target.read_text()
-    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
