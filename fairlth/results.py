@@ -112,9 +112,14 @@ def code_fingerprint() -> str:
 
 
 def _commit() -> str:
-    command = ["git", "-C", str(config.PACKAGE), "describe", "--always", "--dirty", "--exclude=*"]
+    """The commit of the package's own repository; "unknown" where it is installed without one, also inside another."""
+    git = ["git", "-C", str(config.PACKAGE)]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        root = subprocess.run([*git, "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=True).stdout
+        if Path(root.strip()).resolve() != config.PACKAGE.parent:
+            return "unknown"
+        describe = [*git, "describe", "--always", "--dirty", "--exclude=*"]
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

@@ -98,6 +98,7 @@ def report(arguments: argparse.Namespace) -> int:
     _say("loading torch")
     from fairlth import sheets
 
+    _say(f"summing up {arguments.preset}.csv, which takes up to a minute")
     print(f"== {sheets.write(arguments.preset)}")
     return 0
 

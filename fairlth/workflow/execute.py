@@ -5,6 +5,7 @@ fairlth execute notebooks/03_one_run.ipynb out.ipynb method=ballot density=0.05
 
 import json
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from fairlth.workflow import locks
 from fairlth.workflow.status import papermill_metadata
 
 KERNEL = "python3"
-QUIET: dict[str, Any] = {
-    "progress_bar": False,
+SETTINGS: dict[str, Any] = {
+    "progress_bar": sys.stderr.isatty(),  # of cells, where somebody watches
     "coalesce_streams": True,  # a line that is overwritten is one output
     "extra_arguments": ["--IPKernelApp.log_level=40"],  # no notice of how the kernel is reached
 }
@@ -54,7 +55,7 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         try:
             papermill.execute_notebook(
-                _literal(notebook), _literal(output), parameters, kernel_name=KERNEL, **QUIET
+                _literal(notebook), _literal(output), parameters, kernel_name=KERNEL, **SETTINGS
             )
         except FAILURES as error:
             with suppress(OSError, ValueError):  # the disk may be full

@@ -83,7 +83,8 @@ def table(preset: str, steps: Mapping[Step, float]) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     total = frame.drop(columns=["task", "model"]).sum(skipna=False)
     last = pd.DataFrame([{"task": "all", "model": ""} | total.to_dict()])
-    return pd.concat([frame, last], ignore_index=True)
+    both = pd.concat([frame, last], ignore_index=True)
+    return both.astype({"runs": int, "done": int})
 
 
 def _row(
