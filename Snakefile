@@ -1,4 +1,6 @@
-"""Re-executes the notebooks of a preset: one run = one Papermill call of 03_one_run = one JSON; one notebook = one figure.
+"""Re-executes the notebooks of a preset.
+
+One run is one Papermill call of 03_one_run and one JSON; one notebook is one figure.
 
     snakemake --cores 2 --config preset=small
 
@@ -25,7 +27,8 @@ from fairlth.workflow.parameters import truth
 DEFAULTS = {"preset": "smoke", "train": True}
 if unknown := set(config) - set(DEFAULTS):
     raise ValueError(
-        f"{', '.join(sorted(unknown))} is not a setting of this workflow: choose among {', '.join(DEFAULTS)}."
+        f"{', '.join(sorted(unknown))} is not a setting of this workflow: "
+        f"choose among {', '.join(DEFAULTS)}."
     )
 PRESET = str(config.get("preset", DEFAULTS["preset"]))
 TRAIN = truth("train", config.get("train", DEFAULTS["train"]))
@@ -35,7 +38,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def methods_in_table(preset):
-    """The methods that data/results/<preset>.csv has runs of; experiments with others cannot be drawn from it."""
+    """The methods in data/results/<preset>.csv; experiments with others cannot be drawn from it."""
     name = f"{preset}.csv"
     committed = house.ROOT / "data" / "results" / name
     path = house.TABLES / name if (house.TABLES / name).exists() else committed
@@ -55,7 +58,8 @@ STUDIES = [
 ]
 LESSONS = ["01_data", "02_walkthrough", "03_one_run", "30_your_data", "40_deploy"]
 TEACHING = LESSONS if SCALE.in_process and TRAIN else []
-FAN_OUT = {run.slug(): run for run in house.every_run(PRESET)} if TRAIN and not SCALE.in_process else {}
+RUNS_APART = house.every_run(PRESET) if TRAIN and not SCALE.in_process else []
+FAN_OUT = {run.slug(): run for run in RUNS_APART}
 PLANNED = frozenset(FAN_OUT.values())
 CODE = [path.relative_to(house.ROOT).as_posix() for path in sorted(house.PACKAGE.rglob("*.py"))]
 
@@ -66,7 +70,8 @@ try:
             print(f"== {sentence}", file=sys.stderr)
 except OSError as error:
     raise WorkflowError(
-        f"{house.RUNS / PRESET} cannot be worked in ({error.strerror}): give it a folder with access."
+        f"{house.RUNS / PRESET} cannot be worked in ({error.strerror}): "
+        "give it a folder with access."
     ) from None
 
 
@@ -96,13 +101,13 @@ def code(wildcards):
 
 
 def first(wildcards):
-    """The record of the run that makes what this one shares: its search for a ticket where it has one, else the dense net."""
+    """The record of the run that makes what this one shares: its search for a ticket or the dense net."""
     base = workload.needs(FAN_OUT[wildcards.slug], PLANNED)
     return [] if base is None else ancient(f"{RUNS}/records/{base.slug()}.json")
 
 
 def fetched(wildcards):
-    """What says that a run's data set is there and decoded; nothing for a preset whose data come with a package."""
+    """What says that a run's data set is there; nothing where the data come with a package."""
     dataset = FAN_OUT[wildcards.slug].dataset
     return ancient(f"{RUNS}/data/{dataset}.txt") if SCALE.downloads else []
 

@@ -1,4 +1,4 @@
-"""The command `fairlth`: one sub-command per task. Bad input is one sentence and exit status 2, never a traceback.
+"""The command `fairlth`, one sub-command per task. Bad input is one sentence and exit status 2.
 
 fairlth plan paper
 fairlth execute notebooks/03_one_run.ipynb out.ipynb method=ballot density=0.05
@@ -142,7 +142,8 @@ def _check_replaceable(path: Path, pattern: str) -> None:
     )
     if not written_by_us:
         raise ValueError(
-            f"{path} is there and is not what this command writes: move it away or give another path."
+            f"{path} is there and is not what this command writes: "
+            "move it away or give another path."
         )
 
 

@@ -1,4 +1,4 @@
-"""What a training step takes, timed on this machine, and what it costs at least: its operations over the device's rate."""
+"""What a training step takes on this machine, and at least: its operations over the device's rate."""
 
 import statistics
 import time
@@ -42,7 +42,7 @@ def step_of(run: Run, device: torch.device) -> Step:
 
 
 def time_steps(preset: str) -> dict[Step, float]:
-    """Seconds of every kind of step that the preset's runs make, timed now on this machine's device.
+    """Seconds of every kind of step that the preset's runs make, timed now on this device.
 
     Raises:
         ValueError: there is no such preset.
@@ -124,10 +124,11 @@ def device_name() -> str:
 def step_floor(
     model: str, schedule: Schedule, side: int = 32, steps: int = 4, rounds: int = 5
 ) -> dict[str, Any]:
-    """One network's training step beside its floor, as a row: `share` of the floor in the step; 1 means nothing to gain.
+    """One network's training step beside its floor, as a row of a table.
 
-    The floor is the step's floating-point operations (products and additions of its convolutions and linear layers, forward
-    and backward) over the rate of one large matrix product measured beside it in the same precision.
+    The floor is the step's floating-point operations (products and additions of its convolutions
+    and linear layers, forward and backward) over the rate of one large matrix product, measured
+    beside it in the same precision. `share` is floor over step: 1 means nothing to gain.
 
     Args:
         model: a name of `models`.
@@ -141,13 +142,15 @@ def step_floor(
     )
     flops = step_flops(trainer, data.train.x[: schedule.batch_size])
     trainer.epoch(0)
-    spent, rates = [], []
+    spent = []
+    rates = []
     for _ in range(rounds):
         started = time.perf_counter()
         trainer.epoch(0)
         spent.append((time.perf_counter() - started) / steps)
         rates.append(matmul_rate(data.train.x.device, trainer.low))
-    step, rate = statistics.median(spent), statistics.median(rates)
+    step = statistics.median(spent)
+    rate = statistics.median(rates)
     named = {
         "model": model,
         "batch": schedule.batch_size,
@@ -163,7 +166,10 @@ def step_floor(
 
 
 def step_flops(trainer: Trainer, x: Tensor) -> int:
-    """Floating-point operations of a forward and a backward pass on uint8 images x, a product and its addition being two."""
+    """Floating-point operations of a forward and a backward pass on uint8 images x.
+
+    A product and its addition are two.
+    """
     with FlopCounterMode(display=False) as counter:
         F.cross_entropy(
             trainer.model(x.float()), torch.zeros(len(x), dtype=torch.int64, device=x.device)
@@ -172,7 +178,7 @@ def step_flops(trainer: Trainer, x: Tensor) -> int:
 
 
 def matmul_rate(device: torch.device, low: bool, side: int = 2048) -> float:
-    """Floating-point operations per second of one product of square matrices, in bfloat16 if `low`."""
+    """Floating-point operations per second of a product of square matrices; bfloat16 if `low`."""
     a = torch.ones(side, side, device=device, dtype=torch.bfloat16 if low else torch.float32)
     a @ a
     _wait(device)
@@ -183,11 +189,12 @@ def matmul_rate(device: torch.device, low: bool, side: int = 2048) -> float:
 
 
 def random_images(n: int, side: int) -> Data:
-    """n random images in ten classes, for timing: what is on them does not change the time of a step."""
+    """n random images in ten classes, for timing: what they show does not change a step's time."""
     x = torch.randint(
         0, 256, (n, 3, side, side), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
     )
-    labels, names = torch.arange(n) % 10, [str(c) for c in range(10)]
+    labels = torch.arange(n) % 10
+    names = [str(c) for c in range(10)]
     split = Split(x, labels, labels, 10, 10).to(
         torch.device("cuda" if torch.cuda.is_available() else "cpu")
     )

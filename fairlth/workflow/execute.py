@@ -1,4 +1,4 @@
-"""Executes a notebook with Papermill and refuses parameters that it does not have, which Papermill does not.
+"""Executes a notebook with Papermill, which alone accepts parameters that a notebook does not have.
 
 fairlth execute notebooks/03_one_run.ipynb out.ipynb method=ballot density=0.05
 """
@@ -28,7 +28,7 @@ FAILURES = (papermill.PapermillExecutionError, CellTimeoutError, DeadKernelError
 
 
 def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
-    """Runs `notebook` with `parameters` and leaves the executed copy at `output`, also where a cell fails.
+    """Runs `notebook` and leaves the executed copy at `output`, also where a cell fails.
 
     Where another process executes the same output, this one waits for it. Where FAIRLTH_GPUS lists
     GPUs, it waits for a share of one, see `locks.gpu`.
@@ -101,7 +101,7 @@ def _check_output(notebook: Path, output: Path) -> None:
 
 
 def _note_failure(output: Path, reason: str) -> None:
-    """Writes into the executed notebook that it failed: Papermill does not where the kernel died."""
+    """Writes into the executed notebook that it failed: Papermill does not where a kernel dies."""
     notebook = json.loads(output.read_text())
     notebook["metadata"]["papermill"] |= {"exception": True, "reason": reason}
     config.write_atomically(output, json.dumps(notebook, indent=1).encode())

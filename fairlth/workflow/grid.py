@@ -1,4 +1,4 @@
-"""What a workflow does before it plans: removes files of dead processes, sets records aside that do not count."""
+"""What a workflow does before it plans: files of dead processes go, records are checked."""
 
 import json
 import os
@@ -20,7 +20,7 @@ ENDINGS = "json|safetensors|ipynb|csv|md|txt|png|html|onnx"  # of files that the
 
 
 def put_in_order(preset: str, runs: Iterable[Run]) -> list[str]:
-    """Cleans a preset's folder of results before a workflow plans, and says what was found, a sentence each.
+    """Cleans a preset's folder of results and says what was found, a sentence each.
 
     Temporary files of dead processes are removed. The records of `runs` that are torn or were made
     under other settings go to runs/<preset>/aside/, so that their runs are made anew; those that
