@@ -101,7 +101,7 @@ def code(wildcards):
 
 
 def first(wildcards):
-    """The record of the run that makes what this one shares: its search for a ticket or the dense net."""
+    """The record of the run that makes what this one shares: a search or a dense net."""
     base = workload.needs(FAN_OUT[wildcards.slug], PLANNED)
     return [] if base is None else ancient(f"{RUNS}/records/{base.slug()}.json")
 

@@ -1,4 +1,4 @@
-"""What a training step takes on this machine, and at least: its operations over the device's rate."""
+"""What a training step takes on this machine, and its floor: operations over the device's rate."""
 
 import statistics
 import time

@@ -85,7 +85,7 @@ def _torn_notebook(lock: Path) -> list[Path]:
 
 
 def set_aside(preset: str, runs: Iterable[Run]) -> list[str]:
-    """Moves the records of `runs` that do not count to runs/<preset>/aside/, and says so by kind."""
+    """Moves the records of `runs` that do not count to runs/<preset>/aside/, by kind of fault."""
     there = [run for run in runs if config.record_path(run, config.RUNS).exists()]
     if not there:
         return []

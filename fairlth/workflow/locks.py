@@ -1,4 +1,4 @@
-"""Who works on what: locks on a preset's folder of results, on an executed notebook and on a share of a GPU.
+"""Locks on a preset's folder of results, on an executed notebook and on a share of a GPU.
 
 A lock is free again as soon as the process that holds it has ended, however it ended.
 """
@@ -22,7 +22,7 @@ PATIENCE = 1.0  # seconds: whoever only asks whether a lock is held has it for a
 
 
 def of_notebook(output: Path) -> Path:
-    """The lock file of an executed notebook, beside it: it is there while the notebook is executed."""
+    """The lock file beside an executed notebook, which is there while the notebook is executed."""
     return output.with_name(f".{output.name}.lock")
 
 
@@ -77,9 +77,9 @@ def hold(preset: str) -> FileLock:
 
 
 def holder(preset: str) -> dict[str, Any] | None:
-    """The workflow that works on the preset's folder now, with what is known of it; None: there is none.
+    """The workflow that works on the preset's folder now; None where there is none.
 
-    The values are `host`, `pid` and `since` (seconds since 1970).
+    The values, as far as they are known, are `host`, `pid` and `since` (seconds since 1970).
     """
     path = config.RUNS / preset / ".lock"
     return _content(path) if is_held(path) else None
@@ -99,7 +99,7 @@ def _named(who: Mapping[str, Any]) -> str:
 
 
 def shares(variables: Mapping[str, str]) -> list[str]:
-    """The GPU of each share, in the order in which they are taken: every GPU once before any has two.
+    """The GPU of each share, in the order of use: every GPU once before any has two.
 
     Args:
         variables: those of the shell. FAIRLTH_GPUS lists the GPUs ("0,1" or "0 1"), and

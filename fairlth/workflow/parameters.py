@@ -1,4 +1,4 @@
-"""Parameters of notebooks as a shell passes them: `name=value` pairs, and the spellings of true and false."""
+"""Parameters of notebooks as a shell passes them: `name=value` pairs, true and false."""
 
 import json
 from typing import Any
@@ -8,7 +8,7 @@ SPELLED = {"true": True, "True": True, "false": False, "False": False}
 
 
 def parse(pairs: list[str]) -> dict[str, Any]:
-    """Reads `name=value` pairs, such as `density=0.05`, `train=false`, `train=False`, `seeds=[0, 1]`.
+    """Reads `name=value` pairs, such as `density=0.05`, `train=False`, `seeds=[0, 1]`.
 
     A value is read as JSON or as one of Python's True, False and None; anything else is a string.
 

@@ -132,7 +132,7 @@ def gigabytes(runs: Mapping[Run, float]) -> dict[str, float]:
 
 
 def _packed(density: float, n_weights: int) -> float:
-    """Bytes of the kept weights and of their places: a bit per weight, or two bytes per kept one."""
+    """Bytes of the kept weights and of their places: a bit per weight or two bytes per kept one."""
     return 4 * density * n_weights + min(n_weights / 8, 2 * density * n_weights)
 
 

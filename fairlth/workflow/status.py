@@ -113,7 +113,7 @@ class Watch:
 
 
 def weights(preset: str, outputs: Iterable[Path]) -> dict[Path, float]:
-    """What each output weighs in the time left, in dense trainings: a record its run, others little."""
+    """What each output weighs in the time left, in dense trainings: a notebook little."""
     records = _work(preset)
     return {path: records.get(path.absolute(), NOTEBOOK) for path in outputs}
 

@@ -1,4 +1,4 @@
-"""How `make html` renders notebooks: formulas as MathML, links between pages, nothing that needs a network.
+"""How `make html` renders notebooks: formulas as MathML, links between pages, no network.
 
 jupyter nbconvert --to html --config notebooks/html/config.py notebooks/02_walkthrough.ipynb
 """
