@@ -198,11 +198,15 @@ def main(words: Sequence[str] | None = None) -> int:
     """The command line.
 
     Returns:
-        0; 1 where a notebook's cell failed; 2 for bad input, whose sentence is on standard error.
+        0; 1 where a notebook's cell failed; 2 for bad input, whose sentence is on standard error;
+        130 where it was stopped by Ctrl-C.
     """
     arguments = _parser().parse_args(words)
     try:
         return arguments.action(arguments)
+    except KeyboardInterrupt:
+        print("stopped.", file=sys.stderr)
+        return 130  # as shells have it
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("fairlth"):
             raise

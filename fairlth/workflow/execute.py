@@ -57,7 +57,7 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
             papermill.execute_notebook(
                 _literal(notebook), _literal(output), parameters, kernel_name=KERNEL, **SETTINGS
             )
-        except FAILURES as error:
+        except (*FAILURES, KeyboardInterrupt) as error:
             with suppress(OSError, ValueError):  # the disk may be full
                 _note_failure(output, sentence(error))
             raise
@@ -76,7 +76,7 @@ def _check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
         )
     try:
         known = papermill.inspect_notebook(_literal(notebook))
-    except (ValueError, nbformat.ValidationError) as error:
+    except (ValueError, AttributeError, nbformat.ValidationError) as error:
         first_line = str(error).partition("\n")[0]
         raise ValueError(f"{notebook} cannot be read as a notebook ({first_line}).") from None
     for name in parameters:
@@ -111,6 +111,8 @@ def sentence(error: BaseException) -> str:
     """What went wrong in a notebook, in one line."""
     if isinstance(error, DeadKernelError):
         return "the kernel died, as it does when it is killed or memory runs out."
+    if isinstance(error, KeyboardInterrupt):
+        return "it was stopped."
     if isinstance(error, papermill.PapermillExecutionError):
         text = f"cell {error.exec_count} failed with {error.ename}: {error.evalue}"
     else:

@@ -78,8 +78,23 @@ def test_the_command_says_what_is_wrong_by_code_and_sentence(
     assert (tmp_path / "out.ipynb").exists() == (code != 2)
 
 
-def test_a_file_that_is_no_notebook_is_one_sentence(tmp_path, capsys):
-    (tmp_path / "a.ipynb").write_text("{")
+def test_a_notebook_that_is_stopped_has_failed(notebook, tmp_path, monkeypatch, capsys):
+    """Papermill itself notes a stopped notebook as one that ran to its end."""
+
+    def stopped(path, output, *arguments, **settings):
+        done(path, output, *arguments, **settings)
+        raise KeyboardInterrupt
+
+    done = papermill.execute_notebook
+    monkeypatch.setattr(papermill, "execute_notebook", stopped)
+    assert cli.main(["execute", str(notebook), str(tmp_path / "out.ipynb")]) == 130
+    assert capsys.readouterr().err.endswith("stopped.\n")
+    assert status.state(tmp_path / "out.ipynb")[:2] == ("failed", "it was stopped.")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"nbformat": 9}', "x = 1"])
+def test_a_file_that_is_no_notebook_is_one_sentence(text, tmp_path, capsys):
+    (tmp_path / "a.ipynb").write_text(text)
     assert cli.main(["execute", str(tmp_path / "a.ipynb"), str(tmp_path / "out.ipynb")]) == 2
     assert "a.ipynb cannot be read as a notebook" in capsys.readouterr().err
 
@@ -143,4 +158,4 @@ def test_a_failure_is_written_into_the_executed_notebook_with_its_reason(noteboo
         execute(notebook, tmp_path / "out.ipynb", {"n": -1})
     found = json.loads((tmp_path / "out.ipynb").read_text())["metadata"]["papermill"]
     assert found["exception"] is True
-    assert found["reason"] == "cell 2 failed with AssertionError: n=-1 is below 0."
+    assert found["reason"] == "cell 3 failed with AssertionError: n=-1 is below 0."
