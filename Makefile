@@ -1,49 +1,54 @@
-# Every target sets up what it needs: uv where it is missing (into .uv/), then everything in the lock file into .venv/.
+# Every target sets up what it needs: uv where it is missing (into .uv/), then everything in the lock file into $(VENV)/.
+# `make ... VENV=` sets nothing up and uses the environment that is active, such as that of environment.yml.
 PRESET ?= smoke
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 PROFILE ?= default
+VENV ?= .venv
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
-READY := .venv/.ready
-HOME_OF_RESULTS := $(or $(FAIRLTH_HOME),.)
+READY := $(if $(VENV),$(VENV)/.ready)
+TABLES := small confirm deeper breadth whole paper
 export OMP_NUM_THREADS ?= 1
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
+ifneq ($(VENV),)
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+endif
 
-.PHONY: help setup reproduce plan status report figures test lint notebooks html badges lab bench clean
+.PHONY: help setup reproduce plan status report figures test lint notebooks html lab bench clean
 .DELETE_ON_ERROR:
 
 help:                  ## this list
 	@grep -E '^[a-z]+: .*##' Makefile | sed 's/:.*##/ /' | awk '{printf "make %-12s", $$1; $$1=""; print}'
 
-setup: $(READY)        ## install everything into .venv/
+setup: $(READY)        ## install everything into .venv/, or into VENV
 
 .uv/bin/uv:
 	@echo "== uv is missing: installing it into .uv/"
 	@python3 -m venv .uv && .uv/bin/pip install --quiet uv
 
-$(READY): pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
-	@echo "== setting up .venv/ from uv.lock (several GB on the first call)"
-	@$(UV) sync --locked --compile-bytecode --quiet && touch $@
+$(or $(READY),.venv/.ready): pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
+	@echo "== setting up $(@D)/ from uv.lock (several GB on the first call)"
+	@UV_PROJECT_ENVIRONMENT="$(@D)" $(UV) sync --locked --all-extras --compile-bytecode --quiet && touch $@
 
 reproduce: $(READY)    ## all notebooks at PRESET (smoke), figures/PRESET and the claims table; PROFILE says where
 	@echo "== reproducing PRESET=$(PRESET) by profiles/$(PROFILE); a line for each finished step"
-	@snakemake --workflow-profile profiles/$(PROFILE) $(if $(filter default gpu,$(PROFILE)),--cores $(CORES)) --config preset=$(PRESET)
-	@cat $(HOME_OF_RESULTS)/runs/$(PRESET)/claims.txt
+	@snakemake --workflow-profile profiles/$(PROFILE) $(if $(filter default gpu,$(PROFILE)),--cores $(CORES)) \
+	  --config 'preset="$(PRESET)"'
+	@cat "$$(python -m fairlth where "$(PRESET)")/claims.txt"
 
 plan: $(READY)         ## what PRESET would take: runs, dense trainings, device hours, disk; trains nothing
-	@python -m fairlth.plan $(PRESET) $(if $(STEPS),--steps $(STEPS))
+	@python -m fairlth plan "$(PRESET)" $(if $(STEPS),--steps "$(STEPS)")
 
-status: $(READY)       ## how far PRESET is, from another terminal; where failed notebooks lie
-	@python -m fairlth.status $(PRESET)
+status: $(READY)       ## how far PRESET is, from another terminal; where failed notebooks are
+	@python -m fairlth status "$(PRESET)"
 
 report: $(READY)       ## Snakemake's report on PRESET with its figures and times, one HTML file
-	@snakemake --cores 1 --config preset=$(PRESET) --report $(HOME_OF_RESULTS)/runs/$(PRESET)/report.html
-	@echo "== $(HOME_OF_RESULTS)/runs/$(PRESET)/report.html"
+	@file="$$(python -m fairlth where "$(PRESET)")/report.html" && \
+	  snakemake --cores 1 --config 'preset="$(PRESET)"' --report "$$file" && echo "== $$file"
 
 figures: $(READY)      ## figures of every committed table, without training
-	@for preset in small confirm deeper paper; do table=data/results/$$preset.csv; if [ -f $$table ]; then \
+	@for preset in $(TABLES); do table=data/results/$$preset.csv; if [ -f $$table ]; then \
 	  echo "== figures of $$preset from $$table"; \
-	  snakemake --cores $(CORES) --config preset=$$preset train=False --forceall || exit 1; \
-	  cat $(HOME_OF_RESULTS)/runs/$$preset/claims.txt; \
+	  snakemake --workflow-profile profiles/default --cores $(CORES) --config preset=$$preset train=False --forceall || exit 1; \
+	  cat "$$(python -m fairlth where $$preset)/claims.txt"; \
 	  else echo "== $$table is not there: no figures of $$preset"; fi; done
 
 test: $(READY)         ## lint, unit tests, every notebook through Papermill and through nbval
@@ -61,11 +66,11 @@ notebooks: $(READY)    ## execute the notebooks in place at their defaults, as t
 	  jupyter nbconvert --to notebook --execute --inplace --log-level WARN $$notebook || exit 1; done
 	@python notebooks/tidy.py
 
-html: $(READY)         ## the notebooks as HTML pages with an index, as executed at PRESET where they were
-	@python -m fairlth.pages $(PRESET)
-
-badges: $(READY)       ## badges in the README that open the notebooks in Colab, once REPO=owner/name is published
-	@python -m fairlth.badges $(REPO)
+html: $(READY)         ## the notebooks as HTML pages that need no network, as executed at PRESET where they were
+	@folder="$$(python -m fairlth where "$(PRESET)")" && for notebook in notebooks/*.ipynb; do \
+	  executed="$$folder/$$notebook"; if [ -f "$$executed" ]; then notebook="$$executed"; fi; set -- "$$@" "$$notebook"; done && \
+	  jupyter nbconvert --to html --config notebooks/html/config.py --output-dir "$$folder/html" "$$@" && \
+	  cp "$$folder/html/00_overview.html" "$$folder/html/index.html" && echo "== $$folder/html/index.html"
 
 lab: $(READY)          ## JupyterLab on the notebooks
 	@jupyter lab --notebook-dir .

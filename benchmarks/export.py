@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from fairlth import config, progress
 from fairlth.allocation import uniform
 from fairlth.config import Schedule
-from fairlth.cost import random_images
 from fairlth.masks import MaskSet, prunable
 from fairlth.models import build
 from fairlth.selection import magnitude, select, select_by_layer
@@ -27,6 +26,7 @@ from fairlth.shipping.compact import compact
 from fairlth.shipping.export import flops, int8, onnx, outputs, session
 from fairlth.shipping.ticket import tensors
 from fairlth.training import Trainer
+from fairlth.workflow.cost import random_images
 
 NETWORKS, DENSITIES, IN_SHAPE = ("convnet", "resnet18"), (0.2, 0.05, 0.02), (3, 32, 32)
 IMAGES = (1, 32)  # a call

@@ -14,10 +14,10 @@ from torch.profiler import ProfilerActivity, profile
 
 from fairlth import training
 from fairlth.config import PRESETS
-from fairlth.cost import random_images
 from fairlth.images import Data, as_float
 from fairlth.models import build
 from fairlth.training import Trainer
+from fairlth.workflow.cost import random_images
 
 ROUNDS, STEPS, TOP = 5, 8, 6
 SMALL = PRESETS["small"].schedule

@@ -21,7 +21,6 @@ from torch import nn
 from fairlth import progress
 from fairlth.config import PRESETS
 from fairlth.conflict import ConflictMeter
-from fairlth.cost import random_images
 from fairlth.images import Data, Split
 from fairlth.importance import group_importance, keep_shares, rows_by_group
 from fairlth.masks import MaskSet
@@ -31,6 +30,7 @@ from fairlth.refinement import reweight
 from fairlth.selection import conflict_aware
 from fairlth.shift import fair_shift
 from fairlth.training import Trainer, logits, predict
+from fairlth.workflow.cost import random_images
 
 ROUNDS, TIMES = 3, (1, 4, 16)
 SCHEDULE = PRESETS["small"].schedule

@@ -17,9 +17,9 @@ from rounds import ratio
 
 from fairlth import config, progress
 from fairlth.config import Run
-from fairlth.cost import random_images
 from fairlth.images import Data
 from fairlth.methods import METHODS
+from fairlth.workflow.cost import random_images
 
 ROUNDS = 5
 IMAGES = 256

@@ -13,12 +13,12 @@ from rounds import Seconds, Way, ratio, time_in_turn
 from fairlth import config
 from fairlth.config import PRESETS
 from fairlth.conflict import ConflictMeter
-from fairlth.cost import random_images
 from fairlth.images import Data
 from fairlth.masks import MaskSet, count_kept, prunable
 from fairlth.models import build
 from fairlth.selection import magnitude
 from fairlth.training import Trainer, in_turn, logits, low_precision, predict
+from fairlth.workflow.cost import random_images
 
 ROUNDS = 9
 SCHEDULE = PRESETS["small"].schedule

@@ -16,13 +16,13 @@ from rounds import Apart, Way, ratio, time_in_turn
 from torch import nn
 
 from fairlth.config import PRESETS, Schedule
-from fairlth.cost import random_images
 from fairlth.images import Data, Split
 from fairlth.masks import MaskSet, count_kept, prunable
 from fairlth.metrics import Counts
 from fairlth.models import build
 from fairlth.selection import magnitude
 from fairlth.training import Trainer, predict
+from fairlth.workflow.cost import random_images
 
 ROUNDS, STEPS, THREADS = 7, 24, 2
 DENSITY = 0.05

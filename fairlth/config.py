@@ -260,6 +260,10 @@ PRESETS = {
     ),
 }
 
+DECIDES = (  # modules whose code decides a run's outcome
+    *("config", "images", "data", "masks", "models", "metrics", "training", "shift", "conflict", "selection", "allocation"),
+    *("refinement", "surrogates", "popup", "importance", "multipliers", "regrowth", "methods"),
+)
 LISTS = {  # what decides no single run
     *("tasks", "group_tasks", "densities", "sparsities", "sweep_seeds", "sweep_tasks", "seeds", "epochs", "methods", "also"),
     *("pressures", "in_process", "downloads"),

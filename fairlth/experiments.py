@@ -23,6 +23,7 @@ from fairlth.shipping import ticket as tickets
 from fairlth.shipping.card import why_dead
 from fairlth.shipping.ticket import Loaded
 from fairlth.training import PASSES, count, logits
+from fairlth.workflow.parameters import truth
 
 
 def check(run: Run) -> None:
@@ -106,7 +107,7 @@ def table(notebook: str, preset: str, train: bool) -> pd.DataFrame:
     Raises:
         ValueError: a parameter is not one of these, or there is no table to read.
     """
-    train = flag("train", train)
+    train = truth("train", train)
     wanted = config.every_run(preset) if notebook == "00_overview" else config.study(notebook, preset)
     if train:
         kept, missing = _kept(wanted, preset)
@@ -117,16 +118,6 @@ def table(notebook: str, preset: str, train: bool) -> pd.DataFrame:
         frame = frame if notebook == "00_overview" else of(notebook, preset, frame)
     order = list(dict.fromkeys([*(run.method for run in wanted), *frame["method"]]))
     return frame.sort_values("method", key=lambda methods: methods.map(order.index), kind="stable")
-
-
-def flag(name: str, value: bool | str) -> bool:
-    """A switch as a notebook or a command line gives it: true or false, or the word, which Papermill's `-p` passes."""
-    words = {"true": True, "false": False}
-    if isinstance(value, str) and value.lower() in words:
-        return words[value.lower()]
-    if not isinstance(value, bool):
-        raise ValueError(f"{name}={value!r} is refused: expected true or false.")
-    return value
 
 
 def _kept(wanted: list[Run], preset: str) -> tuple[pd.DataFrame, list[Run]]:

@@ -22,7 +22,6 @@ from fairlth.config import Schedule
 from fairlth.metrics import Counts
 from fairlth.training import low_precision
 
-DECIDES = fairlth.ORDER[: fairlth.ORDER.index("methods") + 1]  # the modules whose code decides a run's outcome
 KEYS = [*config.TASK, "method", "density", "seed", "preset", "pressure"]
 CONDITIONS = ["version", "commit", "torch", "device", "precision", "seconds", "shared_seconds", "memory"]
 COLUMNS = [*KEYS, "split", "class", "group", "correct", "total", "feasible", *CONDITIONS, "cost", "spent", "settings"]
@@ -132,7 +131,7 @@ def peak_memory(device: torch.device) -> float:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), float("nan"))
 
 
-LOADED = config.code_fingerprint(DECIDES)  # files may change while a process runs
+LOADED = config.code_fingerprint(config.DECIDES)  # files may change while a process runs
 
 
 def code_fingerprint() -> str:
@@ -150,9 +149,14 @@ def check_code() -> None:
 
 
 def _commit() -> str:
-    command = ["git", "-C", str(config.PACKAGE), "describe", "--always", "--dirty", "--exclude=*"]
+    """The commit of the package's own repository; "unknown" where it is installed without one, also inside another."""
+    git = ["git", "-C", str(config.PACKAGE)]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        root = subprocess.run([*git, "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=True).stdout
+        if Path(root.strip()).resolve() != config.PACKAGE.parent:
+            return "unknown"
+        describe = [*git, "describe", "--always", "--dirty", "--exclude=*"]
+        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

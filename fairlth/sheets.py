@@ -1,17 +1,15 @@
 """What a table of results comes to, in words and tables: for a terminal, and as a Markdown page beside the table.
 
-python -m fairlth.sheets small
+    fairlth report small
 """
 
-import argparse
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from fairlth import command, config, experiments, factors, results
+from fairlth import config, experiments, factors, results
 from fairlth.equal import duels, readable_duels, shifted
 from fairlth.gains import claims
 from fairlth.methods import METHODS
@@ -42,8 +40,14 @@ def claims_text(rows: pd.DataFrame, preset: str) -> str:
     """The claims table as plain text for a terminal."""
     shown = readable_claims(rows)
     title = f"Claims at preset {preset}: how much lower Ballot's CWV is than its rivals', 95 % interval over n seeds"
-    note = "A tiny network on tiny digits: this shows that everything runs, it is no evidence.\n" if preset == "smoke" else ""
-    return f"{title}\n{shown.to_string(index=False)}\n{note}"
+    return f"{meaning(preset)}{title}\n{shown.to_string(index=False)}\n"
+
+
+def meaning(preset: str) -> str:
+    """What results at a preset prove, as the first line of what is told of them; "" where they are evidence."""
+    if preset != "smoke":
+        return ""
+    return "Preset smoke shows that everything runs. A tiny network on tiny digits: its verdicts are no evidence.\n\n"
 
 
 def duels_text(rows: pd.DataFrame) -> str:
@@ -61,7 +65,7 @@ def page(preset: str) -> str:
     judged, held = claims(results.per_run(compared)), duels(shifted(compared))
     halves = factors.halves(results.per_run(experiments.of("10_motivation", preset, table)))
     parts = [
-        f"# Results at preset `{preset}`\n\nWritten by `python -m fairlth.sheets {preset}` from [{preset}.csv]({preset}.csv).",
+        f"# Results at preset `{preset}`\n\nWritten by `fairlth report {preset}` from [{preset}.csv]({preset}.csv).",
         conditions(table),
         "## In short\n\n" + headline(judged, held).replace("\n", "  \n") + "  \n" + factors.verdict(halves),
         "## The paper's claims\n\nHow much lower Ballot's CWV is, paired by seed; 95 % t interval over n seeds.",
@@ -108,15 +112,3 @@ def write(preset: str) -> Path:
     path = config.TABLES / f"{preset}.md"
     config.write_atomically(path, page(preset).encode())
     return path
-
-
-def main() -> int:
-    """The command line; 2 for bad input."""
-    parser = argparse.ArgumentParser(description="What a committed table says, as a Markdown page beside it.")
-    parser.add_argument("preset")
-    preset = parser.parse_args().preset
-    return command.ended(lambda: print(f"== {write(preset)}"))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

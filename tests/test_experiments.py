@@ -144,12 +144,6 @@ def test_a_table_for_a_notebook_refuses_what_is_not_a_switch():
         experiments.table("11_comparison", "smoke", "no")
 
 
-@pytest.mark.parametrize("word", ["false", "False", False])
-def test_a_switch_may_be_the_word_that_a_command_line_passes(word):
-    assert experiments.flag("train", word) is False
-    assert experiments.flag("train", "true") is experiments.flag("train", True) is True
-
-
 def test_runs_are_refused_by_type_too():
     with pytest.raises(ValueError, match="density='1e-3'"):
         Run(dataset="digits", model="mlp", method="lth", density="1e-3", seed=0, preset="smoke")

@@ -1,7 +1,9 @@
 """What holds for the project as a whole."""
 
+import ast
 import re
 import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -34,12 +36,40 @@ def test_environment_yml_keeps_step_with_pyproject():
         <= tuple(map(int, python.removeprefix("python=").split(".")))
         < tuple(map(int, high.split(".")))
     )
-    assert nested == {"pip": ["-e .", *PROJECT["dependency-groups"]["dev"]]}
+    assert nested == {"pip": ["-e .[all]", *PROJECT["dependency-groups"]["dev"]]}
 
 
 def test_the_required_packages_are_required():
     wanted = {"torch", "torchvision", "jupyterlab", "papermill", "nbval", "matplotlib", "seaborn", "pandas"}
-    assert wanted <= names(PROJECT["project"]["dependencies"])
+    extras = PROJECT["project"]["optional-dependencies"]
+    required = [*PROJECT["project"]["dependencies"], *(name for extra in extras.values() for name in extra)]
+    assert wanted <= names(required)
+    assert extras["all"] == ["fairlth[notebooks,workflow,export]"]
+
+
+def imported(path):
+    """Packages that a file imports when it is imported itself."""
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            found |= {name.name.partition(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module.partition(".")[0])
+    return found - sys.stdlib_module_names - {"fairlth"}
+
+
+EXTRAS = {"workflow": {"workflow"}, "export": {"export"}}  # part of a file's path -> extras that it may need
+COME_ALONG = {"PIL": "torchvision", "nbformat": "papermill", "nbclient": "papermill", "sklearn": "scikit-learn"}
+
+
+@pytest.mark.parametrize("path", sorted(config.PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
+def test_a_plain_install_brings_what_is_imported(path):
+    required = [*PROJECT["project"]["dependencies"]]
+    for part in path.relative_to(config.PACKAGE).with_suffix("").parts:
+        for extra in EXTRAS.get(part, set()):
+            required += PROJECT["project"]["optional-dependencies"][extra]
+    wanted = {COME_ALONG.get(name, name) for name in imported(path)}
+    assert wanted <= names(required)
 
 
 def test_one_version_everywhere():

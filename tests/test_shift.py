@@ -4,10 +4,10 @@ import copy
 
 import pytest
 import torch
+from fairlth.compact import compact
 from torch import nn
 
 from fairlth import metrics
-from fairlth.compact import compact
 from fairlth.images import Split
 from fairlth.models import MODELS, build
 from fairlth.shift import SHARES, add_to_head, affordable_shift, fair_shift, find_head, make_room

@@ -1,9 +1,10 @@
 import pytest
 
-from fairlth import config, data, methods, selection, workload
+from fairlth import config, data, methods, selection
 from fairlth.config import PRESETS, Run
 from fairlth.methods import METHODS
 from fairlth.training import Trainer
+from fairlth.workflow import workload
 
 STEPS = 10  # of an epoch: 640 images in batches of 64
 
@@ -13,7 +14,9 @@ def quick(monkeypatch, tmp_path):
     """Preset smoke with 8 epochs of 10 steps each, in a folder of its own; the list grows by one for each step trained."""
     smoke, steps, step = PRESETS["smoke"], [], Trainer._step
     schedule = smoke.schedule.model_copy(update={"epochs": 8})
-    monkeypatch.setitem(PRESETS, "smoke", smoke.model_copy(update={"schedule": schedule, "n_train": 64 * STEPS}))
+    monkeypatch.setitem(
+        PRESETS, "smoke", smoke.model_copy(update={"schedule": schedule, "n_train": 64 * STEPS})
+    )
     monkeypatch.setattr(config, "RUNS", tmp_path)
     monkeypatch.setattr(Trainer, "_step", lambda *arguments: steps.append(1) or step(*arguments))
     return steps
@@ -21,7 +24,9 @@ def quick(monkeypatch, tmp_path):
 
 def one(method, **changes):
     density = 1.0 if method == "dense" else 0.05
-    return Run(dataset="digits", model="mlp", method=method, density=density, seed=0, preset="smoke").model_copy(update=changes)
+    return Run(
+        dataset="digits", model="mlp", method=method, density=density, seed=0, preset="smoke"
+    ).model_copy(update=changes)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -89,5 +94,7 @@ def test_whatever_a_run_shares_is_made_by_the_one_it_waits_for(preset):
 
 
 def test_every_method_is_planned_for():
-    assert {method for studied in config.STUDIES.values() for method in studied} <= set(methods.METHODS)
+    assert {method for studied in config.STUDIES.values() for method in studied} <= set(
+        methods.METHODS
+    )
     assert set(workload.SEARCHES) | workload.NEED_NOTHING <= set(METHODS)

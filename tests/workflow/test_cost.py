@@ -3,19 +3,26 @@
 import pytest
 import torch
 
-from fairlth import cost
 from fairlth.config import Schedule
 from fairlth.models import build
 from fairlth.training import Trainer
+from fairlth.workflow import cost
 
 
 def test_operations_of_a_step_by_hand():
     """Forward 2 n in out for each layer; backward the same for the weights, and for the inputs of all but the first layer."""
     data = cost.random_images(4, 8)
     trainer = Trainer(
-        build("mlp", data.in_shape, 10, torch.Generator().manual_seed(0)), data, Schedule(epochs=1, batch_size=4), 0
+        build("mlp", data.in_shape, 10, torch.Generator().manual_seed(0)),
+        data,
+        Schedule(epochs=1, batch_size=4),
+        0,
     )
-    layers = [module.weight.shape for module in trainer.model.modules() if isinstance(module, torch.nn.Linear)]
+    layers = [
+        module.weight.shape
+        for module in trainer.model.modules()
+        if isinstance(module, torch.nn.Linear)
+    ]
     products = [4 * a * b for a, b in layers]
     assert cost.step_flops(trainer, data.train.x) == 2 * (3 * sum(products) - products[0])
 

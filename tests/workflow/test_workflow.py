@@ -12,7 +12,14 @@ from fairlth import config
 
 def snakemake(*arguments, **environment):
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--nolock", *arguments]
-    done = subprocess.run(command, cwd=config.ROOT, capture_output=True, text=True, check=False, env=os.environ | environment)
+    done = subprocess.run(
+        command,
+        cwd=config.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -28,18 +35,35 @@ def test_smoke_is_every_notebook_in_one_job_each(tmp_path):
 
 
 def test_small_is_one_job_a_run(tmp_path):
-    code, text = snakemake("--dry-run", "--quiet", "host", "--config", "preset=small", FAIRLTH_HOME=str(tmp_path))
-    n_runs, n_sets = len(config.every_run("small")), len({task.dataset for task in config.PRESETS["small"].tasks})
+    code, text = snakemake(
+        "--dry-run", "--quiet", "host", "--config", "preset=small", FAIRLTH_HOME=str(tmp_path)
+    )
+    n_runs, n_sets = (
+        len(config.every_run("small")),
+        len({task.dataset for task in config.PRESETS["small"].tasks}),
+    )
     assert code == 0
-    assert planned(text) == {"data": n_sets, "run": n_runs, "study": 6, "overview": 1, "all": 1, "total": n_sets + n_runs + 8}
+    assert planned(text) == {
+        "data": n_sets,
+        "run": n_runs,
+        "study": 6,
+        "overview": 1,
+        "all": 1,
+        "total": n_sets + n_runs + 8,
+    }
 
 
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
-        ("preset=huge", "preset='huge' is unknown: choose one of smoke, small, confirm, deeper, paper"),
+        (
+            "preset=huge",
+            "preset='huge' is refused: choose one of smoke, small, confirm, deeper, paper",
+        ),
+        ("preset=2024", "preset='2024' is refused: choose one of smoke"),
+        ("preset=../../x", "preset='../../x' is refused: choose one of smoke"),
         ("presett=small", "presett is not a setting of this workflow: choose among preset, train"),
-        ("train=maybe", "train='maybe' is refused: write True or False"),
+        ("train=maybe", "train='maybe' is refused: expected true or false"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(setting, sentence):
@@ -48,8 +72,19 @@ def test_wrong_settings_are_refused_by_name(setting, sentence):
 
 
 def test_figures_from_a_table_that_is_not_there_name_the_command(tmp_path):
-    code, text = snakemake("--dry-run", "--config", "preset=small", "train=False", FAIRLTH_HOME=str(tmp_path))
-    assert code != 0 and "run `make reproduce PRESET=small` first" in text
+    code, text = snakemake(
+        "--dry-run", "--config", "preset=paper", "train=False", FAIRLTH_HOME=str(tmp_path)
+    )
+    assert code != 0 and "run `make reproduce PRESET=paper` first" in text
+
+
+@pytest.mark.parametrize("train", ["false", "False"])
+def test_results_elsewhere_are_drawn_from_the_committed_table(train, tmp_path):
+    arguments = ("--dry-run", "--quiet", "host", "--config", "preset=small", f"train={train}")
+    code, text = snakemake(*arguments, FAIRLTH_HOME=str(tmp_path))
+    assert code == 0, text
+    assert planned(text)["overview"] == 1
+    assert set(planned(text)) <= {"study", "overview", "all", "total"}  # nothing is trained
 
 
 def test_a_rule_runs_without_the_environment_on_the_path_and_a_second_call_does_nothing(tmp_path):

@@ -8,20 +8,30 @@ import sys
 from fairlth import config
 from fairlth.config import Run
 
-TIMES = ["seconds", "shared_seconds", "memory"]  # all that may differ between two makings of one run
+TIMES = [
+    "seconds",
+    "shared_seconds",
+    "memory",
+]  # all that may differ between two makings of one run
 
 
 def environment(folder, **fields):
     """The environment of a workflow on a folder of its own, with preset `drill`: smoke, one job a run."""
     presets = folder / "presets.json"
     presets.write_text(json.dumps({"drill": {"like": "smoke", "in_process": False} | fields}))
-    return os.environ | {"FAIRLTH_HOME": str(folder / "home"), "FAIRLTH_PRESETS": str(presets), "OMP_NUM_THREADS": "1"}
+    return os.environ | {
+        "FAIRLTH_HOME": str(folder / "home"),
+        "FAIRLTH_PRESETS": str(presets),
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 def run(method, seed=0):
     """A run of the drill, as the test's own process can name it under preset smoke."""
     density = 1.0 if method == "dense" else 0.02
-    return Run(dataset="digits", model="mlp", method=method, density=density, seed=seed, preset="smoke")
+    return Run(
+        dataset="digits", model="mlp", method=method, density=density, seed=seed, preset="smoke"
+    )
 
 
 def records(folder, runs):
@@ -29,14 +39,25 @@ def records(folder, runs):
     return [folder / "home/runs/drill/records" / f"{one.slug()}.json" for one in runs]
 
 
-def start(folder, targets, *arguments, **changes):
-    """Starts Snakemake on some outputs, in a process group of its own."""
+def start(folder, targets, *arguments, fields=None, **changes):
+    """Starts Snakemake on some outputs, in a process group of its own; `fields` change the preset."""
     named = [os.path.relpath(path, config.ROOT) for path in targets]
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", "preset=drill", *arguments, "--", *named]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--cores",
+        "2",
+        "--config",
+        "preset=drill",
+        *arguments,
+        "--",
+        *named,
+    ]
     return subprocess.Popen(
         command,
         cwd=config.ROOT,
-        env=environment(folder) | changes,
+        env=environment(folder, **fields or {}) | changes,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -55,5 +76,7 @@ def without_times(path):
     """A record's content but for the times and the name of its preset."""
     found = json.loads(path.read_text())
     found["run"].pop("preset")
-    found["conditions"] = {name: value for name, value in found["conditions"].items() if name not in TIMES}
+    found["conditions"] = {
+        name: value for name, value in found["conditions"].items() if name not in TIMES
+    }
     return json.dumps(found, indent=1)

@@ -1,0 +1,219 @@
+"""The command `fairlth`, one sub-command per task. Bad input is one sentence and exit status 2.
+
+fairlth plan paper
+fairlth execute notebooks/03_one_run.ipynb out.ipynb method=ballot density=0.05
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fairlth import config
+
+PREPARED = r"\S+( \S+)? by \S+: train \d+, val \d+, test \d+ images\n"  # a line of `prepare`'s file
+
+# Each sub-command imports what it needs: `status` answers in half a second, torch alone takes four.
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """Prints what a preset would take, with steps timed now or read from a file."""
+    config.check_preset(arguments.preset)
+    _say("loading torch")
+    from fairlth.workflow import cost
+    from fairlth.workflow import plan as planned
+
+    if arguments.save and arguments.save.exists():
+        cost.read_steps(arguments.save)  # raises where it is something else
+    if arguments.steps:
+        steps, device = cost.read_steps(arguments.steps)
+    else:
+        steps = cost.time_steps(arguments.preset)
+        device = cost.device_name()
+    if arguments.save:
+        cost.write_steps(steps, arguments.save)
+    _say("adding up")
+    print(planned.text(arguments.preset, planned.table(arguments.preset, steps), device))
+    return 0
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Prints how far a preset's runs are."""
+    from fairlth.workflow.status import report
+
+    print(report(arguments.preset))
+    return 0
+
+
+def prepare(arguments: argparse.Namespace) -> int:
+    """Loads a data set once before a grid does, and writes a line per task on it to a file."""
+    config.check_preset(arguments.preset)
+    output = arguments.output
+    _check_replaceable(output, f"({PREPARED})+")
+    runs = config.grid(arguments.preset, ("dense",), seeds=(0,))
+    wanted = [run for run in runs if run.dataset == arguments.dataset]
+    if not wanted:
+        there = ", ".join(dict.fromkeys(run.dataset for run in runs))
+        raise ValueError(
+            f"preset {arguments.preset!r} has no task on {arguments.dataset!r}: "
+            f"choose one that it has ({there})."
+        )
+    _say(f"loading {arguments.dataset}")
+    from fairlth import data
+
+    lines = []
+    # Networks do not matter here: tasks that differ in them alone are loaded once.
+    for run in dict.fromkeys(run.model_copy(update={"model": wanted[0].model}) for run in wanted):
+        data.check(run)
+        loaded = data.load(run)
+        target = f" {run.target}" if run.target else ""
+        sizes = [f"{name} {len(getattr(loaded, name))}" for name in ("train", "val", "test")]
+        by = run.group_by or "class"
+        lines.append(f"{run.dataset}{target} by {by}: {', '.join(sizes)} images\n")
+    config.write_atomically(output, "".join(lines).encode())
+    return 0
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Executes a notebook; exit status 1 where a cell failed."""
+    from fairlth.workflow import parameters
+    from fairlth.workflow.execute import FAILURES, sentence
+    from fairlth.workflow.execute import execute as run
+
+    try:
+        run(arguments.notebook, arguments.output, parameters.parse(arguments.parameters))
+    except FAILURES as error:
+        message = f"{arguments.notebook}: {sentence(error)} See {arguments.output}"
+        print(message, file=sys.stderr)
+        return 1
+    return 0
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Writes what data/results/<preset>.csv says as a Markdown page beside it."""
+    config.check_preset(arguments.preset)
+    _check_replaceable(config.TABLES / f"{arguments.preset}.md", r"# Results at preset .*")
+    _say("loading torch")
+    from fairlth import sheets
+
+    _say(f"summing up {arguments.preset}.csv, which takes up to a minute")
+    print(f"== {sheets.write(arguments.preset)}")
+    return 0
+
+
+def gather(arguments: argparse.Namespace) -> int:
+    """Merges the finished records of a preset into data/results/<preset>.csv."""
+    preset = arguments.preset
+    config.check_preset(preset)
+    paths = [config.record_path(run, config.RUNS) for run in config.every_run(preset)]
+    there = [path for path in paths if path.exists()]
+    if not there:
+        raise ValueError(
+            f"{config.RUNS / preset / 'records'} has no record of preset {preset!r}: "
+            f"run `make reproduce PRESET={preset}` first."
+        )
+    _say("loading torch")
+    from tqdm.auto import tqdm
+
+    from fairlth import results
+
+    records = [results.read(path) for path in tqdm(there, desc="reading records", unit="record")]
+    results.merge_table(results.table(records), preset)
+    table = config.TABLES / f"{preset}.csv"
+    print(f"== {table}: merged {len(there)} of {len(paths)} runs")
+    return 0
+
+
+def where(arguments: argparse.Namespace) -> int:
+    """Prints the folder of a preset's runs, which FAIRLTH_HOME decides."""
+    config.check_preset(arguments.preset)
+    print(config.RUNS / arguments.preset)
+    return 0
+
+
+def _check_replaceable(path: Path, pattern: str) -> None:
+    """Raises ValueError if a file is there and does not read as the package writes it."""
+    if not path.exists():
+        return
+    written_by_us = path.is_file() and re.fullmatch(
+        pattern, path.read_bytes().decode(errors="replace"), re.S
+    )
+    if not written_by_us:
+        raise ValueError(
+            f"{path} is there and is not what this command writes: "
+            "move it away or give another path."
+        )
+
+
+def _say(doing: str) -> None:
+    """What the command is at: loading torch alone takes seconds."""
+    print(f"== {doing}", file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fairlth", description="Fair lottery tickets.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = _add(commands, plan, "what a preset would take; trains nothing")
+    command.add_argument("preset")
+    command.add_argument("--steps", type=Path, help="timed steps that --save has written elsewhere")
+    command.add_argument("--save", type=Path, help="where to write the steps that are timed here")
+
+    command = _add(commands, status, "how far the runs of a preset are")
+    command.add_argument("preset")
+
+    command = _add(commands, prepare, "load a data set once, before a grid does")
+    command.add_argument("dataset")
+    command.add_argument("preset")
+    command.add_argument("output", type=Path, help="file for the numbers of images")
+
+    command = _add(commands, execute, "execute a notebook with Papermill, strictly")
+    command.add_argument("notebook", type=Path)
+    command.add_argument("output", type=Path)
+    command.add_argument("parameters", nargs="*", metavar="name=value")
+
+    command = _add(commands, report, "what a preset's table says, as a Markdown page beside it")
+    command.add_argument("preset")
+
+    command = _add(commands, gather, "merge finished records of a preset into its table")
+    command.add_argument("preset")
+
+    command = _add(commands, where, "the folder of a preset's runs")
+    command.add_argument("preset")
+    return parser
+
+
+def _add(
+    commands: Any, action: Callable[[argparse.Namespace], int], about: str
+) -> argparse.ArgumentParser:
+    """A sub-command called as the function that does it."""
+    command = commands.add_parser(action.__name__, help=about, description=about)
+    command.set_defaults(action=action)
+    return command
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command line.
+
+    Returns:
+        0; 1 where a notebook's cell failed; 2 for bad input, whose sentence is on standard error;
+        130 where it was stopped by Ctrl-C.
+    """
+    arguments = _parser().parse_args(words)
+    try:
+        return arguments.action(arguments)
+    except KeyboardInterrupt:
+        print("stopped.", file=sys.stderr)
+        return 130  # as shells have it
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("fairlth"):
+            raise
+        print(
+            f"{error.name} is not installed: pip install 'fairlth[all]' brings it.", file=sys.stderr
+        )
+        return 2
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
