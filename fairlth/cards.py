@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fairlth import metrics, results
+from fairlth import metrics
+from fairlth.analysis import summaries
 from fairlth.config import Strict
 from fairlth.data import Data
 from fairlth.results import Record
@@ -91,7 +92,7 @@ def tested(record: Record) -> dict[str, Any]:
     """Metrics on test images: accuracy with its Wilson interval, CWV and MCD with their noise floors, [right, all] by group."""
     correct, total = record.split("test").by_group()
     overall = metrics.share_interval(correct.sum(), total.sum())
-    found = results.measures(correct, total) | {"accuracy_low": overall.low, "accuracy_high": overall.high}
+    found = summaries.measures(correct, total) | {"accuracy_low": overall.low, "accuracy_high": overall.high}
     if (total > 0).all():
         found["cwv_error"] = metrics.cwv_error(correct, total)
     groups = {name: [int(c), int(n)] for name, c, n in zip(record.groups, correct, total, strict=True)}

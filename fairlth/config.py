@@ -236,6 +236,7 @@ STUDIES = {  # the methods that each experiment notebook compares
         *("dense", "magnitude", "lth", "lth_fine", "lth_rate", "lth_bias", "safecompress", "fairscratch"),
         *("fairscratch_train", "fairgrape", "pw_loss", "constrained", "shuffled", "ballot"),
     ),
+    "15_equal_accuracy": (*("dense", "lth", "lth_rate", "lth_bias", "fairgrape", "constrained", "ballot"),),
     "20_groups": ("dense", "magnitude", "lth", "ballot"),
 }
 

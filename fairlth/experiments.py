@@ -5,11 +5,11 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
 from fairlth import config, data, methods, metrics, models, progress, results, sources, tickets
+from fairlth.analysis import scope
 from fairlth.config import Run
 from fairlth.data import Data
 from fairlth.masks import count_kept
@@ -107,39 +107,24 @@ def table(notebook: str, preset: str, train: bool) -> pd.DataFrame:
     wanted = config.every_run(preset) if notebook == "00_overview" else config.study(notebook, preset)
     if train:
         return results.table(run_or_load(wanted))
-    frame, order = results.load(preset), list(dict.fromkeys(run.method for run in wanted))
-    frame = frame if notebook == "00_overview" else of(notebook, preset, frame)
-    missing = [method for method in order if method not in set(frame["method"])]
-    if missing and notebook != "00_overview":
-        raise ValueError(f"data/results/{preset}.csv has no runs of {', '.join(missing)}: run this notebook with train=True.")
-    return frame.sort_values("method", key=lambda methods: methods.map(order.index), kind="stable")
+    frame = results.load(preset)
+    if notebook != "00_overview":
+        frame = scope.rows_of(frame, wanted)
+    if frame.empty:
+        raise ValueError(f"data/results/{preset}.csv has no run of {notebook}: use train=True.")
+    order = list(dict.fromkeys(run.method for run in wanted))
+    place = {method: number for number, method in enumerate(order)}
+    return frame.sort_values("method", key=lambda methods: methods.map(place), kind="stable")
 
 
 def of(notebook: str, preset: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a table that an experiment notebook shows: its tasks, methods, densities, pressures and seeds."""
-    wanted = {(*_task(run), run.method, run.density, run.seed, run.pressure) for run in config.study(notebook, preset)}
-    pressures = [None if np.isnan(value) else value for value in frame["pressure"].astype(float)]
-    keys = zip(*(frame[name] for name in [*config.TASK, "method", "density", "seed"]), pressures, strict=True)
-    return frame[[key in wanted for key in keys]]
-
-
-def _task(run: Run) -> tuple[str, str, str, str]:
-    """What the columns of `config.TASK` say of a run."""
-    return run.dataset, run.target or data.source_of(run).target, data.group_name(run), run.model
+    """The rows of a table that an experiment notebook shows."""
+    return scope.rows_of(frame, config.study(notebook, preset))
 
 
 def missing(notebook: str, preset: str, frame: pd.DataFrame) -> str:
-    """One sentence on how many runs of an experiment notebook a table lacks, by task; "" where it lacks none."""
-    there = {tuple(row) for row in frame[[*config.TASK, "method", "density", "seed"]].drop_duplicates().to_numpy().tolist()}
-    lacking: dict[str, int] = {}
-    for run in config.study(notebook, preset):
-        if (*_task(run), run.method, run.density, run.seed) not in there:
-            name = config.task_name(dict(zip(config.TASK, _task(run), strict=True)))
-            lacking[name] = lacking.get(name, 0) + 1
-    if not lacking:
-        return ""
-    told = ", ".join(f"{n} of {name}" for name, n in lacking.items())
-    return f"Not in the table: {told}; `make reproduce PRESET={preset}` runs what is missing."
+    """One sentence on the runs of an experiment notebook that a table lacks; "" where it lacks none."""
+    return scope.missing(frame, config.study(notebook, preset))
 
 
 def _usable(run: Run, runs: Path) -> Record | None:

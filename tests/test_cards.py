@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from fairlth import cards, config, data, experiments, metrics, results, tickets
+from fairlth import cards, config, data, experiments, metrics, tickets
+from fairlth.analysis import summaries
 from fairlth.data import Data
 
 
@@ -67,7 +68,7 @@ def test_a_group_without_images_is_none_in_json(made):
 def test_the_markdown_holds_every_part(made):
     record, _, card = made
     text = cards.markdown(card)
-    measures = results.measures(*record.split("test").by_group())
+    measures = summaries.measures(*record.split("test").by_group())
     assert text.startswith("# Ticket `digits_mlp_magnitude_d0.05_s0.safetensors`\n")
     assert "`mlp`, 851 of 17,024 weights kept" in text and f"sha256 `{card.sha256}`" in text
     assert "## On 449 test images" in text

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fairlth import config, data, experiments, results, tickets
+from fairlth.analysis import summaries
 from fairlth.config import Run
 
 
@@ -120,7 +121,7 @@ def test_an_empty_test_group_is_named(smoke_run, in_tmp, monkeypatch):
     monkeypatch.setattr(data, "load", without_nines)
     with pytest.warns(UserWarning, match="digits: no test image of 9, so gaps over groups are nan"):
         record = experiments.run(smoke_run, in_tmp)
-    assert np.isnan(results.measures(*record.split("test").by_group())["cwv"])
+    assert np.isnan(summaries.measures(*record.split("test").by_group())["cwv"])
 
 
 def test_the_method_never_sees_the_test_split(in_tmp, smoke_run, monkeypatch):
@@ -164,9 +165,9 @@ def test_a_notebook_sees_its_own_runs_of_a_table_only(smoke_run, in_tmp):
     own = smoke_run.model_copy(update={"method": "lth_bias", "density": 0.02})
     other = [own.model_copy(update=change) for change in ({"pressure": 1.0}, {"density": 0.1}, {"seed": 7})]
     frame = results.table(experiments.run_or_load([own, *other], in_tmp))
-    shown = results.per_run(experiments.of("11_comparison", "smoke", frame))
+    shown = summaries.per_run(experiments.of("11_comparison", "smoke", frame))
     assert shown[["density", "seed"]].to_numpy().tolist() == [[0.02, 0]] and shown["pressure"].isna().all()
-    assert len(results.per_run(experiments.of("12_sparsity", "smoke", frame))) == 3
+    assert len(summaries.per_run(experiments.of("12_sparsity", "smoke", frame))) == 3
 
 
 def test_a_density_that_keeps_nothing_is_refused_before_training(in_tmp, smoke_run, monkeypatch):

@@ -1,0 +1,48 @@
+"""Which rows of a table belong to some runs, and which runs a table lacks."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from fairlth import config, data
+from fairlth.config import Run
+
+PAIRED = [*config.TASK, "method", "density", "seed"]
+
+
+def task_of(run: Run) -> tuple[str, str, str, str]:
+    """What the columns of `config.TASK` say of a run."""
+    target = run.target or data.source_of(run).target
+    return run.dataset, target, data.group_name(run), run.model
+
+
+def rows_of(frame: pd.DataFrame, runs: Iterable[Run]) -> pd.DataFrame:
+    """The rows of a table that belong to some runs: their tasks, methods, densities, pressures and seeds."""
+    wanted = {(*task_of(run), run.method, run.density, run.seed, run.pressure) for run in runs}
+    pressures = frame["pressure"].astype(float)
+    named = [None if np.isnan(pressure) else pressure for pressure in pressures]
+    keys = zip(*(frame[name] for name in PAIRED), named, strict=True)
+    return frame[[key in wanted for key in keys]]
+
+
+def missing(frame: pd.DataFrame, runs: Iterable[Run]) -> str:
+    """One sentence on the runs that a table lacks: methods without any run, and how many others.
+
+    "" where it lacks none.
+    """
+    there = set(frame[PAIRED].drop_duplicates().itertuples(index=False, name=None))
+    lacking = [
+        run for run in runs if (*task_of(run), run.method, run.density, run.seed) not in there
+    ]
+    methods = set(frame["method"])
+    parts = []
+    if absent := list(dict.fromkeys(run.method for run in lacking if run.method not in methods)):
+        parts.append(f"every run of {', '.join(absent)}")
+    others = [_task_name(run) for run in lacking if run.method in methods]
+    parts += [f"{others.count(name)} of {name}" for name in dict.fromkeys(others)]
+    return f"Not in the table: {'; '.join(parts)}." if parts else ""
+
+
+def _task_name(run: Run) -> str:
+    return config.task_name(dict(zip(config.TASK, task_of(run), strict=True)))
