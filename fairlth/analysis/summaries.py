@@ -31,15 +31,16 @@ def per_run(
         names: of the metrics; floors take the longest.
     """
     wanted = [*names]
+    own = frame[frame["split"] == split]
+    number = own.groupby(KEYS, dropna=False, sort=False).ngroup()
+    heads = own[~number.duplicated()].reindex(columns=[*KEYS, *SPENT, "feasible"])
+    counts = own.groupby([number, own["group"]])[["correct", "total"]].sum()  # groups by name
     found = []
-    for keys, cells in frame[frame["split"] == split].groupby(KEYS, dropna=False, sort=False):
-        groups = cells.groupby("group")[["correct", "total"]].sum()  # by name, in whatever order
-        row = dict(zip(KEYS, keys, strict=True))
-        row |= measures(groups["correct"], groups["total"], wanted)
-        row |= {name: _told(cells, name) for name in (*SPENT, "feasible")}
-        found.append(row | {"images": int(cells["total"].sum())})
-    columns = [*KEYS, *wanted, *SPENT, "feasible", "images"]
-    return pd.DataFrame(found, columns=columns)
+    for _, groups in counts.groupby(level=0):
+        row = measures(groups["correct"], groups["total"], wanted)
+        found.append(row | {"images": int(groups["total"].sum())})
+    measured = pd.DataFrame(found, columns=[*wanted, "images"])
+    return pd.concat([heads.reset_index(drop=True), measured], axis=1)
 
 
 def measures(correct: Any, total: Any, names: Iterable[str] = METRICS) -> dict[str, float]:
@@ -47,11 +48,6 @@ def measures(correct: Any, total: Any, names: Iterable[str] = METRICS) -> dict[s
     right = np.asarray(correct)
     images = np.asarray(total)
     return {name: getattr(metrics, name)(right, images) for name in names}
-
-
-def _told(cells: pd.DataFrame, name: str) -> Any:
-    """What all rows of a run say in a column; nan where the table lacks it."""
-    return cells[name].iloc[0] if name in cells else np.nan
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
