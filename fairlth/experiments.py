@@ -91,7 +91,7 @@ def ticket(one: Run, runs: Path = config.RUNS) -> Loaded:
     return tickets.load(path)
 
 
-def table(notebook: str, preset: str, train: bool) -> pd.DataFrame:
+def table(notebook: str, preset: str, train: bool | str) -> pd.DataFrame:
     """The tidy table of an experiment notebook's runs, or of all of them for the overview.
 
     Args:
@@ -102,8 +102,7 @@ def table(notebook: str, preset: str, train: bool) -> pd.DataFrame:
     Raises:
         ValueError: a parameter is not one of these, or there is no table to read.
     """
-    if not isinstance(train, bool):
-        raise ValueError(f"train={train!r} is refused: expected true or false.")
+    train = switch(train)
     wanted = config.every_run(preset) if notebook == "00_overview" else config.study(notebook, preset)
     if train:
         return results.table(run_or_load(wanted))
@@ -115,6 +114,18 @@ def table(notebook: str, preset: str, train: bool) -> pd.DataFrame:
     order = list(dict.fromkeys(run.method for run in wanted))
     place = {method: number for number, method in enumerate(order)}
     return frame.sort_values("method", key=lambda methods: methods.map(place), kind="stable")
+
+
+def switch(train: bool | str) -> bool:
+    """A parameter that is true or false, also as Papermill's command line hands on `-p train false`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    known = {"true": True, "false": False}
+    if str(train).lower() not in known:
+        raise ValueError(f"train={train!r} is refused: expected true or false.")
+    return known[str(train).lower()]
 
 
 def of(notebook: str, preset: str, frame: pd.DataFrame) -> pd.DataFrame:

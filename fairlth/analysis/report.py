@@ -1,10 +1,5 @@
-"""What a table of results comes to, in words and tables: for a terminal, and as a page beside it.
+"""What a table of results comes to, in words and tables: for a terminal, and as a page beside it."""
 
-python -m fairlth.analysis.report small
-"""
-
-import argparse
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,7 +155,7 @@ def page(preset: str) -> str:
     plain = table[table["pressure"].isna()]
     parts = [
         f"# Results at preset `{preset}`",
-        f"Written by `python -m fairlth.analysis.report {preset}` from [{preset}.csv]({preset}.csv).",
+        f"Written by `python -m fairlth report {preset}` from [{preset}.csv]({preset}.csv).",
         conditions(table),
         scope.missing(table, planned),
         "## In short\n\n" + everything.in_short().replace("\n", "  \n"),
@@ -226,20 +221,3 @@ def write(preset: str) -> Path:
     path = config.TABLES / f"{preset}.md"
     config.write_atomically(path, page(preset).encode())
     return path
-
-
-def main() -> int:
-    """The command line; 2 for bad input."""
-    about = "What a committed table says, as a Markdown page beside it."
-    parser = argparse.ArgumentParser(description=about)
-    parser.add_argument("preset")
-    try:
-        print(f"== {write(parser.parse_args().preset)}")
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,5 +1,3 @@
-import sys
-
 import pandas as pd
 import pytest
 
@@ -80,10 +78,3 @@ def test_the_page_does_not_depend_on_the_order_of_rows(small, monkeypatch):
     first = report.page("small")
     monkeypatch.setattr(results, "load", lambda preset: few.sample(frac=1, random_state=0))
     assert report.page("small") == first
-
-
-def test_the_command_writes_the_page_or_says_what_is_wrong(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(config, "TABLES", tmp_path)
-    monkeypatch.setattr(sys, "argv", ["report", "other"])
-    assert report.main() == 2
-    assert "other.csv is not there" in capsys.readouterr().err
