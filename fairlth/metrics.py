@@ -44,12 +44,19 @@ class Interval(NamedTuple):
         number = form.removeprefix("±")
         if np.isnan(self.mean):
             return "–"
-        mean = format(self.mean, number)
+        mean = _without_minus_zero(format(self.mean, number))
         if np.isnan(self.low):
             return mean
         if form.startswith("±"):
             return f"{mean} ± {format(self.high - self.mean, number)}"
-        return f"{mean} ({format(self.low, number)} to {format(self.high, number)})"
+        low = _without_minus_zero(format(self.low, number))
+        high = _without_minus_zero(format(self.high, number))
+        return f"{mean} ({low} to {high})"
+
+
+def _without_minus_zero(text: str) -> str:
+    """A number's text; "-0.0" becomes "0.0"."""
+    return text if set(text) & set("123456789") else text.removeprefix("-")
 
 
 def accuracy(correct: ArrayLike, total: ArrayLike) -> float:

@@ -126,6 +126,7 @@ def test_an_interval_prints_itself():
     alone = metrics.Interval(0.5, math.nan, math.nan, 1)
     assert (f"{alone:.1f}", f"{alone:±.1f}") == ("0.5", "0.5")
     assert f"{metrics.mean_interval([]):.1f}" == "–"
+    assert f"{metrics.Interval(-0.001, -0.5, 0.5, 3):.0%}" == "0% (-50% to 50%)"
 
 
 def test_wilson_interval_by_hand():

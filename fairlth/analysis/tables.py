@@ -6,6 +6,11 @@ import pandas as pd
 
 from fairlth import config
 
+CONDITIONS = {  # columns that describe the rows: told in the caption where they do not vary
+    *("density", "n", "n, by class", "settings", "pairs", "images", "shift", "batch"),
+    *("positive", "smallest group"),
+}
+
 
 class Shown:
     """Tables with their captions; a notebook shows them as HTML, a terminal as text."""
@@ -25,12 +30,12 @@ class Shown:
 
 
 def shown(frame: pd.DataFrame, caption: str = "") -> Shown:
-    """One table, never cut; columns that do not vary are told in the caption."""
+    """One table, never cut; conditions that do not vary are told in the caption."""
     return Shown([_aside(frame, caption)])
 
 
 def by_task(frame: pd.DataFrame, caption: str = "") -> Shown:
-    """One table per task, in the order of its rows; columns that do not vary are told in captions.
+    """One table per task, in the order of its rows; conditions that do not vary are told in captions.
 
     Args:
         frame: has the columns of `config.TASK`, or a column `task`.
@@ -51,10 +56,11 @@ def _task(row: pd.Series) -> str:
 
 
 def _aside(frame: pd.DataFrame, caption: str) -> tuple[str, pd.DataFrame]:
-    """A table without the columns that do not vary, and the caption that names their values."""
+    """A table without the conditions that do not vary, and the caption that names their values."""
     same: dict[str, Any] = {}
     if len(frame) > 1:
-        same = {name: frame[name].iloc[0] for name in frame.columns[1:] if _constant(frame[name])}
+        conditions = [name for name in frame if name in CONDITIONS]
+        same = {name: frame[name].iloc[0] for name in conditions if _constant(frame[name])}
     words = [caption] if caption else []
     words += [f"{name} {_value(value)}" for name, value in same.items()]
     return ", ".join(words), frame.drop(columns=[*same])

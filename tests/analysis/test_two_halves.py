@@ -60,7 +60,7 @@ def test_a_seed_that_lacks_another_setting_is_not_whole_either():
 def test_main_effects_are_told_by_rule():
     rows = two_halves.factorial(four_tickets((0, 0.01, -1, -1), (0, -0.01, -1, -1.01)))
     selection, training = two_halves.in_words(rows).splitlines()
-    assert selection.startswith("selection is not shown to change the CWV: -0.00 (-0.")
+    assert selection.startswith("selection is not shown to change the CWV: 0.00 (-0.")
     assert training.startswith("training lowers the CWV: -1.00 (-1.") and training.endswith(") of the whole")
     worse = two_halves.in_words(two_halves.factorial(four_tickets((0, 0, 1, 1), (0, 0, 1, 1))))
     assert worse.splitlines()[1].startswith("training raises the CWV: +1.00 (+1.00 to +1.00)")
