@@ -69,9 +69,10 @@ def in_table():
         return frozenset()
     if workflow.is_main_process:
         from fairlth import experiments  # takes seconds to import
+        from fairlth.analysis import scope
 
         done = experiments.in_table(PRESET)
-        slugs = [run.slug() for run in house.every_run(PRESET) if experiments.key(run) in done]
+        slugs = [run.slug() for run in house.every_run(PRESET) if scope.key(run) in done]
         house.write_atomically(IN_TABLE, json.dumps(slugs).encode())
     return frozenset(json.loads(IN_TABLE.read_text()))
 

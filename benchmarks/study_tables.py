@@ -14,7 +14,8 @@ import pandas as pd
 import torch
 from selection_study import FOLDER, read
 
-from fairlth import equal, metrics
+from fairlth import metrics
+from fairlth.analysis import equal_accuracy
 from fairlth.images import Split
 from fairlth.shift import fair_shift
 
@@ -23,7 +24,7 @@ SHOWN = (0.0, 0.25, 0.5)
 
 
 def points() -> pd.DataFrame:
-    """A row per kept training and shift, in the columns that `equal.at_equal_accuracy` reads."""
+    """A row per kept training and shift, in the columns that `equal_accuracy.at_equal_accuracy` reads."""
     found = []
     for file in sorted(FOLDER.glob("*.safetensors")):
         task, density, seed, search, training = file.stem.split("_")
@@ -45,7 +46,7 @@ def main() -> None:
     control = sys.argv[1] if len(sys.argv) > 1 else "lth_plain"
     found = points()
     signs = found.groupby(["dataset", "density", "method"])["agreement"].mean()
-    rows = equal.relative_summary(equal.at_equal_accuracy(found, control))
+    rows = equal_accuracy.relative_summary(equal_accuracy.at_equal_accuracy(found, control))
     for (task, density), here in rows.groupby(["dataset", "density"]):
         print(f"\n### {task}, density {density:g}, against {control}\n")
         print(f"| rule | n | sign | {' | '.join(f'shift {share:g}' for share in SHOWN)} |")

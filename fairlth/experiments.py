@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fairlth import config, data, methods, metrics, models, progress, results
+from fairlth.analysis import scope
 from fairlth.config import Run
 from fairlth.images import Data
 from fairlth.masks import count_kept, prunable
@@ -96,7 +97,7 @@ def ticket(one: Run, runs: Path = config.RUNS) -> Loaded:
     return tickets.load(path, one)
 
 
-def table(notebook: str, preset: str, train: bool) -> pd.DataFrame:
+def table(notebook: str, preset: str, train: bool | str) -> pd.DataFrame:
     """The tidy table of an experiment notebook's runs, or of all of them for the overview.
 
     Args:
@@ -115,9 +116,12 @@ def table(notebook: str, preset: str, train: bool) -> pd.DataFrame:
         frame = pd.concat([kept, made], ignore_index=True) if len(kept) else made
     else:
         frame = results.load(preset)
-        frame = frame if notebook == "00_overview" else of(notebook, preset, frame)
+        frame = frame if notebook == "00_overview" else scope.rows_of(frame, wanted)
+    if frame.empty:
+        raise ValueError(f"data/results/{preset}.csv has no run of {notebook}: use train=True.")
     order = list(dict.fromkeys([*(run.method for run in wanted), *frame["method"]]))
-    return frame.sort_values("method", key=lambda methods: methods.map(order.index), kind="stable")
+    place = {method: number for number, method in enumerate(order)}
+    return frame.sort_values("method", key=lambda methods: methods.map(place), kind="stable")
 
 
 def _kept(wanted: list[Run], preset: str) -> tuple[pd.DataFrame, list[Run]]:
@@ -126,11 +130,11 @@ def _kept(wanted: list[Run], preset: str) -> tuple[pd.DataFrame, list[Run]]:
     A preset whose trainings take seconds keeps nothing: its notebooks make all of it anew.
     """
     done = in_table(preset)
-    missing = [run for run in wanted if key(run) not in done]
+    missing = [run for run in wanted if scope.key(run) not in done]
     if len(missing) == len(wanted):
         return pd.DataFrame(columns=results.COLUMNS), wanted
     frame = results.load(preset)
-    keys = {key(run) for run in wanted} & done
+    keys = {scope.key(run) for run in wanted} & done
     return frame[[one in keys for one in results.run_keys(frame)]], missing
 
 
@@ -143,38 +147,18 @@ def in_table(preset: str) -> set[tuple[Any, ...]]:
         return set()
     frame = results.load(preset).drop_duplicates(results.KEYS)
     told = dict(zip(results.run_keys(frame), frame["settings"], strict=True))
-    today = {key(run): results.settings_digest(_settings(run)) for run in config.every_run(preset) if key(run) in told}
+    today = {scope.key(run): results.settings_digest(_settings(run)) for run in config.every_run(preset) if scope.key(run) in told}
     return {one for one, digest in told.items() if pd.isna(digest) or today.get(one, digest) == digest}
 
 
-def key(run: Run) -> tuple[Any, ...]:
-    """What tells a run from others of its preset in a table, see `results.run_keys`."""
-    return (*_task(run), run.method, run.density, run.seed, run.pressure)
-
-
 def of(notebook: str, preset: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a table that an experiment notebook shows: its tasks, methods, densities, pressures and seeds."""
-    wanted = {key(run) for run in config.study(notebook, preset)}
-    return frame[[one in wanted for one in results.run_keys(frame)]]
-
-
-def _task(run: Run) -> tuple[str, str, str, str]:
-    """What the columns of `config.TASK` say of a run."""
-    return run.dataset, run.target or data.source_of(run).target, data.group_name(run), run.model
+    """The rows of a table that an experiment notebook shows."""
+    return scope.rows_of(frame, config.study(notebook, preset))
 
 
 def missing(notebook: str, preset: str, frame: pd.DataFrame) -> str:
-    """One sentence on how many runs of an experiment notebook a table lacks, by task; "" where it lacks none."""
-    there = {tuple(row) for row in frame[[*config.TASK, "method", "density", "seed"]].drop_duplicates().to_numpy().tolist()}
-    lacking: dict[str, int] = {}
-    for run in config.study(notebook, preset):
-        if (*_task(run), run.method, run.density, run.seed) not in there:
-            name = config.task_name(dict(zip(config.TASK, _task(run), strict=True)))
-            lacking[name] = lacking.get(name, 0) + 1
-    if not lacking:
-        return ""
-    told = ", ".join(f"{n} of {name}" for name, n in lacking.items())
-    return f"Not in the table: {told}; `make reproduce PRESET={preset}` runs what is missing."
+    """One sentence on the runs of an experiment notebook that a table lacks; "" where it lacks none."""
+    return scope.missing(frame, config.study(notebook, preset))
 
 
 def _usable(run: Run, runs: Path) -> Record | None:

@@ -25,12 +25,38 @@ class Counts(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """A mean over `n` values and the ends of its confidence interval."""
+    """A mean over `n` values and the ends of its confidence interval.
+
+    It prints itself: `f"{interval:.1f}"` is "2.0 (1.5 to 2.5)", and with "±" before the format it
+    is "2.0 ± 0.5", half of the interval. Without ends it is the mean alone, without a mean "–".
+    """
 
     mean: float
     low: float
     high: float
     n: int
+
+    def times(self, factor: float) -> "Interval":
+        """The interval in other units."""
+        return Interval(self.mean * factor, self.low * factor, self.high * factor, self.n)
+
+    def __format__(self, form: str) -> str:
+        number = form.removeprefix("±")
+        if np.isnan(self.mean):
+            return "–"
+        mean = _without_minus_zero(format(self.mean, number))
+        if np.isnan(self.low):
+            return mean
+        if form.startswith("±"):
+            return f"{mean} ± {format(self.high - self.mean, number)}"
+        low = _without_minus_zero(format(self.low, number))
+        high = _without_minus_zero(format(self.high, number))
+        return f"{mean} ({low} to {high})"
+
+
+def _without_minus_zero(text: str) -> str:
+    """A number's text; "-0.0" becomes "0.0"."""
+    return text if set(text) & set("123456789") else text.removeprefix("-")
 
 
 def accuracy(correct: ArrayLike, total: ArrayLike) -> float:
@@ -147,14 +173,18 @@ def mcd_floor(correct: ArrayLike, total: ArrayLike, draws: int = 2000, seed: int
 
 
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Mean and Student's t interval over independent repetitions (seeds); nan ends for a single value."""
+    """Mean and Student's t interval over independent repetitions (seeds).
+
+    A single value has no ends (nan), no value has no mean either.
+    """
     from scipy import stats
 
     values = np.asarray(values, float)
-    n, mean = len(values), float(np.mean(values))
+    n = len(values)
+    mean = float(np.mean(values)) if n else np.nan
     if n < 2:
         return Interval(mean, np.nan, np.nan, n)
-    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * stats.sem(values))
     return Interval(mean, mean - half, mean + half, n)
 
 

@@ -1,4 +1,4 @@
-"""What is kept of a run: a record as JSON, all records as one tidy table, and what the table says."""
+"""What is kept of a run: a record as JSON, and all records as one tidy table."""
 
 import base64
 import hashlib
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 import fairlth
-from fairlth import config, metrics
+from fairlth import config
 from fairlth.config import Schedule
 from fairlth.metrics import Counts
 from fairlth.training import low_precision
@@ -258,76 +258,3 @@ def load(preset: str) -> pd.DataFrame:
         raise ValueError(f"{config.TABLES / path.name} is not there: run `make reproduce PRESET={preset}` first.")
     text = {"class": str, "group": str, "target": str, "group_by": str}  # a class may be called 0, a group None
     return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""]).reindex(columns=COLUMNS)
-
-
-def per_run(frame: pd.DataFrame, split: str = "test") -> pd.DataFrame:
-    """One row per run with its metrics on a split, fractions; the noise floors beside CWV and MCD."""
-    found = []
-    for keys, cells in frame[frame["split"] == split].groupby(KEYS, dropna=False, sort=False):
-        groups = cells.groupby("group", sort=False)[["correct", "total"]].sum()
-        found.append(dict(zip(KEYS, keys, strict=True)) | measures(groups["correct"], groups["total"]) | _same(cells))
-    return pd.DataFrame(found)
-
-
-def measures(correct: Any, total: Any) -> dict[str, float]:
-    """Every metric of one run from its counts per group."""
-    names = ("accuracy", "mean_accuracy", "worst_accuracy", "cwv", "mcd", "cwv_floor", "mcd_floor")
-    return {name: getattr(metrics, name)(np.asarray(correct), np.asarray(total)) for name in names}
-
-
-def _same(cells: pd.DataFrame) -> dict[str, Any]:
-    return {name: cells[name].iloc[0] for name in ("cost", "spent", "seconds", "shared_seconds", "memory", "feasible")} | {
-        "images": int(cells["total"].sum())
-    }
-
-
-def summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per setting: mean over seeds, ends of the 95 % t interval and n, of each metric; from `per_run`."""
-    by = [key for key in KEYS if key != "seed"]
-    found = []
-    for keys, group in runs.groupby(by, dropna=False, sort=False):
-        row = dict(zip(by, keys, strict=True)) | {"n": len(group), "images": int(group["images"].iloc[0])}
-        for name in ("accuracy", "mean_accuracy", "worst_accuracy", "cwv", "mcd"):
-            interval = metrics.mean_interval(group[name])
-            row |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
-        row |= {name: float(group[name].mean()) for name in ("cwv_floor", "mcd_floor", "cost", "spent")}
-        found.append(row)
-    return pd.DataFrame(found)
-
-
-def curves(summary: pd.DataFrame, density: float) -> pd.DataFrame:
-    """The rows of a summary at one density from which accuracy-fairness curves are drawn, along each method's pressure.
-
-    A column `knob` holds the pressure, the method's own where a run names none; methods without one have a single point.
-    """
-    rows = summary[(summary["density"] == density) | (summary["method"] == "dense")]
-    own = rows["method"].map({name: knob.default for name, knob in config.KNOBS.items()}).astype(float)
-    rows = rows.assign(knob=rows["pressure"].astype(float).fillna(own))
-    return rows.sort_values("knob", kind="stable")
-
-
-def readable(frame: pd.DataFrame) -> pd.DataFrame:
-    """A summary as people read it: accuracy and MCD in points, CWV x 10^4, each mean with its interval; `chance` are floors."""
-    shown = frame[[*config.TASK, "method", "density"]].copy()
-    for name, title, scale in (("accuracy", "accuracy %", 100), ("cwv", "CWV x1e4", 1e4), ("mcd", "MCD points", 100)):
-        shown[title] = [mean_text(row, name, scale) for _, row in frame.iterrows()]
-        if f"{name}_floor" in frame:
-            shown[f"{title.split()[0]} chance"] = (frame[f"{name}_floor"] * scale).round(1)
-    return shown.assign(n=frame["n"], cost=frame["cost"].round(2)).reset_index(drop=True)
-
-
-def mean_text(row: pd.Series, name: str, scale: float) -> str:
-    """A mean of a summary with half its interval, times `scale`; the mean alone where there is one run."""
-    half = (row[f"{name}_high"] - row[name]) * scale
-    return f"{row[name] * scale:.1f} ± {half:.1f}" if row["n"] > 1 else f"{row[name] * scale:.1f}"
-
-
-def costs(runs: pd.DataFrame) -> pd.DataFrame:
-    """What each method cost, medians over all its runs: dense trainings, seconds with its shared trainings, peak memory.
-
-    `overhead` is seconds over cost times the seconds of the dense net: what is not training by epochs; near 1 is good.
-    """
-    spent = runs.assign(seconds=runs["seconds"] + runs["shared_seconds"])
-    rows = spent.groupby("method", sort=False)[["cost", "seconds", "memory"]].median()
-    rows["overhead"] = rows["seconds"] / rows["cost"] / rows["seconds"].get("dense", np.nan)
-    return rows.rename(columns={"cost": "dense trainings", "memory": "peak MiB"}).round(2)

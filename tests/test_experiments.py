@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fairlth import config, data, experiments, results
+from fairlth.analysis import scope, summaries
 from fairlth.config import Run
 from fairlth.shipping import ticket as tickets
 
@@ -121,7 +122,7 @@ def test_an_empty_test_group_is_named(smoke_run, in_tmp, monkeypatch):
     monkeypatch.setattr(data, "load", without_nines)
     with pytest.warns(UserWarning, match="digits: no test image of 9, so gaps over groups are nan"):
         record = experiments.run(smoke_run, in_tmp)
-    assert np.isnan(results.measures(*record.split("test").by_group())["cwv"])
+    assert np.isnan(summaries.measures(*record.split("test").by_group())["cwv"])
 
 
 def test_the_method_never_sees_the_test_split(in_tmp, smoke_run, monkeypatch):
@@ -154,7 +155,12 @@ def test_reading_a_table_trains_nothing_and_gives_what_it_has(tmp_path, smoke_ru
     monkeypatch.setattr(experiments, "run_or_load", None)
     own = smoke_run.model_copy(update={"density": 0.02})
     results.merge_table(results.table([experiments.run(own, in_tmp)]), "smoke")
-    assert set(experiments.table("11_comparison", "smoke", train=False)["method"]) == {"lth"}
+    there = experiments.table("11_comparison", "smoke", train=False)
+    assert set(there["method"]) == {"lth"}
+    lacking = experiments.missing("11_comparison", "smoke", there)
+    assert lacking.startswith("Not in the table: every run of dense, random, magnitude")
+    with pytest.raises(ValueError, match="smoke.csv has no run of 20_groups: use train=True"):
+        experiments.table("20_groups", "smoke", train=False)
     assert len(experiments.table("00_overview", "smoke", train=False)) == (2 + len(results.SHIFTS)) * 10
 
 
@@ -162,9 +168,9 @@ def test_a_notebook_sees_its_own_runs_of_a_table_only(smoke_run, in_tmp):
     own = smoke_run.model_copy(update={"method": "lth_bias", "density": 0.02})
     other = [own.model_copy(update=change) for change in ({"pressure": 1.0}, {"density": 0.1}, {"seed": 7})]
     frame = results.table(experiments.run_or_load([own, *other], in_tmp))
-    shown = results.per_run(experiments.of("11_comparison", "smoke", frame))
+    shown = summaries.per_run(experiments.of("11_comparison", "smoke", frame))
     assert shown[["density", "seed"]].to_numpy().tolist() == [[0.02, 0]] and shown["pressure"].isna().all()
-    assert len(results.per_run(experiments.of("12_sparsity", "smoke", frame))) == 2  # along its pressure
+    assert len(summaries.per_run(experiments.of("12_sparsity", "smoke", frame))) == 2  # along its pressure
 
 
 def test_a_density_that_keeps_nothing_is_refused_before_training(in_tmp, smoke_run, monkeypatch):
@@ -209,7 +215,7 @@ def test_a_notebook_sees_its_own_tasks_of_a_table_only_and_says_what_is_missing(
     assert set(experiments.of("11_comparison", "smoke", frame)["group_by"]) == {"class"}
     assert set(experiments.of("20_groups", "smoke", frame)["group_by"]) == {"ink"}
     lacking = experiments.missing("20_groups", "smoke", frame)
-    assert lacking == "Not in the table: 11 of digits odd by ink, mlp; `make reproduce PRESET=smoke` runs what is missing."
+    assert lacking == "Not in the table: every run of dense, magnitude, ballot; 2 of digits odd by ink, mlp."
     every = pd.concat(
         frame[frame["group_by"] == "ink"].assign(method=run.method, density=run.density, seed=run.seed)
         for run in config.study("20_groups", "smoke")
@@ -224,11 +230,11 @@ def test_runs_that_a_table_has_count_as_done(smoke_run, in_tmp, tmp_path, monkey
     monkeypatch.setitem(config.PRESETS, "slow", slow)
     first, second = config.study("10_motivation", "slow")[:2]
     results.merge_table(results.table([experiments.run(first, in_tmp)]), "slow")
-    assert experiments.in_table("slow") == {experiments.key(first)}
+    assert experiments.in_table("slow") == {scope.key(first)}
     asked = []
     monkeypatch.setattr(experiments, "run_or_load", lambda runs: asked.extend(runs) or [experiments.run(second, in_tmp)])
     frame = experiments.table("10_motivation", "slow", train=True)
-    assert first not in asked and second in asked and len(results.per_run(frame)) == 2
+    assert first not in asked and second in asked and len(summaries.per_run(frame)) == 2
     monkeypatch.setitem(config.PRESETS, "slow", slow.model_copy(update={"epsilon": 0.1}))
     assert experiments.in_table("slow") == set()
 

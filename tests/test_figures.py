@@ -3,7 +3,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fairlth import config, figures, results
+from fairlth import config, figures
+from fairlth.analysis import summaries
 from fairlth.methods import METHODS
 
 
@@ -15,7 +16,7 @@ def close():
 
 @pytest.fixture
 def summary():
-    """Two methods and the dense net at two densities, as `results.summary` gives them."""
+    """Two methods and the dense net at two densities, as `summaries.summary` gives them."""
     rows = []
     for method, density in (("dense", 1.0), ("lth", 0.05), ("lth", 0.02), ("ballot", 0.05), ("ballot", 0.02)):
         row = {
@@ -82,7 +83,7 @@ def with_pressure(summary):
 
 
 def test_curves_join_the_points_of_a_method_in_the_order_of_its_pressure(summary):
-    rows = results.curves(with_pressure(summary), 0.05)
+    rows = summaries.curves(with_pressure(summary), 0.05)
     assert list(rows.loc[rows["method"] == "ballot", "knob"]) == [config.KNOBS["ballot"].default, 0.1, 1.0]
     ax = figures.curves(rows, plt.subplots()[1])
     [line] = [line for line in ax.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 3]

@@ -114,6 +114,21 @@ def test_one_value_has_no_interval():
     assert interval.mean == 1 and math.isnan(interval.low) and math.isnan(interval.high)
 
 
+def test_no_value_has_no_mean():
+    interval = metrics.mean_interval([])
+    assert math.isnan(interval.mean) and math.isnan(interval.low) and interval.n == 0
+
+
+def test_an_interval_prints_itself():
+    interval = metrics.Interval(0.5, 0.25, 0.75, 3)
+    assert f"{interval:.1f}" == "0.5 (0.2 to 0.8)" and f"{interval:+.0%}" == "+50% (+25% to +75%)"
+    assert f"{interval.times(100):±.0f}" == "50 ± 25" and interval.times(100).n == 3
+    alone = metrics.Interval(0.5, math.nan, math.nan, 1)
+    assert (f"{alone:.1f}", f"{alone:±.1f}") == ("0.5", "0.5")
+    assert f"{metrics.mean_interval([]):.1f}" == "–"
+    assert f"{metrics.Interval(-0.001, -0.5, 0.5, 3):.0%}" == "0% (-50% to 50%)"
+
+
 def test_wilson_interval_by_hand():
     interval = metrics.share_interval(8, 10)
     assert (interval.low, interval.high) == pytest.approx((0.49016, 0.94332), abs=1e-5)

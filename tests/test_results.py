@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fairlth import config, results
+from fairlth.analysis import summaries
 
 
 def record(method="lth", seed=0, correct=((8, 0), (0, 6)), total=((10, 0), (0, 10)), group_by="class", density=0.05):
@@ -64,21 +65,6 @@ def test_class_wise_rows_are_the_cells_that_exist():
     assert set(rows[0]) == set(results.COLUMNS)
 
 
-def test_group_rows_are_all_cells_and_metrics_are_over_groups():
-    found = record(correct=((8, 4), (2, 6)), total=((10, 5), (10, 10)), group_by="race")
-    table = results.table([found])
-    assert len(table) == 2 * 4
-    run = results.per_run(table).iloc[0]
-    assert run["accuracy"] == 20 / 35
-    assert run["mcd"] == pytest.approx(10 / 15 - 10 / 20)
-
-
-def test_per_run_by_hand():
-    run = results.per_run(results.table([record()])).iloc[0]
-    assert run["cwv"] == pytest.approx(0.01) and run["mcd"] == pytest.approx(0.2) and run["images"] == 20
-    assert run["cwv_floor"] == pytest.approx(1 / 4 * 0.7 * 0.3 * (1 / 10 + 1 / 10))
-
-
 def test_a_table_survives_a_csv_file_and_its_order_is_that_of_the_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(config, "TABLES", tmp_path)
     one, other = record(seed=0), record(seed=1, correct=((9, 0), (0, 9)))
@@ -87,7 +73,7 @@ def test_a_table_survives_a_csv_file_and_its_order_is_that_of_the_runs(tmp_path,
     results.merge_table(results.table([other, one]), "smoke")
     assert (tmp_path / "smoke.csv").read_bytes() == first
     read, made = (
-        results.per_run(frame).drop(columns="feasible") for frame in (results.load("smoke"), results.table([one, other]))
+        summaries.per_run(frame).drop(columns="feasible") for frame in (results.load("smoke"), results.table([one, other]))
     )
     pd.testing.assert_frame_equal(read, made, check_dtype=False)
 
@@ -151,35 +137,11 @@ def test_predictions_survive_packing():
     assert found[0].tolist() == [3, 0, 199] and np.abs(found[1] - confidence).max() <= 0.5 / 65_535
 
 
-def ballot_against(*pairs):
-    """Runs of Ballot and of the plain ticket with the given accuracies of the second class, by seed."""
-    found = []
-    for seed, (ours, theirs) in enumerate(pairs):
-        for method, rate in (("ballot", ours), ("lth", theirs)):
-            found.append(record(method, seed, correct=((80, 0), (0, rate)), total=((100, 0), (0, 100))))
-    return results.per_run(results.table(found))
-
-
 @pytest.mark.parametrize("name", ["None", "NA", "0"])
 def test_a_group_of_any_name_survives_a_csv_file(tmp_path, monkeypatch, name):
     monkeypatch.setattr(config, "TABLES", tmp_path)
     results.merge_table(results.table([dataclasses.replace(record(), groups=[name, "b"], classes=[name, "b"])]), "smoke")
     assert set(results.load("smoke")["group"]) == {name, "b"}
-
-
-def test_summaries_have_their_interval_and_n():
-    summary = results.summary(ballot_against((70, 60), (60, 40)))
-    ours = summary[summary["method"] == "ballot"].iloc[0]
-    assert ours["n"] == 2 and ours["cwv"] == pytest.approx((0.0025 + 0.01) / 2)
-    assert ours["cwv_low"] < ours["cwv"] < ours["cwv_high"]
-    shown = results.readable(summary)
-    assert shown["accuracy %"].iloc[0].startswith("72.5 ± ")
-
-
-def test_costs_are_medians_with_what_was_shared():
-    rows = [("dense", 1.0, 10.0, 0.0, 300.0), ("lth", 3.0, 20.0, 10.0, 400.0), ("lth", 3.0, 36.0, 0.0, 500.0)]
-    runs = pd.DataFrame(rows, columns=["method", "cost", "seconds", "shared_seconds", "memory"])
-    assert results.costs(runs).loc["lth"].tolist() == [3.0, 33.0, 450.0, 1.1]
 
 
 def test_peak_memory_is_above_what_is_held():

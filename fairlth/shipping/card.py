@@ -14,7 +14,8 @@ import numpy as np
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from fairlth import metrics, results
+from fairlth import metrics
+from fairlth.analysis import summaries
 from fairlth.config import Strict
 from fairlth.data import SOURCES
 from fairlth.images import Data
@@ -261,7 +262,7 @@ def _facts(card: Card) -> dict[str, str]:
 def _results(card: Card) -> list[str]:
     """Two tables: the metrics, each with its interval or its noise floor, and the groups."""
     correct, total = card.test.by_group()
-    found = results.measures(correct, total)
+    found = summaries.measures(correct, total)
     overall = metrics.share_interval(correct.sum(), total.sum())
     error = metrics.cwv_error(correct, total) if (total > 0).all() else math.nan
     beside = {

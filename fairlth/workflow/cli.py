@@ -96,10 +96,10 @@ def report(arguments: argparse.Namespace) -> int:
     config.check_preset(arguments.preset)
     _check_replaceable(config.TABLES / f"{arguments.preset}.md", r"# Results at preset .*")
     _say("loading torch")
-    from fairlth import sheets
+    from fairlth.analysis import report as page
 
     _say(f"summing up {arguments.preset}.csv, which takes up to a minute")
-    print(f"== {sheets.write(arguments.preset)}")
+    print(f"== {page.write(arguments.preset)}")
     return 0
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from fairlth import config, data, experiments, results
+from fairlth import config, data, experiments
+from fairlth.analysis import summaries
 from fairlth.config import Run
 from fairlth.data import decode
 from fairlth.data import folder as folder_module
@@ -74,7 +75,7 @@ def test_two_hundred_images_in_three_classes_become_a_fair_ticket(tmp_path):
     ticket = run(method="ballot", density=0.1, group_by="shade")
     record = experiments.run(ticket, tmp_path / "runs")
     assert record.kept == int(0.1 * record.total) and record.split("test").total.sum() == 40
-    assert results.measures(*record.split("test").by_group())["accuracy"] > 0.8
+    assert summaries.measures(*record.split("test").by_group())["accuracy"] > 0.8
     text = config.record_path(ticket, tmp_path / "runs").read_text()
     assert str(tmp_path) not in text and config.record_path(ticket).name == "shapes_mlp_ballot_d0.1_s0_group-by-shade.json"
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
-from fairlth import config, data, experiments, metrics, results
+from fairlth import config, data, experiments, metrics
 from fairlth.images import Data
 from fairlth.masks import MaskSet
 from fairlth.methods.base import Ticket
@@ -116,7 +116,7 @@ def test_the_markdown_has_every_part(made):
     record, _, card, _ = made
     text = cards.markdown(card)
     correct, total = record.split("test").by_group()
-    found = results.measures(correct, total)
+    found = summaries.measures(correct, total)
     accuracy = metrics.share_interval(correct.sum(), total.sum())
     assert text.startswith("# Ticket `digits_mlp_magnitude_d0.05_s0.safetensors.zlib`\n")
     assert "| network | mlp, 851 of 17,024 weights kept |" in text

@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fairlth import factors, metrics
+from fairlth import metrics
+from fairlth.analysis import two_halves
 
 
 def four_tickets(*seeds, density=0.05):
@@ -17,7 +18,7 @@ def four_tickets(*seeds, density=0.05):
 
 
 def test_the_effects_of_a_2_x_2_are_those_worked_by_hand():
-    rows = factors.factorial(four_tickets((0, -1, -2, -3), (0, 1, -4, -5)))
+    rows = two_halves.factorial(four_tickets((0, -1, -2, -3), (0, 1, -4, -5)))
     one = rows[rows["dataset"] == "digits"].set_index("effect")
     means = {"selection": -0.5, "training": -3.5, "interaction": -0.5, "both": -4.0}  # of (-1, 0), (-2, -5), (0, -1), (-3, -5)
     assert one["mean"].to_dict() == pytest.approx(means) and (one["n"] == 2).all()
@@ -27,13 +28,13 @@ def test_the_effects_of_a_2_x_2_are_those_worked_by_hand():
 
 
 def test_shares_have_fiellers_interval():
-    rows = factors.factorial(four_tickets((0, -1, -2, -3), (0, 0, -3, -3))).set_index(["dataset", "effect"])
+    rows = two_halves.factorial(four_tickets((0, -1, -2, -3), (0, 0, -3, -3))).set_index(["dataset", "effect"])
     selection, training = rows.loc[("digits", "selection")], rows.loc[("digits", "training")]
     assert (selection["share"], training["share"]) == pytest.approx((1 / 6, 5 / 6))
     assert selection["share_high"] - 1 / 6 == pytest.approx(12.7062 * 0.5 / 3, abs=1e-4)  # the whole is -3 in both seeds
     assert training["share_low"] == pytest.approx(1 - selection["share_high"])
     assert rows.loc[("digits", "both"), ["share", "share_low", "share_high"]].to_list() == pytest.approx([1, 1, 1])
-    low, high = factors.part_of([1, 1, 4], [10, 12, 11])[1:3]
+    low, high = two_halves.part_of([1, 1, 4], [10, 12, 11])[1:3]
     for share in (low, high):  # at its ends the interval of part - share * whole touches 0
         rest = metrics.mean_interval(np.array([1, 1, 4]) - share * np.array([10, 12, 11]))
         assert min(abs(rest.low), abs(rest.high)) == pytest.approx(0, abs=1e-9)
@@ -41,38 +42,56 @@ def test_shares_have_fiellers_interval():
 
 def test_over_all_a_seed_is_averaged_over_its_settings_and_has_to_have_them_all():
     dense, sparse = four_tickets((0, 0, -1, -1), (0, 0, -2, -2)), four_tickets((0, 0, -3, -3), density=0.02)
-    rows = factors.factorial(pd.concat([dense, sparse]))
+    rows = two_halves.factorial(pd.concat([dense, sparse]))
     overall = rows[(rows["dataset"] == "all") & (rows["effect"] == "training")].iloc[0]
     assert (overall["mean"], overall["n"]) == (-2.0, 1)
     assert list(rows["effect"])[:4] == ["selection", "training", "interaction", "both"] and len(rows) == 3 * 4
 
 
+def test_a_seed_that_lacks_another_setting_is_not_whole_either():
+    both = pd.concat([four_tickets(*[(0, 0, -1, -1)] * 3), four_tickets(*[(0, 0, -3, -3)] * 3, density=0.02)])
+    lacks = (both["density"].eq(0.05) & both["seed"].eq(0)) | (both["density"].eq(0.02) & both["seed"].eq(1))
+    rows = two_halves.factorial(both[~lacks])
+    overall = rows[(rows["dataset"] == "all") & (rows["effect"] == "training")].iloc[0]
+    assert (overall["mean"], overall["n"]) == (-2.0, 1)
+    assert two_halves.halves(both[~lacks])["settings"].tolist() == [2, 2]
+
+
+def test_main_effects_are_told_by_rule():
+    rows = two_halves.factorial(four_tickets((0, 0.01, -1, -1), (0, -0.01, -1, -1.01)))
+    selection, training = two_halves.in_words(rows).splitlines()
+    assert selection.startswith("selection is not shown to change the CWV: 0.00 (-0.")
+    assert training.startswith("training lowers the CWV: -1.00 (-1.") and training.endswith(") of the whole")
+    worse = two_halves.in_words(two_halves.factorial(four_tickets((0, 0, 1, 1), (0, 0, 1, 1))))
+    assert worse.splitlines()[1].startswith("training raises the CWV: +1.00 (+1.00 to +1.00)")
+
+
 def test_a_2_x_2_without_a_cell_is_refused():
     runs = four_tickets((0, 0, -1, -1))
     with pytest.raises(ValueError, match="no runs of ballot_refine: run 10_motivation"):
-        factors.factorial(runs[runs["method"] != "ballot_refine"])
+        two_halves.factorial(runs[runs["method"] != "ballot_refine"])
 
 
 def test_effects_are_printed_with_their_intervals():
-    shown = factors.readable_factorial(factors.factorial(four_tickets((0, 0, -1, -1), (0, 0, -1, -1))))
+    shown = two_halves.readable_factorial(two_halves.factorial(four_tickets((0, 0, -1, -1), (0, 0, -1, -1))))
     assert shown.iloc[1].to_list() == [
         *("digits by class, mlp", "0.05", "training", "-1.00 (-1.00 to -1.00)", "0.37 (0.37 to 0.37)"),
         *("100% (100% to 100%)", 2),
     ]
-    alone = factors.readable_factorial(factors.factorial(four_tickets((0, 0, -1, -1))))
+    alone = two_halves.readable_factorial(two_halves.factorial(four_tickets((0, 0, -1, -1))))
     assert alone["share of both"].eq("–").all()
 
 
 def test_a_half_is_shown_where_its_interval_is_above_0():
-    rows = factors.halves(four_tickets((0, 0.1, -1, -0.9), (0, -0.1, -1, -1.1)))
+    rows = two_halves.halves(four_tickets((0, 0.1, -1, -0.9), (0, -0.1, -1, -1.1)))
     selection, training = rows.to_dict("records")
     assert training["ours"] == pytest.approx(1 - np.exp(-1)) and training["verdict"] == "shown" and training["n"] == 2
     assert selection["ours"] == pytest.approx(0) and selection["verdict"] == "not shown"
-    assert factors.verdict(rows).endswith("partly, shown for refined training alone.")
-    assert factors.verdict(factors.halves(four_tickets((0, -1, -1, -2), (0, -1, -1, -2)))).endswith("training: reproduced.")
-    assert factors.verdict(factors.halves(four_tickets((0, 1, 1, 2), (0, 1, 1, 2)))).endswith("neither was shown.")
+    assert two_halves.verdict(rows).endswith("partly, shown for refined training alone.")
+    assert two_halves.verdict(two_halves.halves(four_tickets((0, -1, -1, -2), (0, -1, -1, -2)))).endswith("training: reproduced.")
+    assert two_halves.verdict(two_halves.halves(four_tickets((0, 1, 1, 2), (0, 1, 1, 2)))).endswith("neither was shown.")
 
 
 def test_halves_without_their_runs_are_not_run():
-    rows = factors.halves(four_tickets((0, 0, -1, -1)).query("method != 'ballot_select'"))
-    assert rows["verdict"].tolist() == ["not run"] * 2 and factors.verdict(rows).endswith("training: not run.")
+    rows = two_halves.halves(four_tickets((0, 0, -1, -1)).query("method != 'ballot_select'"))
+    assert rows["verdict"].tolist() == ["not run"] * 2 and two_halves.verdict(rows).endswith("training: not run.")

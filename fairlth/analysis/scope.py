@@ -1,0 +1,50 @@
+"""Which rows of a table belong to some runs, and which runs a table lacks."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from fairlth import config, data, results
+from fairlth.config import Run
+
+PAIRED = [*config.TASK, "method", "density", "seed"]
+
+
+def task_of(run: Run) -> tuple[str, str, str, str]:
+    """What the columns of `config.TASK` say of a run."""
+    target = run.target or data.source_of(run).target
+    return run.dataset, target, data.group_name(run), run.model
+
+
+def key(run: Run) -> tuple[Any, ...]:
+    """What tells a run from others of its preset in a table, see `results.run_keys`."""
+    return (*task_of(run), run.method, run.density, run.seed, run.pressure)
+
+
+def rows_of(frame: pd.DataFrame, runs: Iterable[Run]) -> pd.DataFrame:
+    """The rows of a table that belong to some runs: their tasks, methods, densities, pressures and seeds."""
+    wanted = {key(run) for run in runs}
+    return frame[[one in wanted for one in results.run_keys(frame)]]
+
+
+def missing(frame: pd.DataFrame, runs: Iterable[Run]) -> str:
+    """One sentence on the runs that a table lacks: methods without any run, and how many others.
+
+    "" where it lacks none.
+    """
+    there = set(frame[PAIRED].drop_duplicates().itertuples(index=False, name=None))
+    lacking = [
+        run for run in runs if (*task_of(run), run.method, run.density, run.seed) not in there
+    ]
+    methods = set(frame["method"])
+    parts = []
+    if absent := list(dict.fromkeys(run.method for run in lacking if run.method not in methods)):
+        parts.append(f"every run of {', '.join(absent)}")
+    others = [_task_name(run) for run in lacking if run.method in methods]
+    parts += [f"{others.count(name)} of {name}" for name in dict.fromkeys(others)]
+    return f"Not in the table: {'; '.join(parts)}." if parts else ""
+
+
+def _task_name(run: Run) -> str:
+    return config.task_name(dict(zip(config.TASK, task_of(run), strict=True)))

@@ -1,0 +1,80 @@
+import pandas as pd
+import pytest
+
+from fairlth import config, results
+from fairlth.analysis import report
+
+
+def test_the_headline_counts_verdicts():
+    claims = pd.DataFrame({"claim": ["a", "b", "c (control)"], "paper": [0.3, 0.4, float("nan")],
+                           "verdict": ["reproduced", "not reproduced", "better"]})  # fmt: skip
+    duels = pd.DataFrame(
+        [("lth", "all", 0.5, 0.4, 0.6, 5, "better"), ("lth", "d", 0.7, 0.6, 0.8, 5, "better"), ("lth", "e", 0, -1, 1, 5, "open")],
+        columns=["rival", "dataset", "mean", "low", "high", "n", "verdict"],
+    )
+    assert report.headline(claims, duels).splitlines() == [
+        "Claims of the paper: 1 reproduced, 1 not reproduced.",
+        "At equal accuracy against lth: CWV lower by 50% (40% to 60%), n = 5 seeds: better; "
+        "better in 1 of 2 settings, open in 1, worse in 0.",
+    ]
+
+
+COMMITTED = sorted(path for path in (config.ROOT / "data" / "results").glob("*.csv") if path.stem != "smoke")
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_the_page_of_a_committed_table_is_what_the_table_says(path, monkeypatch):
+    monkeypatch.setattr(config, "TABLES", path.parent)
+    assert path.with_suffix(".md").read_text() == report.page(path.stem)
+
+
+def test_a_page_follows_its_table(tmp_path, monkeypatch):
+    frame = pd.read_csv(COMMITTED[0], dtype={"class": str, "group": str}, keep_default_na=False, na_values=[""])
+    monkeypatch.setattr(config, "TABLES", tmp_path)
+    frame[frame["seed"] != 0].to_csv(tmp_path / f"{COMMITTED[0].stem}.csv", index=False)
+    assert report.write(COMMITTED[0].stem).read_text() != COMMITTED[0].with_suffix(".md").read_text()
+    with pytest.raises(ValueError, match="other.csv is not there"):
+        report.write("other")
+
+
+@pytest.fixture(scope="module")
+def small():
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr(config, "TABLES", config.ROOT / "data" / "results")
+    yield results.load("small")
+    monkeypatch.undo()
+
+
+@pytest.fixture(scope="module")
+def found(small):
+    return report.findings(small, "small")
+
+
+def test_claims_are_over_all_tasks_and_the_subset_by_class_is_named(found):
+    shown = report.claims_table(*found)
+    assert list(shown) == [
+        *("claim", "paper", "all tasks", "settings", "n", "verdict"),
+        *("by class only", "n, by class", "verdict, by class"),
+    ]
+    first = shown.iloc[0]
+    assert (first["all tasks"], first["by class only"]) == ("64.0% (56.3% to 71.7%)", "81.9% (79.1% to 84.8%)")
+    assert first["settings"] == 5
+    assert "cifar10 by class, convnet; utkface race by class, convnet" in report.subset(found[0].runs)
+
+
+def test_the_first_lines_are_the_premise_and_the_even_fight(found):
+    lines = found[0].in_short().splitlines()
+    assert [line.split(":")[0] for line in lines[:5]] == [
+        *("Pruning alone, lth", "Pruning alone, lth_rate", "Pruning alone, magnitude"),
+        *("At equal accuracy and budget", "Claims of the paper"),
+    ]
+    printed = report.text(*found, "small")
+    assert printed.startswith(lines[0]) and "CWV at equal accuracy lower by\n" in printed
+
+
+def test_the_page_does_not_depend_on_the_order_of_rows(small, monkeypatch):
+    few = small[small["seed"].lt(2)]
+    monkeypatch.setattr(results, "load", lambda preset: few)
+    first = report.page("small")
+    monkeypatch.setattr(results, "load", lambda preset: few.sample(frac=1, random_state=0))
+    assert report.page("small") == first
