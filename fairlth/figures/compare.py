@@ -21,7 +21,6 @@ from fairlth.figures.style import (
     doublings,
     look,
     name,
-    place_names,
     seeds,
     titled,
     whiskers,
@@ -53,7 +52,6 @@ def panels(summary: pd.DataFrame, draw: Draw, width: float = 5.2, height: float 
         draw(own, ax)
         conditions = f"density {density:g}, n = {seeds(own)} seeds, 95 % t intervals"
         titled(ax, config.task_name(own.iloc[0]), conditions)
-    place_names(figure)
     return figure
 
 
@@ -91,7 +89,6 @@ def rows(
         for draw, ax in zip(draws, line, strict=True):
             draw(own, ax)
             titled(ax, config.task_name(own.iloc[0]), f"n = {seeds(own)} seeds, 95 % t intervals")
-    place_names(figure)
     return figure
 
 
@@ -227,7 +224,7 @@ def sweep(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:
         metric: a key of SCALES.
     """
     pruned = summary[summary["method"] != "dense"]
-    if pruned["density"].nunique() > 1:
+    if len(pruned["density"].unique()) > 1:
         _along_densities(pruned, metric, ax)
     else:
         _bars(pruned, metric, ax)

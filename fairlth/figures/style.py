@@ -5,7 +5,7 @@ own, for grey print. The style sheet switches formulas in texts off: a class nam
 """
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +14,10 @@ import numpy as np
 import pandas as pd
 from adjustText import adjust_text
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.patches import FancyArrowPatch
 from matplotlib.patheffects import withStroke
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 from numpy.typing import ArrayLike, NDArray
 
@@ -80,9 +78,17 @@ SCALES = {  # metric -> factor and axis label
 
 POINT = "name of a point"
 LEADER = "line from a point to its name"
-CLEAR = 5  # points around a marker that names keep free
+CLEAR = 5  # points around a marker that names are pushed off
+MARKER = 2.5  # points from a marker's middle to its edge
 LED = 8  # points from a marker to its name above which a line joins them
-ROUNDS = 400  # at most, to move the names of one panel apart
+ROUNDS = 400  # of pushing names apart, at most
+PUSHES: list[dict[str, tuple[float, float]]] = [  # forces of adjustText across and upright, in the order of trying
+    {"force_text": (0.3, 0.5), "force_static": (0.2, 0.4), "force_explode": (0.5, 1.0)},
+    {"force_text": (0.3, 0.5), "force_static": (0.5, 1.0), "force_explode": (0.5, 1.0)},
+    {"force_text": (0.1, 0.2), "force_static": (0.1, 0.2), "force_explode": (0.1, 0.5)},
+    {"force_text": (0.1, 1.0), "force_static": (0.2, 1.0), "force_explode": (0.2, 1.0)},
+    {"force_text": (0.3, 0.5), "force_static": (0.2, 0.4), "force_explode": (1.0, 2.0)},
+]
 Array = NDArray[np.float64]
 
 
@@ -163,48 +169,72 @@ def name(ax: Axes, text: str, at: tuple[float, float], colour: str) -> None:
 
 
 def place_names(figure: Figure) -> None:
-    """Moves the names of points until they hide neither each other nor a marker; far ones get a line to their point.
+    """Moves the names of points where they hide neither each other nor a marker.
 
-    The same figure gives the same places each time.
+    A line leads from a name to its point where they are far from each other. `save` does all this. The same figure
+    gives the same places each time.
     """
+    figure.draw_without_rendering()  # the places of axes are known only then
     for ax in figure.axes:
-        names = [
-            text for text in ax.texts if text.get_gid() == POINT and isinstance(text, Annotation)
-        ]
+        names = [note for note in ax.texts if note.get_gid() == POINT]
         if names:
             _place(ax, names)
 
 
-def _place(ax: Axes, names: list[Annotation]) -> None:
+def _place(ax: Axes, names: list[Any]) -> None:
+    """Places one panel's names with the first push that leaves no collision, else with the best one."""
+    found = []
+    for push in PUSHES:
+        _push_apart(ax, names, push)
+        found.append(collisions(ax, names))
+        if found[-1] == 0:
+            return
+    _push_apart(ax, names, PUSHES[int(np.argmin(found))])
+
+
+def _push_apart(ax: Axes, names: list[Any], push: dict[str, tuple[float, float]]) -> None:
+    """Lets adjustText move names from their points on; lines of an earlier call go."""
     for patch in [patch for patch in ax.patches if patch.get_gid() == LEADER]:
         patch.remove()
-    for text in names:
-        text.set_position(text.xy)
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    figure.draw_without_rendering()  # the places of axes are known only then
-    scale = figure.dpi / 72  # pixels per point
+    for note in names:
+        note.set_position(note.xy)
+    to_data = ax.transData.inverted()
+    pixels = ax.figure.dpi / 72  # per point
     leader = {"arrowstyle": "-", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3, "gid": LEADER}
     _, lines = adjust_text(
         names,
         ax=ax,
-        objects=list(_occupied(ax, CLEAR * scale)),
+        objects=[box.transformed(to_data) for box in _markers(ax, CLEAR)],
         avoid_self=False,
-        min_arrow_len=LED * scale,
-        iter_lim=ROUNDS,  # and no limit in seconds: the result would depend on the machine
+        min_arrow_len=LED * pixels,
+        iter_lim=ROUNDS,  # and no limit in seconds: the places would depend on the machine
         arrowprops=leader,
+        **push,
     )
     for line in lines:
         line.set_color(line.patchA.get_color())
 
 
-def _occupied(ax: Axes, clear: float) -> Iterator[Bbox]:
-    """Boxes (data coordinates) around all markers, `clear` pixels to each side, and along all error bars."""
-    to_data = ax.transData.inverted()
+def collisions(ax: Axes, names: list[Any]) -> int:
+    """How many pairs of names, or of a name and a marker, overlap."""
+    boxes = [Text.get_window_extent(note) for note in names]
+    others = _markers(ax, MARKER)
+    found = 0
+    for place, box in enumerate(boxes):
+        found += box.count_overlaps(boxes[place + 1 :])
+        found += box.count_overlaps(others)
+    return found
+
+
+def _markers(ax: Axes, reach: float) -> list[Bbox]:
+    """Boxes (pixels) around all markers, `reach` points to each side."""
+    pixels = reach * ax.figure.dpi / 72
+    boxes = []
     for line in ax.lines:
         if line.get_marker() not in ("None", None, "|", "_"):
             for place in line.get_transform().transform(line.get_xydata()):
-                yield Bbox(to_data.transform([place - clear, place + clear]))
+                boxes.append(Bbox([place - pixels, place + pixels]))
+    return boxes
 
 
 def legend_below(figure: Figure, ncols: int = 5) -> None:
@@ -215,7 +245,6 @@ def legend_below(figure: Figure, ncols: int = 5) -> None:
         found |= dict(zip(labels, handles, strict=True))
     if found:
         figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=ncols)
-        place_names(figure)
 
 
 def save(figure: Figure, notebook: str, preset: str) -> str:
