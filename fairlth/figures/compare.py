@@ -30,10 +30,11 @@ Draw = Callable[[pd.DataFrame, Axes], Axes]
 
 
 def panels(summary: pd.DataFrame, draw: Draw, width: float = 5.2, height: float = 3.2) -> Figure:
-    """A figure with one panel per task and density that has runs; the dense net is in all panels of its task.
+    """A figure with one panel per task and density that has runs.
 
-    The grid has one row per task and one column per density where every task has the same densities. Otherwise the
-    panels follow each other without gaps.
+    The dense net is in all panels of its task. The grid has one row per task and one column per
+    density where every task has the same densities. Otherwise the panels follow each other without
+    gaps. Names of points are placed by `save` or `place_names`.
 
     Args:
         summary: from `results.summary`.
@@ -66,7 +67,7 @@ def _by_task_and_density(summary: pd.DataFrame) -> list[tuple[float, pd.DataFram
 
 
 def _columns(shown: list[tuple[float, pd.DataFrame]]) -> int:
-    """Columns of a grid: as many as the task with most densities has, two at least where there are many panels."""
+    """Columns of a grid: the most densities that a task has, and two at least for many panels."""
     tasks = [tuple(own[config.TASK].iloc[0]) for _, own in shown]
     most = max((tasks.count(task) for task in tasks), default=1)
     return max(most, 2 if len(shown) > 4 else 1)
@@ -127,7 +128,7 @@ def _chance(ax: Axes, floor: float) -> None:
 
 
 def tradeoff(summary: pd.DataFrame, ax: Axes) -> Axes:
-    """Accuracy against CWV, one named point per method with both intervals; up and to the left is better.
+    """Accuracy against CWV, one named point per method with both intervals; up and left is better.
 
     Args:
         summary: rows of `results.summary` of one task and density.
@@ -138,7 +139,7 @@ def tradeoff(summary: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def curves(rows: pd.DataFrame, ax: Axes) -> Axes:
-    """Accuracy against CWV along each method's pressure; its name stands at the method's own pressure.
+    """Accuracy against CWV along each method's pressure, its name at the method's own pressure.
 
     Args:
         rows: from `results.curves`, of one task; points are joined in their order.
@@ -215,9 +216,10 @@ def _paid(row: pd.Series, x: float, ax: Axes) -> None:
 
 
 def sweep(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:
-    """One metric along densities, a line per method with its intervals; bars where there is only one density.
+    """One metric along densities, one line per method with its intervals.
 
-    The dense net is a dashed line, chance a dotted one. Names are labels for a legend.
+    Where there is only one density, methods are bars. The dense net is a dashed line, chance a
+    dotted one. Names are labels for a legend, such as `legend_below`.
 
     Args:
         summary: rows of `results.summary` of one task, each method at its own pressure.
@@ -238,7 +240,7 @@ def sweep(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:
 
 
 def _along_densities(pruned: pd.DataFrame, metric: str, ax: Axes) -> None:
-    """Lines of `sweep`, the points of a density beside each other so that their bars can be told apart."""
+    """Lines of `sweep`; the points of a density stand beside each other, to tell their bars apart."""
     scale, _ = SCALES[metric]
     methods = pruned["method"].nunique()
     for place, (method, own) in enumerate(pruned.groupby("method", sort=False)):

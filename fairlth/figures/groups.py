@@ -46,7 +46,9 @@ def group_accuracy(
 
 
 def by_group(rows: pd.DataFrame, value: str, ax: Axes) -> Axes:
-    """Each group's accuracy, or what it gained on the dense net, by method: means and 95 % t intervals over seeds.
+    """Each group's accuracy, or what it gained on the dense net, by method.
+
+    Points are means, with 95 % t intervals over seeds.
 
     Args:
         rows: from `subgroups.by_group`, of one task.
@@ -73,7 +75,9 @@ def by_group(rows: pd.DataFrame, value: str, ax: Axes) -> Axes:
 
 
 def gaps(rows: pd.DataFrame, names: dict[str, str], ax: Axes) -> Axes:
-    """Gaps between groups by method: means and 95 % t intervals over seeds; grey bars reach what chance alone shows.
+    """Gaps between groups by method: means and 95 % t intervals over seeds.
+
+    Grey bars reach what chance alone shows.
 
     Args:
         rows: from `subgroups.gap_summary`, of one task.
@@ -92,7 +96,7 @@ def gaps(rows: pd.DataFrame, names: dict[str, str], ax: Axes) -> Axes:
 
 
 def _beside(method: str, shift: float, points: np.ndarray, ax: Axes) -> None:
-    """A method's points (n, 3: mean, low, high) at 0, 1, 2, ..., moved beside those of other methods."""
+    """A method's points (n, 3: mean, low, high), moved beside those of other methods."""
     mean, low, high = points.T
     x = np.arange(len(points)) + APART * shift
     style = {"linestyle": "none", "capsize": 2, "elinewidth": 1}

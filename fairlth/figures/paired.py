@@ -1,6 +1,7 @@
-"""Ballot against each rival on the same images and first weights, factors of the CWV, and what pruning does to it.
+"""Ratios of CWVs: Ballot to its rivals, pair by pair and over all, and pruned networks to dense ones.
 
-Each drawing takes a table and axes and returns the axes; it computes nothing but means over what it draws.
+Each drawing takes a table and axes and returns the axes. It computes nothing but means over what it
+draws.
 """
 
 import numpy as np
@@ -27,7 +28,9 @@ DARK = 0.6  # of the range of colours, from which on words are white
 
 
 def forest(rows: pd.DataFrame, ax: Axes) -> Axes:
-    """Improvements with their intervals, one per line, the paper's number as an open diamond where there is one.
+    """Improvements with their intervals, one per line.
+
+    The paper's number is an open diamond where there is one.
 
     Args:
         rows: columns label, mean, low, high, and optionally paper; fractions.
@@ -58,8 +61,8 @@ def _above(ax: Axes, text: str, at: tuple[float, float], colour: str) -> None:
 def pairs(rows: pd.DataFrame, ax: Axes) -> Axes:
     """Ballot's CWV over each rival's, one dot per pair of runs, and how many pairs Ballot wins.
 
-    A bar stands at the geometric mean of all pairs. The line through it is its 95 % t interval over seeds: the pairs
-    of a seed share images and first weights.
+    A bar stands at the geometric mean of all pairs. The line through it is its 95 % t interval over
+    seeds: the pairs of a seed share images and first weights.
 
     Args:
         rows: from `gains.paired`.
@@ -95,7 +98,7 @@ def _rival(own: pd.DataFrame, rival: str, place: int, ax: Axes) -> None:
 
 
 def effects(rows: pd.DataFrame, ax: Axes) -> Axes:
-    """Main effects of selection and of training as factors of the CWV with their intervals, one line per setting.
+    """Main effects of selection and of training as factors of the CWV, one line per setting.
 
     Args:
         rows: from `factors.factorial`; means and intervals are logarithms.
@@ -139,13 +142,13 @@ def setting(row: pd.Series) -> str:
 
 
 def premise(rows: pd.DataFrame, ax: Axes) -> Axes:
-    """The CWV of pruned networks over the dense net's, one line per task and density, on a logarithmic axis.
+    """The CWV of pruned networks over the dense net's, one line per task and density.
 
-    Right of 1 the pruned network is less fair than the dense one. Methods stand beside each other in a line.
+    Right of 1 the pruned network is less fair than the dense one. The axis is logarithmic.
 
     Args:
-        rows: columns of config.TASK, density, method, ratio, low, high (95 % t interval), n (seeds); `dataset` "all"
-            is over all tasks.
+        rows: columns of config.TASK, density, method, ratio, low, high (95 % t interval) and n
+            (seeds). Rows whose `dataset` is "all" are over all tasks.
     """
     methods = [method for method in LOOKS if method in set(rows["method"])]
     lines = [own for _, own in rows.groupby([*config.TASK, "density"], sort=False, dropna=False)][
@@ -178,21 +181,29 @@ def _counts(counts: pd.Series) -> str:
 
 
 def heat_map(rows: pd.DataFrame, ax: Axes) -> Axes:
-    """By how much Ballot's CWV is lower, one cell per task and model, with 95 % t intervals in the cells.
+    """By how much Ballot's CWV is lower, one cell per task and model, with 95 % t intervals.
 
-    Orange cells are fairer with Ballot, purple ones less fair. Where an interval includes 0, the effect is not shown:
-    such a cell is hatched and its words are grey. A dash stands where there are no runs.
+    Orange cells are fairer with Ballot, purple ones less fair. Where an interval includes 0, the
+    effect is not shown: such a cell is hatched and its words are grey. A dash stands where there are
+    no runs.
 
     Args:
-        rows: columns task, model, value, low, high (1 - ratio of CWVs, fractions) and n (seeds); at most one row per
-            task and model.
+        rows: columns task, model, value, low, high (1 - ratio of CWVs, fractions) and n (seeds).
 
     Raises:
         ValueError: if a task and model have two rows.
     """
+    twice = rows.loc[rows.duplicated(["task", "model"]), ["task", "model"]]
+    if len(twice):
+        task, model = twice.iloc[0]
+        raise ValueError(
+            f"{task} with {model} has two rows: a heat map takes one per task and model"
+        )
     tasks = list(rows["task"].unique())
     models = list(rows["model"].unique())
-    values = rows.pivot(index="task", columns="model", values="value").reindex(tasks)[models] * 100
+    values = pd.DataFrame(np.nan, index=tasks, columns=models)
+    for _, row in rows.iterrows():
+        values.loc[row["task"], row["model"]] = row["value"] * 100
     limit = max(float(np.abs(values.to_numpy(float)).max(initial=0, where=values.notna())), 10.0)
     seaborn.heatmap(
         values,

@@ -1,7 +1,8 @@
-"""The look of all figures: methods, scales of metrics, titles, names beside points, legends and saved files.
+"""The look of all figures: methods, scales, titles, names beside points, legends and saved files.
 
-Colours stand for families of methods and colour-blind readers can tell them apart. Each method has a marker of its
-own, for grey print. The style sheet switches formulas in texts off: a class named `$5` is drawn as it is written.
+Colours stand for families of methods and colour-blind readers can tell them apart. Each method has
+its own marker, for grey print. The style sheet switches formulas in texts off: a class named `$5` is
+drawn as it is written.
 """
 
 import io
@@ -82,12 +83,13 @@ CLEAR = 5  # points around a marker that names are pushed off
 MARKER = 2.5  # points from a marker's middle to its edge
 LED = 8  # points from a marker to its name above which a line joins them
 ROUNDS = 400  # of pushing names apart, at most
-PUSHES: list[dict[str, tuple[float, float]]] = [  # forces of adjustText across and upright, in the order of trying
+Push = dict[str, tuple[float, float]]  # forces of adjustText, across and upright
+PUSHES: list[Push] = [  # in the order of trying
     {"force_text": (0.3, 0.5), "force_static": (0.2, 0.4), "force_explode": (0.5, 1.0)},
     {"force_text": (0.3, 0.5), "force_static": (0.5, 1.0), "force_explode": (0.5, 1.0)},
-    {"force_text": (0.1, 0.2), "force_static": (0.1, 0.2), "force_explode": (0.1, 0.5)},
+    {"force_text": (0.3, 1.0), "force_static": (0.1, 0.4), "force_explode": (0.2, 2.0)},
+    {"force_text": (0.1, 0.2), "force_static": (0.5, 0.2), "force_explode": (0.2, 0.5)},
     {"force_text": (0.1, 1.0), "force_static": (0.2, 1.0), "force_explode": (0.2, 1.0)},
-    {"force_text": (0.3, 0.5), "force_static": (0.2, 0.4), "force_explode": (1.0, 2.0)},
 ]
 Array = NDArray[np.float64]
 
@@ -98,7 +100,7 @@ def look(method: str) -> dict[str, Any]:
 
 
 def whiskers(mean: ArrayLike, low: ArrayLike, high: ArrayLike) -> Array:
-    """Distances (2, n) from n means to the ends of their intervals; 0 where there is no interval."""
+    """Distances (2, n) from n means to the ends of their intervals; 0 without an interval."""
     means = np.atleast_1d(np.asarray(mean, float))
     below = means - np.asarray(low, float)
     above = np.asarray(high, float) - means
@@ -106,7 +108,7 @@ def whiskers(mean: ArrayLike, low: ArrayLike, high: ArrayLike) -> Array:
 
 
 def doublings(axis: Any, ends: Iterable[float]) -> None:
-    """Makes an axis logarithmic, with ticks at powers of 2 from the lowest value to the highest and a bit beyond.
+    """Makes an axis logarithmic, with ticks at powers of 2, and a bit longer than its values need.
 
     Args:
         axis: `ax.xaxis` or `ax.yaxis`.
@@ -144,7 +146,7 @@ def titled(ax: Axes, title: str, conditions: str) -> Axes:
 
 
 def legible(text: str) -> str:
-    r"""The text with Python's escapes, such as `\u65e5`, for characters that the fonts of the figures lack."""
+    r"""The text with escapes, such as `\u65e5`, for characters that the fonts of figures lack."""
     families = plt.rcParams["font.family"]
     fonts = [get_font(findfont(FontProperties(family=[family]))) for family in families]
     known = [any(font.get_char_index(ord(character)) for font in fonts) for character in text]
@@ -162,7 +164,7 @@ def outlined(note: Annotation) -> Annotation:
 
 
 def name(ax: Axes, text: str, at: tuple[float, float], colour: str) -> None:
-    """Writes a name beside a point (data coordinates); `place_names` moves it where it hides nothing."""
+    """Writes a name at a point (data coordinates); `place_names` moves it where it hides nothing."""
     note = ax.annotate(legible(text), at, at, color=colour, gid=POINT, fontsize=8)
     outlined(note)
     note.set_in_layout(False)  # a name inside the axes takes no room from them
@@ -171,8 +173,8 @@ def name(ax: Axes, text: str, at: tuple[float, float], colour: str) -> None:
 def place_names(figure: Figure) -> None:
     """Moves the names of points where they hide neither each other nor a marker.
 
-    A line leads from a name to its point where they are far from each other. `save` does all this. The same figure
-    gives the same places each time.
+    A line leads from a name to its point where they are far from each other. The same figure gives
+    the same places each time. `save` calls this.
     """
     figure.draw_without_rendering()  # the places of axes are known only then
     for ax in figure.axes:
@@ -182,7 +184,7 @@ def place_names(figure: Figure) -> None:
 
 
 def _place(ax: Axes, names: list[Any]) -> None:
-    """Places one panel's names with the first push that leaves no collision, else with the best one."""
+    """Places one panel's names by the first push that leaves no collision, else by the best one."""
     found = []
     for push in PUSHES:
         _push_apart(ax, names, push)
@@ -192,7 +194,7 @@ def _place(ax: Axes, names: list[Any]) -> None:
     _push_apart(ax, names, PUSHES[int(np.argmin(found))])
 
 
-def _push_apart(ax: Axes, names: list[Any], push: dict[str, tuple[float, float]]) -> None:
+def _push_apart(ax: Axes, names: list[Any], push: Push) -> None:
     """Lets adjustText move names from their points on; lines of an earlier call go."""
     for patch in [patch for patch in ax.patches if patch.get_gid() == LEADER]:
         patch.remove()
@@ -238,7 +240,7 @@ def _markers(ax: Axes, reach: float) -> list[Bbox]:
 
 
 def legend_below(figure: Figure, ncols: int = 5) -> None:
-    """Puts one legend under a figure, each label once, for what its panels do not name; none where that is nothing."""
+    """Puts one legend under a figure, each label once, where panels have labels for a legend."""
     found: dict[str, Any] = {}
     for ax in figure.axes:
         handles, labels = ax.get_legend_handles_labels()
@@ -248,9 +250,9 @@ def legend_below(figure: Figure, ncols: int = 5) -> None:
 
 
 def save(figure: Figure, notebook: str, preset: str) -> str:
-    """Writes figures/<preset>/<notebook>.png and .pdf; returns the PNG's path, relative to the folder of results.
+    """Places names, then writes figures/<preset>/<notebook>.png and .pdf.
 
-    The same figure gives the same bytes.
+    The same figure gives the same bytes. Returns the PNG's path, relative to the folder of results.
     """
     place_names(figure)
     path = config.FIGURES / preset / notebook

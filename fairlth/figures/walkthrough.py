@@ -1,4 +1,4 @@
-"""Pictures of one network and of one training, for the walkthrough: units, gradients, masks, a refined training."""
+"""The walkthrough's pictures of one network and one training: units, gradients, masks, epochs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -26,7 +26,8 @@ def masks(
 ) -> Iterable[Axes]:
     """Two masks layer by layer, one dot per kept weight: its row is the unit, its column the input.
 
-    Dots of both masks are black; a mask's own dots have its colour and point up (ours) or down (theirs).
+    Dots of both masks are black. A mask's own dots have its colour and point up (ours) or down
+    (theirs).
 
     Args:
         ours, theirs: layer -> (units, inputs) bool, of the same layers.
@@ -90,7 +91,7 @@ def _arrow(goal: str, x: float, y: float, ax: Axes) -> None:
 def trace(
     steps: Sequence[Mapping[str, Any]], groups: Sequence[str], axes: Sequence[Axes]
 ) -> Sequence[Axes]:
-    """A refined training in three panels: validation CWV, loss weights of the groups, learning rate.
+    """A refined training in three panels: validation CWV, the groups' loss weights, learning rate.
 
     Dotted lines are rewinds. Filled points are epochs that keep the constraint.
 
@@ -119,7 +120,7 @@ def trace(
 
 
 def _group_weights(epochs: list[int], weights: np.ndarray, groups: Sequence[str], ax: Axes) -> None:
-    """Lines of the groups' weights (epochs, groups); the three that end farthest from 1 have a colour and a name."""
+    """Lines of the groups' weights (epochs, groups), the three that end farthest from 1 named."""
     farthest = np.argsort(-np.abs(np.log(weights[-1])), kind="stable")[:3].tolist()
     colours = dict(zip(farthest, (RED, BLUE, RIVAL), strict=False))
     lines = {}
@@ -139,7 +140,7 @@ def _group_weights(epochs: list[int], weights: np.ndarray, groups: Sequence[str]
 
 
 def unit_pictures(weights: Any, mask: Any, conflict: Any, axes: Any) -> Any:
-    """Incoming weights of first-layer units as pictures, pruned ones in grey, each unit's conflict as its title.
+    """Incoming weights of first-layer units as pictures, pruned ones in grey, titled by conflict.
 
     Args:
         weights: (units, side, side).
@@ -167,12 +168,14 @@ def own_ticket(
     ax: Axes,
     title: str,
 ) -> Axes:
-    """Accuracy against CWV of tickets along the shift of their class biases, and of the reader's; up and left is better.
+    """Accuracy against CWV of tickets along the shift of their class biases, and of the reader's.
+
+    Up and left is better.
 
     Args:
         curves: method -> rows with `accuracy` and `cwv` (fractions); the first row has no shift.
-        test: of the reader's ticket, arrays (groups,); filled, with a 95 % Wilson interval of its accuracy and the
-            standard error of its CWV.
+        test: of the reader's ticket, arrays (groups,); filled, with a 95 % Wilson interval of its
+            accuracy and the standard error of its CWV.
         val: the same on validation images; hollow.
         title: of the axes.
     """
