@@ -1,4 +1,4 @@
-"""Figures of the notebooks: methods compared, pairs and effects, groups, the walkthrough; one style.
+"""Figures of the notebooks: methods compared, ratios, groups, the walkthrough; one style.
 
 Each function takes a table or arrays, and axes; it draws and returns the axes.
 """

@@ -5,6 +5,7 @@ Each drawing takes a table and axes and returns the axes; it computes nothing.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -123,7 +124,7 @@ def comparison(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:
 def _chance(ax: Axes, floor: float) -> None:
     """The noise floor as a dotted line with its name and value."""
     ax.axvline(floor, color=GREY, linestyle=":", zorder=0)
-    place = {"xycoords": ("data", "axes fraction"), "va": "bottom"}
+    place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "va": "bottom"}
     ax.annotate(f" chance: {floor:.1f}", (floor, 0.0), fontsize=8, color=GREY, **place)
 
 
@@ -145,7 +146,7 @@ def curves(rows: pd.DataFrame, ax: Axes) -> Axes:
         rows: from `results.curves`, of one task; points are joined in their order.
     """
     for method, own in rows.groupby("method", sort=False):
-        line = {"color": COLOURS[str(method)], "linewidth": 1.2, "alpha": 0.7}
+        line: dict[str, Any] = {"color": COLOURS[str(method)], "linewidth": 1.2, "alpha": 0.7}
         ax.plot(own["cwv"] * 1e4, own["accuracy"] * 100, "-", **line)
         for _, row in own.iterrows():
             _point(row, ax, named=bool(np.isnan(row["pressure"])))
@@ -209,7 +210,7 @@ def _paid(row: pd.Series, x: float, ax: Axes) -> None:
     colour = COLOURS[row["method"]]
     face = "white" if row["shift"] else colour
     ends = whiskers(row["relative"], row["relative_low"], row["relative_high"])
-    style = {"linestyle": "none", "mfc": face, "elinewidth": 0.7}
+    style: dict[str, Any] = {"linestyle": "none", "mfc": face, "elinewidth": 0.7}
     ax.errorbar(x, row["relative"], ends, **look(row["method"]), **style)
     if not row["shift"]:
         name(ax, NAMES[row["method"]], (x, row["relative"]), colour)
@@ -240,14 +241,14 @@ def sweep(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:
 
 
 def _along_densities(pruned: pd.DataFrame, metric: str, ax: Axes) -> None:
-    """Lines of `sweep`; the points of a density stand beside each other, to tell their bars apart."""
+    """Lines of `sweep`; points of a density stand beside each other, to tell their bars apart."""
     scale, _ = SCALES[metric]
     methods = pruned["method"].nunique()
     for place, (method, own) in enumerate(pruned.groupby("method", sort=False)):
         own = own.sort_values("density")
         x = own["density"] * 1.02 ** (place - (methods - 1) / 2)
         ends = whiskers(own[metric], own[f"{metric}_low"], own[f"{metric}_high"]) * scale
-        style = {"label": NAMES[str(method)], "elinewidth": 0.7, "linewidth": 1}
+        style: dict[str, Any] = {"label": NAMES[str(method)], "elinewidth": 0.7, "linewidth": 1}
         ax.errorbar(x, own[metric] * scale, ends, **look(str(method)), **style)
     if f"{metric}_floor" in pruned:
         floor = pruned.groupby("density")[f"{metric}_floor"].mean() * scale
@@ -268,7 +269,11 @@ def _bars(pruned: pd.DataFrame, metric: str, ax: Axes) -> None:
     ends = whiskers(pruned[metric], pruned[f"{metric}_low"], pruned[f"{metric}_high"]) * scale
     names = [NAMES[method] for method in pruned["method"]]
     colours = [COLOURS[method] for method in pruned["method"]]
-    style = {"width": 0.6, "alpha": 0.75, "error_kw": {"elinewidth": 0.7, "capsize": 2}}
+    style: dict[str, Any] = {
+        "width": 0.6,
+        "alpha": 0.75,
+        "error_kw": {"elinewidth": 0.7, "capsize": 2},
+    }
     ax.bar(range(len(pruned)), pruned[metric] * scale, yerr=ends, color=colours, **style)
     if f"{metric}_floor" in pruned:
         floor = pruned[f"{metric}_floor"].mean() * scale

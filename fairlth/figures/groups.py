@@ -30,7 +30,7 @@ def group_accuracy(
     x = np.arange(len(names)) + shift
     means = [point.mean for point in points]
     ends = whiskers(means, [point.low for point in points], [point.high for point in points])
-    style = {"linestyle": "none", "capsize": 2, "elinewidth": 1}
+    style: dict[str, Any] = {"linestyle": "none", "capsize": 2, "elinewidth": 1}
     ax.errorbar(x, means, ends, **look(method), label=NAMES[method], **style)
     words = [legible(text) for text in names]
     if len(words) * max(map(len, words)) > TOO_WIDE:
@@ -99,6 +99,6 @@ def _beside(method: str, shift: float, points: np.ndarray, ax: Axes) -> None:
     """A method's points (n, 3: mean, low, high), moved beside those of other methods."""
     mean, low, high = points.T
     x = np.arange(len(points)) + APART * shift
-    style = {"linestyle": "none", "capsize": 2, "elinewidth": 1}
+    style: dict[str, Any] = {"linestyle": "none", "capsize": 2, "elinewidth": 1}
     ax.errorbar(x, mean, whiskers(mean, low, high), **look(method), label=NAMES[method], **style)
     ax.grid(axis="x", visible=False)

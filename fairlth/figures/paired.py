@@ -1,8 +1,10 @@
-"""Ratios of CWVs: Ballot to its rivals, pair by pair and over all, and pruned networks to dense ones.
+"""Ratios of CWVs: Ballot to rivals, pair by pair and over all, and pruned networks to dense ones.
 
 Each drawing takes a table and axes and returns the axes. It computes nothing but means over what it
 draws.
 """
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,7 +56,7 @@ def forest(rows: pd.DataFrame, ax: Axes) -> Axes:
 
 def _above(ax: Axes, text: str, at: tuple[float, float], colour: str) -> None:
     """A few words above a point."""
-    place = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
+    place: dict[str, Any] = {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
     outlined(ax.annotate(text, at, fontsize=8, color=colour, **place))
 
 
@@ -74,7 +76,7 @@ def pairs(rows: pd.DataFrame, ax: Axes) -> Axes:
     ax.axvline(1, color="#000000", linewidth=0.8)
     ax.set_yticks(range(len(rivals)), [NAMES[rival] for rival in rivals])
     doublings(ax.xaxis, ratios["ratio"].agg(["min", "max"]))
-    beside = {"xycoords": "axes fraction", "va": "bottom"}
+    beside: dict[str, Any] = {"xycoords": "axes fraction", "va": "bottom"}
     ax.annotate("  pairs won", (1, 1), fontsize=8, color=GREY, **beside)
     below = "bar and line: geometric mean and 95 % t interval over seeds"
     ax.set_xlabel(f"Ballot's CWV over the rival's (below 1 is fairer)\n{below}")
@@ -93,7 +95,7 @@ def _rival(own: pd.DataFrame, rival: str, place: int, ax: Axes) -> None:
     middle = np.exp(logs.mean())
     ax.plot(np.exp([over_seeds.low, over_seeds.high]), [place, place], color="#000000", linewidth=1)
     ax.plot([middle, middle], [place - 0.32, place + 0.32], color="#000000", linewidth=1.5)
-    beside = {"xycoords": ("axes fraction", "data"), "va": "center"}
+    beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center"}
     ax.annotate(f"  {(own['ratio'] < 1).sum()} of {len(own)}", (1, place), **beside)
 
 
@@ -151,22 +153,20 @@ def premise(rows: pd.DataFrame, ax: Axes) -> Axes:
             (seeds). Rows whose `dataset` is "all" are over all tasks.
     """
     methods = [method for method in LOOKS if method in set(rows["method"])]
-    lines = [own for _, own in rows.groupby([*config.TASK, "density"], sort=False, dropna=False)][
-        ::-1
-    ]
+    settings = rows.groupby([*config.TASK, "density"], sort=False, dropna=False)
+    lines = [own for _, own in settings][::-1]  # the first at the top
     for place, own in enumerate(lines):
         for _, row in own.iterrows():
-            beside = 0.2 * ((len(methods) - 1) / 2 - methods.index(row["method"]))
+            shift = 0.2 * ((len(methods) - 1) / 2 - methods.index(row["method"]))
             ends = whiskers(row["ratio"], row["low"], row["high"])
-            ax.errorbar(row["ratio"], place + beside, xerr=ends, **look(row["method"]), capsize=2)
+            ax.errorbar(row["ratio"], place + shift, xerr=ends, **look(row["method"]), capsize=2)
     handles = [ax.plot([], [], linestyle="none", **look(method))[0] for method in methods]
-    beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
+    beside: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
     ax.legend(handles, [NAMES[method] for method in methods], **beside)
     ax.axvline(1, color="#000000", linewidth=0.8)
     doublings(ax.xaxis, rows[["ratio", "low", "high"]].to_numpy().ravel())
-    ax.set_yticks(
-        range(len(lines)), [f"{setting(own.iloc[0])}, n = {_counts(own['n'])}" for own in lines]
-    )
+    names = [f"{setting(own.iloc[0])}, n = {_counts(own['n'])}" for own in lines]
+    ax.set_yticks(range(len(lines)), names)
     label = "CWV over the dense net's (above 1 is less fair), 95 % t intervals"
     ax.set(xlabel=label, ylim=(-0.6, len(lines) - 0.4))
     ax.grid(axis="y", visible=False)
@@ -184,8 +184,8 @@ def heat_map(rows: pd.DataFrame, ax: Axes) -> Axes:
     """By how much Ballot's CWV is lower, one cell per task and model, with 95 % t intervals.
 
     Orange cells are fairer with Ballot, purple ones less fair. Where an interval includes 0, the
-    effect is not shown: such a cell is hatched and its words are grey. A dash stands where there are
-    no runs.
+    effect is not shown: such a cell is hatched and its words are grey. A dash stands where no runs
+    are.
 
     Args:
         rows: columns task, model, value, low, high (1 - ratio of CWVs, fractions) and n (seeds).
@@ -204,7 +204,7 @@ def heat_map(rows: pd.DataFrame, ax: Axes) -> Axes:
     values = pd.DataFrame(np.nan, index=tasks, columns=models)
     for _, row in rows.iterrows():
         values.loc[row["task"], row["model"]] = row["value"] * 100
-    limit = max(float(np.abs(values.to_numpy(float)).max(initial=0, where=values.notna())), 10.0)
+    limit = max(float(values.abs().max(axis=None)), 10.0) if values.notna().any(axis=None) else 10.0
     seaborn.heatmap(
         values,
         vmin=-limit,
@@ -235,7 +235,7 @@ def _cell(row: pd.Series, corner: tuple[int, int], limit: float, ax: Axes) -> No
     if np.isnan(value):
         return
     words = f"{value:.0f} %\n{row['low'] * 100:.0f} to {row['high'] * 100:.0f}, n = {row['n']:.0f}"
-    place = {"ha": "center", "va": "center", "fontsize": 8}
+    place: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8}
     note = ax.annotate(words, (corner[0] + 0.5, corner[1] + 0.5), **place)
     if row["low"] > 0 or row["high"] < 0:
         note.set_color("white" if abs(value) > DARK * limit else "black")

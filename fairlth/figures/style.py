@@ -1,8 +1,8 @@
 """The look of all figures: methods, scales, titles, names beside points, legends and saved files.
 
 Colours stand for families of methods and colour-blind readers can tell them apart. Each method has
-its own marker, for grey print. The style sheet switches formulas in texts off: a class named `$5` is
-drawn as it is written.
+its own marker, for grey print. The style sheet switches formulas in texts off: a class named `$5`
+is drawn as it is written.
 """
 
 import io
@@ -139,7 +139,7 @@ def seeds(rows: pd.DataFrame) -> str:
 
 def titled(ax: Axes, title: str, conditions: str) -> Axes:
     """Gives a panel its title and, below it, the conditions of its numbers."""
-    place = {"xycoords": "axes fraction", "textcoords": "offset points"}
+    place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
     ax.set_title(legible(title), pad=18)
     ax.annotate(legible(conditions), (0, 1), (0, 5), fontsize=9, color=GREY, **place)
     return ax
@@ -164,7 +164,7 @@ def outlined(note: Annotation) -> Annotation:
 
 
 def name(ax: Axes, text: str, at: tuple[float, float], colour: str) -> None:
-    """Writes a name at a point (data coordinates); `place_names` moves it where it hides nothing."""
+    """Writes a name at a point (data coordinates); `place_names` moves it to where it fits."""
     note = ax.annotate(legible(text), at, at, color=colour, gid=POINT, fontsize=8)
     outlined(note)
     note.set_in_layout(False)  # a name inside the axes takes no room from them

@@ -80,7 +80,12 @@ def angle(degrees: float, ax: Axes) -> Axes:
 
 def _arrow(goal: str, x: float, y: float, ax: Axes) -> None:
     """An arrow from 0 to a point, and at its tip what it is good for."""
-    style = {"arrowstyle": "-|>", "linewidth": 1.8, "color": "#000000", "shrinkA": 0}
+    style: dict[str, Any] = {
+        "arrowstyle": "-|>",
+        "linewidth": 1.8,
+        "color": "#000000",
+        "shrinkA": 0,
+    }
     ax.annotate("", (x, y), (0, 0), arrowprops=style)
     above = 0.12 if y > 0 else 0.0
     ax.annotate(
@@ -111,7 +116,12 @@ def trace(
     axes[2].plot(epochs, [step["lr"] for step in steps], "o-", color="#000000")
     axes[2].set(ylabel="learning\nrate", xlabel="epoch", ylim=(0, None))
     axes[2].xaxis.set_major_locator(MaxNLocator(integer=True))
-    at_top = {"xycoords": ("data", "axes fraction"), "rotation": 90, "va": "top", "ha": "right"}
+    at_top: dict[str, Any] = {
+        "xycoords": ("data", "axes fraction"),
+        "rotation": 90,
+        "va": "top",
+        "ha": "right",
+    }
     for epoch in [step["epoch"] + 1 for step in steps if step["rewound"]]:
         for ax in axes:
             ax.axvline(epoch, color=GREY, linestyle=":", zorder=0)
@@ -132,7 +142,7 @@ def _group_weights(epochs: list[int], weights: np.ndarray, groups: Sequence[str]
     named = sorted(
         farthest, key=lambda group: -weights[-1, group]
     )  # as the lines end, the highest first
-    beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "fontsize": 8}
+    beside: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "fontsize": 8}
     ax.legend(
         [lines[group] for group in named], [legible(groups[group]) for group in named], **beside
     )
@@ -192,7 +202,14 @@ def own_ticket(
     )
     share = metrics.share_interval(test.correct.sum(), test.total.sum())
     ends = [[seen[1] - share.low * 100], [share.high * 100 - seen[1]]]
-    style = {"fmt": "o", "color": RED, "markersize": 8, "capsize": 3, "elinewidth": 1, "zorder": 5}
+    style: dict[str, Any] = {
+        "fmt": "o",
+        "color": RED,
+        "markersize": 8,
+        "capsize": 3,
+        "elinewidth": 1,
+        "zorder": 5,
+    }
     ax.errorbar(*seen, ends, metrics.cwv_error(*test) * 1e4, **style)
     name(ax, "yours", seen, RED)
     name(ax, "as validation images saw it", expected, RED)
