@@ -240,8 +240,8 @@ def _cell(row: pd.Series, corner: tuple[int, int], limit: float, ax: Axes) -> No
     if row["low"] > 0 or row["high"] < 0:
         note.set_color("white" if abs(value) > DARK * limit else "black")
     else:  # there is no interval, too, where there is one seed
-        note.set_color(GREY)
+        note.set_color("#4D4D4D")
         outlined(note)
         ax.add_patch(
-            Rectangle(corner, 1, 1, fill=False, hatch="///", edgecolor="white", linewidth=0)
+            Rectangle(corner, 1, 1, fill=False, hatch="//", edgecolor="white", linewidth=0)
         )

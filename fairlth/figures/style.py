@@ -165,7 +165,8 @@ def outlined(note: Annotation) -> Annotation:
 
 def name(ax: Axes, text: str, at: tuple[float, float], colour: str) -> None:
     """Writes a name at a point (data coordinates); `place_names` moves it to where it fits."""
-    note = ax.annotate(legible(text), at, at, color=colour, gid=POINT, fontsize=8)
+    place: dict[str, Any] = {"ha": "center", "va": "center"}
+    note = ax.annotate(legible(text), at, at, color=colour, gid=POINT, fontsize=8, **place)
     outlined(note)
     note.set_in_layout(False)  # a name inside the axes takes no room from them
 
