@@ -30,9 +30,7 @@ ORDER = (
     "analysis",
     "shipping",
     "experiments",
-    "labels",
     "figures",
-    "pictures",
     "workflow",
     "__main__",
 )

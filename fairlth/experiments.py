@@ -147,7 +147,8 @@ def in_table(preset: str) -> set[tuple[Any, ...]]:
         return set()
     frame = results.load(preset).drop_duplicates(results.KEYS)
     told = dict(zip(results.run_keys(frame), frame["settings"], strict=True))
-    today = {scope.key(run): results.settings_digest(_settings(run)) for run in config.every_run(preset) if scope.key(run) in told}
+    planned = {scope.key(run): run for run in config.every_run(preset)}
+    today = {one: results.settings_digest(_settings(run)) for one, run in planned.items() if one in told}
     return {one for one, digest in told.items() if pd.isna(digest) or today.get(one, digest) == digest}
 
 

@@ -14,6 +14,7 @@ import torch
 from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
 from fairlth import config, data, experiments, metrics
+from fairlth.analysis import summaries
 from fairlth.images import Data
 from fairlth.masks import MaskSet
 from fairlth.methods.base import Ticket

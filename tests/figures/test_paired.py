@@ -1,0 +1,141 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from fairlth import figures
+
+TASK = {"dataset": "digits", "target": "label", "group_by": "class", "model": "mlp"}
+
+
+def test_forest_draws_what_it_is_given():
+    rows = pd.DataFrame(
+        {"label": ["a"], "mean": [0.2], "low": [0.1], "high": [0.3], "paper": [0.38]}
+    )
+    ax = figures.forest(rows, plt.subplots()[1])
+    assert ax.containers[0].lines[0].get_xdata().tolist() == [20]
+    assert ax.containers[0].lines[2][0].get_segments()[0][:, 0].tolist() == pytest.approx([10, 30])
+    assert 38 in [float(line.get_xdata()[0]) for line in ax.lines]
+    assert [text.get_text() for text in ax.texts] == ["the paper", "ours"]
+
+
+def test_effects_are_factors_of_the_cwv():
+    task = {
+        "dataset": "digits",
+        "target": "label",
+        "group_by": "class",
+        "model": "mlp",
+        "density": 0.05,
+    }
+    rows = [
+        {"effect": name, "mean": mean, "low": mean - 1, "high": mean + 1}
+        for name, mean in (("selection", 0), ("training", -1))
+    ]
+    table = pd.DataFrame([task | row for row in rows] + [{"dataset": "all"} | row for row in rows])
+    ax = figures.effects(table, plt.subplots()[1])
+    drawn = [container.lines[0].get_xdata().tolist() for container in ax.containers]
+    assert drawn == [pytest.approx([1, 1]), pytest.approx([np.exp(-1)] * 2)]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == [
+        "all",
+        "digits by class, mlp\ndensity 0.05",
+    ]
+
+
+def test_pairs_shows_every_pair_and_counts_those_that_ballot_wins():
+    task = {
+        "dataset": "digits",
+        "target": "label",
+        "group_by": "class",
+        "model": "mlp",
+        "density": 0.05,
+    }
+    rows = [
+        task | {"rival": "lth", "ours": ours, "theirs": 0.4, "seed": seed}
+        for seed, ours in enumerate((0.1, 0.2, 0.4, 0.8))
+    ]
+    rows += [task | {"rival": "magnitude", "ours": 0.1, "theirs": 0.8, "seed": 0}]
+    ax = figures.pairs(pd.DataFrame(rows), plt.subplots()[1])
+    dots = {float(x) for collection in ax.collections for x, _ in collection.get_offsets()}
+    assert dots == {0.25, 0.5, 1.0, 2.0, 0.125}
+    assert [text.get_text().strip() for text in ax.texts] == ["2 of 4", "1 of 1", "pairs won"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["lottery ticket", "magnitude"]
+    assert ax.get_xscale() == "log"
+
+
+def test_premise_draws_ratios_to_the_dense_net_one_line_per_task_and_density():
+    rows = pd.DataFrame(
+        [
+            TASK
+            | {"density": 0.05, "method": "lth", "ratio": 1.5, "low": 1.2, "high": 1.9, "n": 3},
+            TASK
+            | {"density": 0.05, "method": "magnitude", "ratio": 2, "low": 1, "high": 4, "n": 5},
+            TASK
+            | {"density": 0.02, "method": "lth", "ratio": 0, "low": np.nan, "high": np.nan, "n": 1},
+            {
+                "dataset": "all",
+                "density": np.nan,
+                "method": "lth",
+                "ratio": 1.2,
+                "low": 1,
+                "high": 2,
+                "n": 3,
+            },
+        ]
+    )
+    ax = figures.premise(rows, plt.subplots()[1])
+    assert [label.get_text() for label in ax.get_yticklabels()] == [
+        "all, n = 3",
+        "digits by class, mlp\ndensity 0.02, n = 1",
+        "digits by class, mlp\ndensity 0.05, n = 3 to 5",
+    ]
+    drawn = [container.lines[0].get_xydata().tolist() for container in ax.containers]
+    assert drawn == [[[1.2, pytest.approx(-0.1)]], [[0, 0.9]], [[1.5, 1.9]], [[2, 2.1]]]
+    ends = [container.lines[2][0].get_segments()[0][:, 0].tolist() for container in ax.containers]
+    assert ends[2:] == [pytest.approx([1.2, 1.9]), pytest.approx([1, 4])]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "magnitude",
+        "lottery ticket",
+    ]
+    assert ax.get_xscale() == "log" and ax.get_xlim() == pytest.approx((1 / 1.5, 6))
+    assert [1, 1] in [list(line.get_xdata()) for line in ax.lines]
+
+
+CELLS = pd.DataFrame(
+    [
+        {"task": "b", "model": "m", "value": 0.5, "low": 0.25, "high": 0.75, "n": 3},
+        {"task": "a $x$ 日", "model": "m", "value": -0.25, "low": -0.5, "high": 0.25, "n": 5},
+        {"task": "b", "model": "k", "value": -0.1, "low": -0.2, "high": -0.05, "n": 3},
+    ]
+)
+
+
+def test_a_heat_map_writes_values_and_intervals_and_hatches_what_is_not_shown():
+    ax = figures.heat_map(CELLS, plt.subplots()[1])
+    words = {text.get_text(): text for text in ax.texts}
+    assert {text: note.get_position() for text, note in words.items()} == {
+        "50 %\n25 to 75, n = 3": (0.5, 0.5),
+        "-25 %\n-50 to 25, n = 5": (0.5, 1.5),
+        "-10 %\n-20 to -5, n = 3": (1.5, 0.5),
+        "–": (1.5, 1.5),
+    }
+    [hatched] = ax.patches
+    assert hatched.get_xy() == (0, 1) and hatched.get_hatch()
+    colours = [words[text].get_color() for text in words]
+    assert colours == ["white", "#4D4D4D", "black", figures.GREY]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["b", "a $x$ \\u65e5"]
+    [mesh] = ax.collections
+    assert mesh.get_clim() == (-50, 50)  # 0 is in the middle of the colours
+    values = mesh.get_array()
+    assert values.filled(np.nan).ravel().tolist() == pytest.approx(
+        [50, -10, -25, np.nan], nan_ok=True
+    )
+    ax.figure.draw_without_rendering()
+
+
+def test_an_interval_that_is_not_there_shows_nothing_and_no_cell_is_drawn_twice():
+    alone = CELLS.head(1).assign(low=np.nan, high=np.nan, n=1)
+    assert len(figures.heat_map(alone, plt.subplots()[1]).patches) == 1
+    with pytest.raises(
+        ValueError, match="b with m has two rows: a heat map takes one per task and model"
+    ):
+        figures.heat_map(pd.concat([CELLS, alone]), plt.subplots()[1])
