@@ -257,12 +257,16 @@ def test_the_cards_own_lines_read_the_ticket_where_fairlth_cannot_be_imported(ma
         assert torch.allclose(torch.tensor(json.loads(logits)), loaded.model(x), atol=1e-6)
 
 
-def test_the_cards_own_lines_find_the_same_masks(made, monkeypatch):
-    _, _, card, path = made
-    loaded = tickets.load(path)
-    monkeypatch.chdir(path.parent)
-    names = {"network": loaded.model}
-    exec("\n".join(card.reading), names)
-    assert set(names["masks"]) == set(loaded.mask)
-    for name, kept in loaded.mask.items():
+def test_the_cards_own_lines_find_kept_weights_that_are_zero(made, tmp_path, monkeypatch):
+    record, loaded, _, path = made
+    model, mask, _ = tickets.load(path)
+    weight = model.get_parameter("linear1.weight").data.view(-1)
+    weight[weight.nonzero()[:5, 0]] = 0
+    again = tmp_path / path.name
+    tickets.write(Ticket(model, mask, cost=1.0), record, loaded, again)
+    monkeypatch.chdir(tmp_path)
+    names = {"network": model}
+    exec("\n".join(tickets.read_card(again).reading), names)
+    assert set(names["masks"]) == set(mask)
+    for name, kept in mask.items():
         assert torch.equal(torch.from_numpy(names["masks"][name]), kept)
