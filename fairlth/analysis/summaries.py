@@ -34,6 +34,7 @@ def per_run(
     own = frame[frame["split"] == split]
     number = own.groupby(KEYS, dropna=False, sort=False).ngroup()
     heads = own[~number.duplicated()].reindex(columns=[*KEYS, *SPENT, "feasible"])
+    heads["pressure"] = heads["pressure"].astype(float)
     counts = own.groupby([number, own["group"]])[["correct", "total"]].sum()  # groups by name
     found = []
     for _, groups in counts.groupby(level=0):
