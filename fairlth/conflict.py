@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairlth import config
-from fairlth.images import Split, as_float
+from fairlth.config import Run
+from fairlth.images import Data, Split, as_float
 from fairlth.masks import prunable
+from fairlth.training import low_precision
 
 Gradients = dict[str, Tensor]
 
@@ -95,7 +97,10 @@ class ConflictMeter:
     measure = staticmethod(unit_conflict)  # of both gradients; other parts than units can be watched by another one
 
     def __init__(self, split: Split, seed: int, every: int = 32, batch_size: int = 64, low: bool = False) -> None:
-        self.split, self.every, self.half, self.low = split, every, min(batch_size, len(split)) // 2, low
+        self.split = split
+        self.every = every
+        self.half = min(batch_size, len(split)) // 2
+        self.low = low
         self.generator = torch.Generator().manual_seed(config.seed_for(seed, "conflict"))
         self.steps = 0
         self.observed = 0
@@ -172,6 +177,16 @@ class ConflictMeter:
         loss = (losses * fairness_weights(self.group_loss, groups)).sum() if fair else losses.mean()
         gradients = torch.autograd.grad(loss, list(weights.values()))
         return {name: g * (w != 0) for (name, w), g in zip(weights.items(), gradients, strict=True)}
+
+
+def meter(run: Run, data: Data) -> ConflictMeter:
+    """The meter that watches the dense training of a run's task and seed, before its first step."""
+    schedule = run.settings.schedule
+    steps_per_epoch = max(1, len(data.train) // schedule.batch_size)
+    steps = (schedule.epochs - run.settings.rewind_epochs) * steps_per_epoch
+    low = low_precision(schedule, data.train.y.device)
+    every = between_readings(steps)
+    return ConflictMeter(data.train, run.seed, every, schedule.batch_size, low)
 
 
 def between_readings(steps: int) -> int:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm.auto import tqdm
 
-from fairlth import config, progress
+from fairlth import config
 from fairlth.config import Schedule
 from fairlth.images import Data, Split, as_float, augment
 from fairlth.metrics import Counts
@@ -86,8 +87,11 @@ class Trainer:
     def __init__(
         self, model: nn.Module, data: Data, schedule: Schedule, seed: int, after_step: AfterStep | None = None
     ) -> None:
-        self.model, self.data, self.schedule, self.seed = model.to(memory_format=torch.channels_last), data, schedule, seed
-        self.after_step = after_step or (lambda model: None)
+        self.model = model.to(memory_format=torch.channels_last)
+        self.data = data
+        self.schedule = schedule
+        self.seed = seed
+        self.after_step = after_step or nothing
         self.forward = torch.compile(model) if schedule.compile else model
         self.low = low_precision(schedule, data.train.y.device)
         self.optimizer = _optimizer(model, schedule)
@@ -112,23 +116,32 @@ class Trainer:
             FloatingPointError: the loss is not finite.
         """
         self.model.train()
-        total, steps, rate = torch.zeros((), device=self.data.train.y.device), 0, 0.0
+        total = torch.zeros((), device=self.data.train.y.device)
+        steps = 0
+        rate = 0.0
         for steps, batch in enumerate(islice(self._batches(number), first, last), 1):
-            rate = lr_scale * learning_rate(self.schedule, number + (first + steps - 1) / self.steps_per_epoch)
+            done = number + (first + steps - 1) / self.steps_per_epoch
+            rate = lr_scale * learning_rate(self.schedule, done)
             total += self._step(batch, loss, rate)
-        if not math.isfinite(mean := float(total) / max(steps, 1)):
+        mean = float(total) / max(steps, 1)
+        if not math.isfinite(mean):
             raise FloatingPointError(
-                f"the training loss became {mean} in epoch {number + 1} at learning rate {rate:.3g}: choose a lower one."
+                f"the training loss became {mean} in epoch {number + 1} at learning rate "
+                f"{rate:.3g}: choose a lower one."
             )
         return mean, rate
 
     def _batches(self, number: int) -> Iterator[Batch]:
         """Batches of one epoch, images as floats; the last incomplete batch is left out unless it is the only one."""
-        split, size = self.data.train, self.schedule.batch_size
-        order = torch.randperm(len(split), generator=_generator(self.seed, f"order/{number}")).to(split.y.device)
-        generator = _generator(self.seed, f"augment/{number}", split.y.device)
-        for rows in order[: max(size, len(split) // size * size)].split(size):
-            x = augment(split.x[rows], self.schedule.shift, self.schedule.mirror and self.data.mirror, generator)
+        split = self.data.train
+        size = self.schedule.batch_size
+        mirror = self.schedule.mirror and self.data.mirror
+        shuffle = _generator(self.seed, f"order/{number}")
+        change = _generator(self.seed, f"augment/{number}", split.y.device)
+        order = torch.randperm(len(split), generator=shuffle).to(split.y.device)
+        whole_batches = max(size, len(split) // size * size)
+        for rows in order[:whole_batches].split(size):
+            x = augment(split.x[rows], self.schedule.shift, mirror, change)
             yield Batch(as_float(x), split.y[rows], split.group[rows], rows)
 
     def _step(self, batch: Batch, loss: Loss, rate: float) -> Tensor:
@@ -165,14 +178,22 @@ def fit(
     Raises:
         FloatingPointError: the loss is not finite.
     """
-    trainer, history = Trainer(model, data, schedule, seed, after_step), History()
-    stop = schedule.epochs if stop is None else stop
-    for number in range(start, stop):
+    trainer = Trainer(model, data, schedule, seed, after_step)
+    history = History()
+    for number in epochs(start, schedule.epochs if stop is None else stop, label):
         mean, rate = trainer.epoch(number, loss)
         history.loss.append(mean)
         history.lr.append(rate)
-        progress.say(f"{label}: epoch {number + 1} of {stop}, loss {mean:.3f}")
     return history
+
+
+def epochs(start: int, stop: int, label: str) -> Iterator[int]:
+    """The numbers start ... stop - 1, with a bar that shows how far a training is after two seconds."""
+    return iter(tqdm(range(start, stop), label, leave=False, delay=2, unit="epoch"))
+
+
+def nothing(model: nn.Module) -> None:
+    """An `after_step` that does nothing."""
 
 
 def low_precision(schedule: Schedule, device: torch.device) -> bool:
@@ -218,9 +239,10 @@ def logits(model: nn.Module, split: Split) -> Tensor:
 
 def count(outputs: Tensor, split: Split) -> Counts:
     """Right and all predictions per class and group from outputs (n, classes)."""
-    cells, n_cells = split.y * split.n_groups + split.group, split.n_classes * split.n_groups
+    cells = split.cells
     right = outputs.argmax(1) == split.y
-    correct, total = torch.bincount(cells[right], minlength=n_cells), torch.bincount(cells, minlength=n_cells)
+    correct = torch.bincount(cells[right], minlength=split.n_cells)
+    total = torch.bincount(cells, minlength=split.n_cells)
     shape = (split.n_classes, split.n_groups)
     return Counts(correct.reshape(shape).cpu().numpy(), total.reshape(shape).cpu().numpy())
 

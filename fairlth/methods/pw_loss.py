@@ -7,15 +7,14 @@ from torch.nn import functional as F
 from fairlth.config import Run
 from fairlth.images import Data
 from fairlth.masks import prunable
-from fairlth.methods.base import Ticket
-from fairlth.methods.dense import dense_model
+from fairlth.lottery import Dense, Ticket
 from fairlth.selection import magnitude, select
 from fairlth.training import Batch, Loss, fit, logits
 
 GAMMA = 1.0
 
 
-def pw_loss(run: Run, data: Data) -> Ticket:
+def pw_loss(run: Run, data: Data, dense: Dense) -> Ticket:
     """One-shot magnitude pruning whose second training weighs images by how badly the dense net predicts them.
 
     An image i weighs omega_i = theta + (1 - theta)(1 - p_i)^gamma, p_i the dense net's probability of its class, and its label
@@ -26,7 +25,8 @@ def pw_loss(run: Run, data: Data) -> Ticket:
     Source: robbiemeyer/pw_loss_pruning, from its code. The source prunes filters and uses the loss there too; reconstructed
     is its combination with unstructured magnitude pruning, whose scores need no loss.
     """
-    model, schedule = dense_model(run, data), run.settings.schedule
+    model = dense.at(dense.trained)
+    schedule = run.settings.schedule
     loss = performance_weighted(logits(model, data.train).softmax(1), data.train.y, run.knob)
     mask = select(magnitude(prunable(model)), run.density)
     mask.apply(model)
@@ -36,7 +36,8 @@ def pw_loss(run: Run, data: Data) -> Ticket:
 
 def performance_weighted(dense: Tensor, y: Tensor, pressure: float) -> Loss:
     """The loss mean_i omega_i CE(outputs_i, label_i) from the dense net's probabilities (n, classes) and the classes (n,)."""
-    weights, labels = image_weights(dense, y, pressure), corrected_labels(dense, y)
+    weights = image_weights(dense, y, pressure)
+    labels = corrected_labels(dense, y)
 
     def loss(outputs: Tensor, batch: Batch) -> Tensor:
         return (weights[batch.rows] * F.cross_entropy(outputs, labels[batch.rows], reduction="none")).mean()

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from fairlth import metrics, progress
+from fairlth import metrics
 from fairlth.config import Schedule
 from fairlth.images import Data
 from fairlth.metrics import Counts
-from fairlth.training import AfterStep, State, Trainer, learning_rate, predict, snapshot, weighted_by_group
+from fairlth.training import AfterStep, State, Trainer, epochs, learning_rate, predict, snapshot, weighted_by_group
 
 CLIP = (0.25, 4.0)  # bounds of the group weights
 SETTLED = 0.25  # of the schedule's top learning rate: below it states are judged
@@ -106,7 +106,7 @@ def refine(
     trainer = Trainer(model, data, schedule, seed, after_step)
     control = Control(floor, pressure, torch.ones(data.train.n_groups, device=data.train.y.device))
     waited = 0
-    for epoch in range(start, schedule.epochs):
+    for epoch in epochs(start, schedule.epochs, "refining"):
         loss, rate = trainer.epoch(epoch, weighted_by_group(control.weights), control.lr_scale)
         settled = learning_rate(schedule, epoch + 1) <= SETTLED * schedule.lr
         waited += 1
@@ -116,9 +116,6 @@ def refine(
         waited = 0
         if step.rewound:
             trainer = Trainer(model, data, schedule, seed, after_step)
-        progress.say(
-            f"refining: epoch {epoch + 1} of {schedule.epochs}, validation accuracy {step.accuracy:.3f}, CWV {step.cwv:.4f}"
-        )
     return control.finish(model)
 
 
@@ -126,10 +123,13 @@ class Control:
     """The three rules and what they remember: weights, learning rate, pressure, and the best state so far."""
 
     def __init__(self, floor: float, pressure: float, weights: Tensor) -> None:
-        self.floor, self.pressure, self.weights = floor, pressure, weights
-        self.lr_scale, self.stale = 1.0, 0
-        self.lowest: tuple[float, float] | None = None  # CWV of the fairest feasible state, and its standard error
-        self.best: tuple[float, float, State] | None = None  # CWV, accuracy and state of the feasible state to return
+        self.floor = floor
+        self.pressure = pressure
+        self.weights = weights
+        self.lr_scale = 1.0
+        self.stale = 0  # feasible epochs without a better state
+        self.lowest: tuple[float, float] | None = None  # CWV and its error of the fairest one
+        self.best: tuple[float, float, State] | None = None  # CWV, accuracy, state to return
         self.most_accurate: tuple[float, State] | None = None
         self.steps: list[Step] = []
 
@@ -142,9 +142,12 @@ class Control:
             epoch: as it was trained.
             waited: epochs since the last state that was judged.
         """
-        accuracy, cwv = metrics.accuracy(*counts), metrics.cwv(*counts.by_group())
-        feasible, rewound = accuracy >= self.floor, False
-        weights, pressure = tuple(self.weights.tolist()), self.pressure
+        accuracy = metrics.accuracy(*counts)
+        cwv = metrics.cwv(*counts.by_group())
+        feasible = accuracy >= self.floor
+        rewound = False
+        weights = tuple(self.weights.tolist())
+        pressure = self.pressure
         self.weights = reweight(self.weights, counts, self.pressure * waited)
         if epoch.settled and feasible:
             self._keep_best(model, accuracy, cwv, metrics.cwv_error(*counts.by_group()))
@@ -169,15 +172,18 @@ class Control:
             self.lowest = (cwv, error)
         limit = sum(self.lowest)
         if cwv <= limit and (self.best is None or self.best[0] > limit or accuracy > self.best[1]):
-            self.best, self.stale = (cwv, accuracy, snapshot(model)), 0
+            self.best = (cwv, accuracy, snapshot(model))
+            self.stale = 0
         else:
             self.stale += 1
         if self.stale >= PATIENCE:
-            self.lr_scale, self.stale = self.lr_scale / 2, 0
+            self.lr_scale /= 2
+            self.stale = 0
 
     def _relax(self, model: nn.Module, accuracy: float) -> bool:
         """Rule 2, for a state that breaks the constraint; whether the model was rewound."""
-        self.pressure, self.stale = self.pressure / 2, 0
+        self.pressure /= 2
+        self.stale = 0
         self.weights = self.weights.sqrt() / self.weights.sqrt().mean()
         if self.best is not None:
             model.load_state_dict(self.best[-1])

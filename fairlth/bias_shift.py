@@ -32,7 +32,7 @@ def affordable_shift(outputs: Tensor, split: Split, floor: float) -> Tensor:
     return min(affordable)[1] / SHARES * whole
 
 
-def add_to_head(model: nn.Module, shift: Tensor, images: Tensor | None = None) -> None:
+def add_to_outputs(model: nn.Module, shift: Tensor, images: Tensor | None = None) -> None:
     """Adds constants (classes,) to the outputs of a network, in place.
 
     They go into the biases of the layer that gives the outputs where it is a linear layer with

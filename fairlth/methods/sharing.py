@@ -1,4 +1,7 @@
-"""Trainings that several methods share: done once for a task and seed, kept as files named after all that decides them."""
+"""Trainings that several methods share, done once for a task and seed.
+
+They are kept as files that are named after all that decides them.
+"""
 
 import hashlib
 import json
@@ -12,14 +15,24 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from fairlth import config, models
 from fairlth.config import Run, Schedule
+from fairlth.config import paths
+from fairlth.config.runs import shared_path
 from fairlth.images import Data
-from fairlth.training import PASSES, low_precision
+from fairlth.lottery import Dense, Found, Ticket, train_dense
+from fairlth.masks import MaskSet, prunable
+from fairlth.models import build
+from fairlth.training import PASSES, State, low_precision, snapshot
 
-TRAINING = ("images", "data", "models", "training", "methods/base")  # the modules whose code decides every training
+DENSE = ("images", "data", "models", "masks", "conflict", "training", "lottery")  # code of a training
+SEARCH = (*DENSE, "selection", "ballot", "methods/plain", "methods/ballots")  # and of a search
+SETTINGS = {"schedule", "rewind_epochs", "keep_per_level"}  # of the preset, which decide a ticket
+
+
+Search = Callable[[Run, Data, Dense], Found]
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,71 @@ LEDGER = Ledger()  # of the run under way in this process
 UNWRITTEN: dict[Path, Kept] = {}  # what could not be written, for the rest of this process
 
 
+def dense_once(run: Run, data: Data) -> Dense:
+    """The dense training of the run's task and seed, done once for all methods."""
+    network = fresh(run, data)
+
+    def make() -> Kept:
+        made = train_dense(run, data, network)
+        states = {"rewind": made.rewind, "trained": made.trained, "conflict": made.conflict}
+        return Kept(_joined(states))
+
+    kept = shared("dense", run, data, make, {"schedule", "rewind_epochs"}, DENSE)
+    parts = [part(kept.tensors, f"{name}/") for name in ("rewind", "trained", "conflict")]
+    return Dense(network, *parts)
+
+
+def fresh(run: Run, data: Data) -> nn.Module:
+    """The run's network, the same initial weights for every method of a seed, on data's device."""
+    generator = torch.Generator().manual_seed(config.seed_for(run.seed, "init"))
+    network = build(run.model, data.in_shape, data.train.n_classes, generator)
+    return network.to(data.train.x.device)
+
+
+def found_once(kind: str, run: Run, data: Data, dense: Dense, search: Search) -> Found:
+    """What `search` finds, done once for all methods of a task, seed and density of this kind."""
+
+    def make() -> Kept:
+        found = search(run, data, dense)
+        tensors = _joined({"mask": dict(found.mask), "state": snapshot(found.model)})
+        notes = {"epochs": found.epochs, "found": found.notes, "rescued": found.mask.rescued}
+        return Kept(tensors, notes)
+
+    kept = shared(kind, run, data, make, SETTINGS, SEARCH, run.density)
+    model = dense.at(part(kept.tensors, "state/"))
+    masks = part(kept.tensors, "mask/")
+    in_order = {name: masks[name] for name in prunable(model)}  # which a file does not keep
+    mask = MaskSet(in_order, kept.notes["rescued"])
+    return Found(model, mask, kept.notes["epochs"], kept.notes["found"])
+
+
+def trained_once(
+    kind: str, run: Run, data: Data, found: Found, train: Callable[[Run, Data, Found], Ticket]
+) -> Ticket:
+    """A found ticket as `train` trains it, done once for all methods that ask for this kind."""
+
+    def make() -> Kept:
+        ticket = train(run, data, found)
+        return Kept(snapshot(ticket.model), {"cost": ticket.cost})
+
+    kept = shared(kind, run, data, make, SETTINGS, SEARCH, run.density)
+    found.model.load_state_dict(kept.tensors)
+    return Ticket(found.model, found.mask, kept.notes["cost"])
+
+
+def part(tensors: State, prefix: str) -> State:
+    """The tensors whose names start with a prefix, without it."""
+    own = [name for name in tensors if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tensors[name] for name in own}
+
+
+def _joined(parts: dict[str, State]) -> State:
+    """Tensors of several parts, each named `<part>/<name>`."""
+    return {
+        f"{prefix}/{name}": value for prefix, part in parts.items() for name, value in part.items()
+    }
+
+
 def shared(
     kind: str, run: Run, data: Data, make: Callable[[], Kept], settings: set[str], code: Iterable[str] = (), told: Any = ()
 ) -> Kept:
@@ -75,13 +153,13 @@ def shared(
         run, data: of the method that asks; methods that agree in what is told here share.
         make: trains.
         settings: fields of the preset that decide it.
-        code: modules that decide it beside TRAINING.
+        code: modules that decide it.
         told: what else decides it, such as a density.
     """
     named = run.settings.model_dump_json(include=settings)
-    fingerprint = config.code_fingerprint([*TRAINING, *code])
+    fingerprint = paths.code_fingerprint(code)
     model = run.model + models.fingerprint(run.model)
-    path = config.shared_path(run, kind, _digest(data, model, config.seed_for(run.seed, kind), named, fingerprint, told))
+    path = shared_path(run, kind, _digest(data, model, config.seed_for(run.seed, kind), named, fingerprint, told))
     if (kept := UNWRITTEN.get(path) or _read(path, data.train.y.device)) is not None:
         return kept
     started = time.perf_counter()
@@ -113,7 +191,7 @@ def _write(kept: Kept, path: Path) -> None:
     tensors = {name: value.contiguous().cpu() for name, value in kept.tensors.items()}
     notes = json.dumps({"notes": kept.notes, "effort": LEDGER.made[path]})
     try:
-        config.write_atomically(path, save(tensors, {"notes": notes}))
+        paths.write_atomically(path, save(tensors, {"notes": notes}))
     except OSError as error:
         warnings.warn(f"{error} It is not shared with other runs.", stacklevel=4)
         UNWRITTEN[path] = kept
