@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from fairlth import config, progress, results
+from fairlth import config, progress
+from fairlth.analysis import conditions
 
 HERE = Path(__file__).resolve().parent
 NAMES = ("training", "gains", "overhead", "selection", "growth", "stacked", "methods", "export", "workflow")
@@ -22,7 +23,7 @@ def machine() -> str:
     """The processor, its cores, the versions and the date, in one line."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    name = results.processor()
+    name = conditions.processor()
     known = "avx512_bf16", "amx_tile"
     has = [feature for feature in known if any(feature in line for line in lines if line.startswith("flags"))]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"

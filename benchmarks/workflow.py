@@ -21,7 +21,10 @@ from fairlth.config import Run
 
 METHODS = ("random", "fairscratch")  # that wait for no other run
 SEEDS = (0, 1, 2)
-ONE_RUN = "from fairlth import config, experiments, figures, metrics, results; import matplotlib.pyplot, pandas"
+ONE_RUN = (
+    "from fairlth import config, experiments, figures, metrics; from fairlth.analysis import records, summaries; "
+    "import matplotlib.pyplot, pandas"
+)
 
 
 def timed(command: list[str], **variables: str) -> tuple[float, float]:

@@ -26,7 +26,6 @@ ORDER = (
     "multipliers",
     "regrowth",
     "methods",
-    "results",
     "analysis",
     "shipping",
     "experiments",

@@ -10,15 +10,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from fairlth import config, data, methods, metrics, models, progress, results
-from fairlth.analysis import scope
+from fairlth import config, data, methods, metrics, models, progress
+from fairlth.analysis import conditions, records, scope
+from fairlth.analysis.records import Record
 from fairlth.config import Run
 from fairlth.images import Data
 from fairlth.masks import count_kept, prunable
 from fairlth.methods import METHODS, Ticket
 from fairlth.methods.shared import LEDGER
 from fairlth.metrics import Counts
-from fairlth.results import Record
 from fairlth.shift import fair_shift
 from fairlth.shipping import ticket as tickets
 from fairlth.shipping.card import why_dead
@@ -43,7 +43,7 @@ def run(run: Run, runs: Path = config.RUNS) -> Record:
         OSError: the results cannot be written.
     """
     check(run)
-    results.check_code()
+    conditions.check_code()
     config.check_writable(config.record_path(run, runs))
     _set_up_torch()
     started = time.perf_counter()
@@ -56,7 +56,7 @@ def run(run: Run, runs: Path = config.RUNS) -> Record:
     _check_ticket(run, ticket)
     record = _record(run, loaded, ticket, started, images)
     tickets.write(ticket, record, loaded, config.ticket_path(run, runs))
-    results.write(record, config.record_path(run, runs))
+    records.write(record, config.record_path(run, runs))
     return record
 
 
@@ -76,12 +76,12 @@ def run_or_load(grid: Iterable[Run], runs: Path = config.RUNS) -> list[Record]:
     grid = list(dict.fromkeys(grid))
     for one in grid:
         check(one)
-    records = []
+    found = []
     for number, one in enumerate(grid):
         progress.say(f"run {number + 1} of {len(grid)}: {one.slug()}")
-        records.append(_usable(one, runs) or run(one, runs))
+        found.append(_usable(one, runs) or run(one, runs))
     progress.say(f"{len(grid)} runs are there")
-    return records
+    return found
 
 
 def ticket(one: Run, runs: Path = config.RUNS) -> Loaded:
@@ -112,10 +112,10 @@ def table(notebook: str, preset: str, train: bool | str) -> pd.DataFrame:
     wanted = config.every_run(preset) if notebook == "00_overview" else config.study(notebook, preset)
     if train:
         kept, missing = _kept(wanted, preset)
-        made = results.table(run_or_load(missing))
+        made = records.table(run_or_load(missing))
         frame = pd.concat([kept, made], ignore_index=True) if len(kept) else made
     else:
-        frame = results.load(preset)
+        frame = records.load(preset)
         frame = frame if notebook == "00_overview" else scope.rows_of(frame, wanted)
     if frame.empty:
         raise ValueError(f"data/results/{preset}.csv has no run of {notebook}: use train=True.")
@@ -132,10 +132,10 @@ def _kept(wanted: list[Run], preset: str) -> tuple[pd.DataFrame, list[Run]]:
     done = in_table(preset)
     missing = [run for run in wanted if scope.key(run) not in done]
     if len(missing) == len(wanted):
-        return pd.DataFrame(columns=results.COLUMNS), wanted
-    frame = results.load(preset)
+        return pd.DataFrame(columns=records.COLUMNS), wanted
+    frame = records.load(preset)
     keys = {scope.key(run) for run in wanted} & done
-    return frame[[one in keys for one in results.run_keys(frame)]], missing
+    return frame[[one in keys for one in records.run_keys(frame)]], missing
 
 
 def in_table(preset: str) -> set[tuple[Any, ...]]:
@@ -143,12 +143,12 @@ def in_table(preset: str) -> set[tuple[Any, ...]]:
 
     Rows that say nothing of their settings count.
     """
-    if config.PRESETS[preset].in_process or not results.table_path(preset).exists():
+    if config.PRESETS[preset].in_process or not records.table_path(preset).exists():
         return set()
-    frame = results.load(preset).drop_duplicates(results.KEYS)
-    told = dict(zip(results.run_keys(frame), frame["settings"], strict=True))
+    frame = records.load(preset).drop_duplicates(records.KEYS)
+    told = dict(zip(records.run_keys(frame), frame["settings"], strict=True))
     planned = {scope.key(run): run for run in config.every_run(preset)}
-    today = {one: results.settings_digest(_settings(run)) for one, run in planned.items() if one in told}
+    today = {one: records.settings_digest(_settings(run)) for one, run in planned.items() if one in told}
     return {one for one, digest in told.items() if pd.isna(digest) or today.get(one, digest) == digest}
 
 
@@ -168,11 +168,11 @@ def _usable(run: Run, runs: Path) -> Record | None:
     if not path.exists():
         return None
     try:
-        record = results.read(path)
+        record = records.read(path)
     except ValueError as error:
         warnings.warn(f"{error} It is made anew now.", stacklevel=3)
         return None
-    same_code = record.conditions["code"] == results.code_fingerprint()
+    same_code = record.conditions["code"] == conditions.code_fingerprint()
     if record.settings != _settings(run) or (run.settings.in_process and not same_code):
         return None
     if not same_code:
@@ -222,11 +222,11 @@ def _record(run: Run, loaded: Data, ticket: Ticket, started: float, images: floa
         cost=round(ticket.cost, 4),
         spent=round(images / dense_images(run, loaded), 4),
         feasible=ticket.feasible and not dead,  # None stays None
-        predictions=results.pack_predictions(classes.cpu().numpy(), confidence.double().cpu().numpy()),
+        predictions=records.pack_predictions(classes.cpu().numpy(), confidence.double().cpu().numpy()),
         trace=ticket.trace,
         notes=notes,
         settings=_settings(run),
-        conditions=results.conditions(
+        conditions=conditions.conditions(
             loaded.train.x.device, run.settings.schedule, time.perf_counter() - started, LEDGER.read_seconds()
         ),
     )
@@ -243,7 +243,7 @@ def _counts(loaded: Data, val: Tensor, test: Tensor) -> dict[str, Counts]:
     """Predictions on "val" and "test", and on "test+s" with s of the way to the fairest class bias shift on validation data."""
     shift = fair_shift(val, loaded.val)
     found = {"val": count(val, loaded.val), "test": count(test, loaded.test)}
-    return found | {f"test+{share:g}": count(test + share * shift, loaded.test) for share in results.SHIFTS}
+    return found | {f"test+{share:g}": count(test + share * shift, loaded.test) for share in records.SHIFTS}
 
 
 def _lists(counts: Counts) -> dict[str, list[list[int]]]:

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from fairlth import config, data, experiments, results
-from fairlth.analysis import scope, summaries
+from fairlth import config, data, experiments
+from fairlth.analysis import conditions, records, scope, summaries
 from fairlth.config import Run
 from fairlth.shipping import ticket as tickets
 
@@ -55,7 +55,7 @@ def test_other_code_or_settings_or_a_damaged_record_mean_training_again(in_tmp, 
     monkeypatch.setattr(experiments, "run", lambda run, runs: made.append(run) or train(run, runs))
     experiments.run_or_load([smoke_run], in_tmp)
     with monkeypatch.context() as patch:
-        patch.setattr(results, "code_fingerprint", lambda: "other")
+        patch.setattr(conditions, "code_fingerprint", lambda: "other")
         experiments.run_or_load([smoke_run], in_tmp)
     longer = config.PRESETS["smoke"].schedule.model_copy(update={"epochs": 3})
     with monkeypatch.context() as patch:
@@ -154,20 +154,20 @@ def test_reading_a_table_trains_nothing_and_gives_what_it_has(tmp_path, smoke_ru
     monkeypatch.setattr(config, "TABLES", tmp_path)
     monkeypatch.setattr(experiments, "run_or_load", None)
     own = smoke_run.model_copy(update={"density": 0.02})
-    results.merge_table(results.table([experiments.run(own, in_tmp)]), "smoke")
+    records.merge_table(records.table([experiments.run(own, in_tmp)]), "smoke")
     there = experiments.table("11_comparison", "smoke", train=False)
     assert set(there["method"]) == {"lth"}
     lacking = experiments.missing("11_comparison", "smoke", there)
     assert lacking.startswith("Not in the table: every run of dense, random, magnitude")
     with pytest.raises(ValueError, match="smoke.csv has no run of 20_groups: use train=True"):
         experiments.table("20_groups", "smoke", train=False)
-    assert len(experiments.table("00_overview", "smoke", train=False)) == (2 + len(results.SHIFTS)) * 10
+    assert len(experiments.table("00_overview", "smoke", train=False)) == (2 + len(records.SHIFTS)) * 10
 
 
 def test_a_notebook_sees_its_own_runs_of_a_table_only(smoke_run, in_tmp):
     own = smoke_run.model_copy(update={"method": "lth_bias", "density": 0.02})
     other = [own.model_copy(update=change) for change in ({"pressure": 1.0}, {"density": 0.1}, {"seed": 7})]
-    frame = results.table(experiments.run_or_load([own, *other], in_tmp))
+    frame = records.table(experiments.run_or_load([own, *other], in_tmp))
     shown = summaries.per_run(experiments.of("11_comparison", "smoke", frame))
     assert shown[["density", "seed"]].to_numpy().tolist() == [[0.02, 0]] and shown["pressure"].isna().all()
     assert len(summaries.per_run(experiments.of("12_sparsity", "smoke", frame))) == 2  # along its pressure
@@ -211,7 +211,7 @@ def test_a_ticket_is_read_where_it_is_there_and_made_where_it_is_not(in_tmp, smo
 def test_a_notebook_sees_its_own_tasks_of_a_table_only_and_says_what_is_missing(smoke_run, in_tmp):
     by_class = smoke_run.model_copy(update={"method": "lth", "density": 0.02})
     by_ink = by_class.model_copy(update={"target": "odd", "group_by": "ink"})
-    frame = results.table(experiments.run_or_load([by_class, by_ink], in_tmp))
+    frame = records.table(experiments.run_or_load([by_class, by_ink], in_tmp))
     assert set(experiments.of("11_comparison", "smoke", frame)["group_by"]) == {"class"}
     assert set(experiments.of("20_groups", "smoke", frame)["group_by"]) == {"ink"}
     lacking = experiments.missing("20_groups", "smoke", frame)
@@ -229,7 +229,7 @@ def test_runs_that_a_table_has_count_as_done(smoke_run, in_tmp, tmp_path, monkey
     slow = config.PRESETS["smoke"].model_copy(update={"in_process": False, "methods": ("dense", "lth"), "pressures": False})
     monkeypatch.setitem(config.PRESETS, "slow", slow)
     first, second = config.study("10_motivation", "slow")[:2]
-    results.merge_table(results.table([experiments.run(first, in_tmp)]), "slow")
+    records.merge_table(records.table([experiments.run(first, in_tmp)]), "slow")
     assert experiments.in_table("slow") == {scope.key(first)}
     asked = []
     monkeypatch.setattr(experiments, "run_or_load", lambda runs: asked.extend(runs) or [experiments.run(second, in_tmp)])
@@ -264,7 +264,7 @@ def test_a_record_keeps_what_each_test_image_was_taken_for(smoke_run, in_tmp):
 
 
 def test_a_run_of_other_code_than_its_grid_began_with_is_refused(smoke_run, in_tmp, monkeypatch):
-    monkeypatch.setattr(config, "GRID_CODE", results.code_fingerprint())
+    monkeypatch.setattr(config, "GRID_CODE", conditions.code_fingerprint())
     experiments.run(smoke_run, in_tmp)
     monkeypatch.setattr(config, "GRID_CODE", "0123456789ab")
     with pytest.raises(ValueError, match="has changed under a running grid, from 0123456789ab to .*: let the grid finish"):

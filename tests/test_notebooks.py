@@ -10,9 +10,10 @@ import nbformat
 import pandas as pd
 import pytest
 
-from fairlth import config, execute, metrics, results
+from fairlth import config, execute, metrics
+from fairlth.analysis import records
+from fairlth.analysis.records import KEYS
 from fairlth.config import Run
-from fairlth.results import KEYS
 from fairlth.shipping import ticket as tickets
 
 NOTEBOOKS = sorted((config.ROOT / "notebooks").glob("*.ipynb"))
@@ -39,7 +40,7 @@ def overview(home, text):
 
 def one_run(home, text):
     run = Run(dataset="digits", model="mlp", method="ballot", density=0.02, seed=0, preset="smoke")
-    record = results.read(config.record_path(run, home / "runs"))
+    record = records.read(config.record_path(run, home / "runs"))
     assert record.kept == 340
     assert f"accuracy {metrics.accuracy(*record.split('test')):.1%} on 449 test images" in text
 

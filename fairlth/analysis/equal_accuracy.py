@@ -13,8 +13,8 @@ import pandas as pd
 from fairlth import config
 from fairlth.analysis.paired_gains import PAPER, by_setting, improvements, log_ratio, named
 from fairlth.analysis.premise import geometric
+from fairlth.analysis.records import SHIFTS
 from fairlth.analysis.summaries import SETTING, interval_of, per_run, told
-from fairlth.results import SHIFTS
 
 BUDGET = "lth_long"  # the plain ticket trained as long as Ballot's: an even fight
 RIVALS = (BUDGET, "lth_rate", "lth", "constrained", "fairgrape")

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from fairlth import config, metrics
+from fairlth.analysis.records import KEYS
 from fairlth.analysis.summaries import means, told
 from fairlth.metrics import Counts
-from fairlth.results import KEYS
 
 GAPS = {  # of a binary task, see metrics -> what they are called
     "equal_opportunity": "equal opportunity",

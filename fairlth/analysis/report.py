@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fairlth import config, results
-from fairlth.analysis import equal_accuracy, paired_gains, premise, scope, summaries, two_halves
+from fairlth import config
+from fairlth.analysis import equal_accuracy, paired_gains, premise, records, scope, summaries, two_halves
 from fairlth.analysis.summaries import interval_of
 from fairlth.analysis.tables import markdown
 from fairlth.methods import METHODS
@@ -147,7 +147,7 @@ def readable_claims(rows: pd.DataFrame) -> pd.DataFrame:
 
 def page(preset: str) -> str:
     """What data/results/<preset>.csv says, as Markdown; ValueError where there is no such table."""
-    table = results.load(preset)
+    table = records.load(preset)
     everything, by_class = findings(table, preset)
     each = over_all(everything.duels)[1]
     notebooks = ("11_comparison", "15_equal_accuracy")
@@ -186,7 +186,7 @@ def subset(runs: pd.DataFrame) -> str:
 
 def conditions(table: pd.DataFrame) -> str:
     """One paragraph on how the runs of a table were made."""
-    runs = table.drop_duplicates([name for name in results.KEYS if name != "preset"])
+    runs = table.drop_duplicates([name for name in records.KEYS if name != "preset"])
     seeds = ", ".join(str(seed) for seed in sorted(runs["seed"].unique()))
     lines = [f"{len(runs)} runs, seeds {seeds}. Number of runs by\n"]
     for name in ("device", "precision", "torch", "commit"):

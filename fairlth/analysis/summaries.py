@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from fairlth import config, metrics
+from fairlth.analysis.records import KEYS
 from fairlth.metrics import Interval
-from fairlth.results import KEYS
 
 SETTING = [*config.TASK, "density"]
 AVERAGED = ("accuracy", "mean_accuracy", "worst_accuracy", "cwv", "mcd")

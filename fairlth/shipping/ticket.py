@@ -22,12 +22,12 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from fairlth import config
+from fairlth.analysis.records import Record
 from fairlth.config import Run
 from fairlth.images import Data
 from fairlth.masks import MaskSet
 from fairlth.methods import Ticket
 from fairlth.models import build
-from fairlth.results import Record
 from fairlth.shift import ROOM, make_room
 from fairlth.shipping.card import Card, card_bytes, card_of
 

@@ -117,10 +117,10 @@ def gather(arguments: argparse.Namespace) -> int:
     _say("loading torch")
     from tqdm.auto import tqdm
 
-    from fairlth import results
+    from fairlth.analysis import records
 
-    records = [results.read(path) for path in tqdm(there, desc="reading records", unit="record")]
-    results.merge_table(results.table(records), preset)
+    found = [records.read(path) for path in tqdm(there, desc="reading records", unit="record")]
+    records.merge_table(records.table(found), preset)
     table = config.TABLES / f"{preset}.csv"
     print(f"== {table}: merged {len(there)} of {len(paths)} runs")
     return 0

@@ -14,10 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from fairlth import config, data
+from fairlth.analysis.conditions import processor
 from fairlth.config import Run, Schedule
 from fairlth.images import Data, Split
 from fairlth.models import build
-from fairlth.results import processor
 from fairlth.training import Trainer, low_precision
 
 SAMPLE = 8  # images of a small batch

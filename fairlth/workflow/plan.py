@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 
 from fairlth import config, data
+from fairlth.analysis.records import SHIFTS
 from fairlth.config import Run, Task
 from fairlth.models import build, prunable
-from fairlth.results import SHIFTS
 from fairlth.workflow import workload
 from fairlth.workflow.cost import Step, step_of
 

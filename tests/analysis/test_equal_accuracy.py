@@ -1,10 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from test_results import record
+from test_records import record
 
-from fairlth import results
-from fairlth.analysis import equal_accuracy
+from fairlth.analysis import equal_accuracy, records
 
 
 def points(method, seed, accuracies, cwvs, shifts=(0.0, 0.5)):
@@ -144,5 +143,5 @@ def duels_frame(model):
 def test_a_shifted_split_is_a_point_of_its_own():
     one = record()
     one.counts["test+0.5"] = {"correct": [[7, 0], [0, 7]], "total": [[10, 0], [0, 10]]}
-    found = equal_accuracy.shifted(results.table([one]))
+    found = equal_accuracy.shifted(records.table([one]))
     assert found[["shift", "cwv"]].to_numpy().tolist() == [[0.0, pytest.approx(0.01)], [0.5, 0.0]]

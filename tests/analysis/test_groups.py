@@ -1,9 +1,9 @@
 import pandas as pd
 import pytest
-from test_results import record
+from test_records import record
 
-from fairlth import metrics, results
-from fairlth.analysis import groups
+from fairlth import metrics
+from fairlth.analysis import groups, records
 
 
 def groups_table():
@@ -11,7 +11,7 @@ def groups_table():
     total, whole = ((10, 20), (10, 20)), ((8, 16), (8, 16))
     made = [record("dense", seed, whole, total, "race", density=1.0) for seed in (0, 1)]
     made += [record("lth", seed, ((right, 16), (8, 16)), total, "race") for seed, right in ((0, 6), (1, 4))]
-    return results.table(made)
+    return records.table(made)
 
 
 def test_groups_are_compared_with_the_dense_net_of_their_seed():
@@ -49,10 +49,10 @@ def test_gaps_of_a_binary_task_by_hand():
 
 
 def test_tasks_by_class_and_of_more_classes_have_no_gaps():
-    assert groups.gaps(results.table([record()])).empty
+    assert groups.gaps(records.table([record()])).empty
     more = groups_table()
     assert groups.gaps(pd.concat([more, more.assign(**{"class": "c"})])).empty
-    assert groups.readable_gaps(groups.gap_summary(groups.gaps(results.table([record()])))).empty
+    assert groups.readable_gaps(groups.gap_summary(groups.gaps(records.table([record()])))).empty
 
 
 def test_groups_of_one_seed_have_wilson_intervals():
@@ -66,7 +66,7 @@ def test_groups_of_one_seed_have_wilson_intervals():
 
 def test_the_positive_class_is_named_and_does_not_depend_on_the_order_of_rows():
     """Women are found in 8 of 10 and 10 of 20 images, men in 6 of 10 and 12 of 20."""
-    table = results.table([record("lth", 0, ((6, 12), (8, 10)), ((10, 20), (10, 20)), "race")])
+    table = records.table([record("lth", 0, ((6, 12), (8, 10)), ((10, 20), (10, 20)), "race")])
     faces = table.assign(target="gender").replace({"class": {"a": "male", "b": "female"}})
     for rows in (faces, faces.iloc[::-1]):
         [row] = groups.gaps(rows).to_dict("records")

@@ -5,8 +5,8 @@ import inspect
 import pandas as pd
 import pytest
 
-from fairlth import config, results
-from fairlth.analysis import equal_accuracy, groups, paired_gains, premise, report, scope, summaries, two_halves
+from fairlth import config
+from fairlth.analysis import equal_accuracy, groups, paired_gains, premise, records, report, scope, summaries, two_halves
 
 MODULES = (equal_accuracy, groups, paired_gains, premise, scope, summaries, two_halves)
 
@@ -126,7 +126,7 @@ def small():
     """Two seeds of a committed table, fewer methods, every task."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(config, "TABLES", config.ROOT / "data" / "results")
-        frame = results.load("small")
+        frame = records.load("small")
     methods = ("dense", "magnitude", "lth", "lth_rate", "ballot", "ballot_select", "ballot_refine")
     return frame[frame["seed"].lt(2) & frame["method"].isin(methods) & frame["density"].isin([1.0, 0.05])]
 

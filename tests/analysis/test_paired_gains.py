@@ -1,11 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from test_results import record
+from test_records import record
 from test_summaries import ballot_against
 
-from fairlth import results
-from fairlth.analysis import paired_gains, report, summaries
+from fairlth.analysis import paired_gains, records, report, summaries
 
 
 def test_improvements_are_paired_by_seed_and_by_hand():
@@ -21,7 +20,7 @@ def test_the_overall_improvement_averages_a_seed_before_it_counts():
         for method, rate in zip(("ballot", "lth"), rates, strict=True)
         for seed in (0, 1)
     ]
-    overall = paired_gains.improvements(summaries.per_run(results.table(found))).query("dataset == 'all'").iloc[0]
+    overall = paired_gains.improvements(summaries.per_run(records.table(found))).query("dataset == 'all'").iloc[0]
     assert overall["n"] == 2
     assert (overall["mean"], overall["low"], overall["high"]) == pytest.approx((0.375, 0.375, 0.375))
 
@@ -33,7 +32,7 @@ def test_a_seed_that_lacks_a_density_does_not_count_overall():
         for method, rate in (("ballot", 70), ("lth", 60))
         for seed in seeds
     ]
-    improved = paired_gains.improvements(summaries.per_run(results.table(found)))
+    improved = paired_gains.improvements(summaries.per_run(records.table(found)))
     assert improved[["dataset", "n"]].to_numpy().tolist() == [["all", 2], ["digits", 2], ["digits", 3]]
 
 
@@ -51,7 +50,7 @@ def test_a_seed_is_won_by_its_mean_gain_over_tasks():
         for seed, rate in enumerate(ours)
         for method, rate in (("ballot", rate), ("lth", 60))
     ]
-    [row] = paired_gains.probability(summaries.per_run(results.table(found))).to_dict("records")
+    [row] = paired_gains.probability(summaries.per_run(records.table(found))).to_dict("records")
     assert (row["won"], row["pairs"], row["mean"], row["n"]) == (2, 4, 0.5, 2)
 
 

@@ -1,8 +1,8 @@
 import pandas as pd
 import pytest
 
-from fairlth import config, results
-from fairlth.analysis import report
+from fairlth import config
+from fairlth.analysis import records, report
 
 
 def test_the_headline_counts_verdicts():
@@ -41,7 +41,7 @@ def test_a_page_follows_its_table(tmp_path, monkeypatch):
 def small():
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setattr(config, "TABLES", config.ROOT / "data" / "results")
-    yield results.load("small")
+    yield records.load("small")
     monkeypatch.undo()
 
 
@@ -74,7 +74,7 @@ def test_the_first_lines_are_the_premise_and_the_even_fight(found):
 
 def test_the_page_does_not_depend_on_the_order_of_rows(small, monkeypatch):
     few = small[small["seed"].lt(2)]
-    monkeypatch.setattr(results, "load", lambda preset: few)
+    monkeypatch.setattr(records, "load", lambda preset: few)
     first = report.page("small")
-    monkeypatch.setattr(results, "load", lambda preset: few.sample(frac=1, random_state=0))
+    monkeypatch.setattr(records, "load", lambda preset: few.sample(frac=1, random_state=0))
     assert report.page("small") == first

@@ -1,14 +1,13 @@
 import pandas as pd
 import pytest
-from test_results import record
+from test_records import record
 
-from fairlth import results
-from fairlth.analysis import summaries
+from fairlth.analysis import records, summaries
 
 
 def test_group_rows_are_all_cells_and_metrics_are_over_groups():
     found = record(correct=((8, 4), (2, 6)), total=((10, 5), (10, 10)), group_by="race")
-    table = results.table([found])
+    table = records.table([found])
     assert len(table) == 2 * 4
     run = summaries.per_run(table).iloc[0]
     assert run["accuracy"] == 20 / 35
@@ -16,7 +15,7 @@ def test_group_rows_are_all_cells_and_metrics_are_over_groups():
 
 
 def test_per_run_by_hand():
-    run = summaries.per_run(results.table([record()])).iloc[0]
+    run = summaries.per_run(records.table([record()])).iloc[0]
     assert run["cwv"] == pytest.approx(0.01) and run["mcd"] == pytest.approx(0.2) and run["images"] == 20
     assert run["cwv_floor"] == pytest.approx(1 / 4 * 0.7 * 0.3 * (1 / 10 + 1 / 10))
 
@@ -27,7 +26,7 @@ def ballot_against(*pairs):
     for seed, (ours, theirs) in enumerate(pairs):
         for method, rate in (("ballot", ours), ("lth", theirs)):
             found.append(record(method, seed, correct=((80, 0), (0, rate)), total=((100, 0), (0, 100))))
-    return summaries.per_run(results.table(found))
+    return summaries.per_run(records.table(found))
 
 
 def test_summaries_have_their_interval_and_n():
@@ -53,7 +52,7 @@ def test_costs_are_medians_with_what_was_shared():
 
 
 def test_spent_is_told_where_the_table_has_it():
-    table = results.table([record(seed=seed) for seed in (0, 1)])
+    table = records.table([record(seed=seed) for seed in (0, 1)])
     older = summaries.per_run(table.drop(columns="spent", errors="ignore"))
     assert older["spent"].isna().all()
     assert "spent" not in summaries.readable(summaries.summary(older))
@@ -63,10 +62,10 @@ def test_spent_is_told_where_the_table_has_it():
 
 
 def test_a_split_that_a_table_lacks_has_no_runs():
-    assert summaries.per_run(results.table([record()]), "test+0.5").empty
+    assert summaries.per_run(records.table([record()]), "test+0.5").empty
 
 
 def test_the_noise_floor_does_not_depend_on_the_order_of_groups():
-    table = results.table([record(correct=((80, 0), (0, 6)), total=((100, 0), (0, 10)))])
+    table = records.table([record(correct=((80, 0), (0, 6)), total=((100, 0), (0, 10)))])
     first, second = (summaries.per_run(rows)["mcd_floor"].tolist() for rows in (table, table.iloc[::-1]))
     assert first == second

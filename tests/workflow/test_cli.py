@@ -114,11 +114,12 @@ class TestReportAndGather:
         assert "has no record of preset 'smoke': run `make reproduce" in capsys.readouterr().err
 
     def test_gathering_hands_on_the_finished_records_alone(self, home, monkeypatch, capsys):
-        from fairlth import experiments, results
+        from fairlth import experiments
+        from fairlth.analysis import records
 
         merged = []
         monkeypatch.setattr(
-            results,
+            records,
             "merge_table",
             lambda frame, preset: merged.append((frame, preset)),
             raising=False,
@@ -127,7 +128,7 @@ class TestReportAndGather:
         experiments.run(run, config.RUNS)
         assert cli.main(["gather", "smoke"]) == 0
         [(frame, preset)] = merged
-        assert preset == "smoke" and len(frame[results.KEYS].drop_duplicates()) == 1
+        assert preset == "smoke" and len(frame[records.KEYS].drop_duplicates()) == 1
         assert isinstance(frame, pd.DataFrame) and set(frame["method"]) == {run.method}
         n = len(config.every_run("smoke"))
         assert f"smoke.csv: merged 1 of {n} runs" in capsys.readouterr().out

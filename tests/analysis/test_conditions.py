@@ -3,11 +3,12 @@
 import re
 import subprocess
 
-from fairlth import config, results
+from fairlth import config
+from fairlth.analysis import conditions
 
 
 def test_a_record_names_the_packages_own_commit():
-    assert re.fullmatch(r"[0-9a-f]{7,40}(-dirty)?", results._commit())
+    assert re.fullmatch(r"[0-9a-f]{7,40}(-dirty)?", conditions._commit())
 
 
 def test_a_package_installed_inside_another_repository_names_no_commit(tmp_path, monkeypatch):
@@ -18,4 +19,4 @@ def test_a_package_installed_inside_another_repository_names_no_commit(tmp_path,
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
         subprocess.run([*git, *command], check=True)
     monkeypatch.setattr(config, "PACKAGE", package)
-    assert results._commit() == "unknown"
+    assert conditions._commit() == "unknown"
