@@ -70,6 +70,7 @@ def test_a_grid_killed_at_random_moments_ends_as_an_undisturbed_one(runs, kills,
         done = found
     code, said = drill.finish(tmp_path, targets)
     assert code == 0, said
+    assert [path for path in targets if not path.exists()] == [], said
     assert {path: path.read_bytes() for path in done} == done
     undisturbed = [experiments.run(run, tmp_path / "undisturbed") for run in runs]
     expected = records.table(undisturbed).drop(columns=drill.TIMES).to_csv(index=False)
