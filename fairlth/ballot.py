@@ -75,7 +75,8 @@ def retrain(run: Run, data: Data, dense: Dense, found: Found) -> Ticket:
 
 
 def settle(model: nn.Module, data: Data, required: float) -> Tensor:
-    """Shifts the class biases as far as GIVE of validation accuracy pays for, and returns the shift.
+    """Shifts the class biases as far as GIVE of validation accuracy pays for, and returns the
+    shift.
 
     The accuracy does not fall below what is required.
     """

@@ -1,4 +1,6 @@
-"""The class bias shift: one constant per class added to the outputs, chosen on validation data; no training."""
+"""The class bias shift: one constant per class added to the outputs, chosen on validation data; no
+training.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +17,11 @@ RATE = 1.0  # logits per unit of accuracy a step moves, cooled linearly to 0
 
 
 def affordable_shift(outputs: Tensor, split: Split, floor: float) -> Tensor:
-    """(classes,) constants: as far towards `fair_shift` as lowers the CWV most without accuracy falling below `floor`.
+    """(classes,) constants: as far towards `fair_shift` as lowers the CWV most without accuracy
+    falling below `floor`.
 
-    Tried in SHARES equal parts; zeros where even the first costs too much. Ideally the whole of `fair_shift`.
+    Tried in SHARES equal parts; zeros where even the first costs too much. Ideally the whole of
+    `fair_shift`.
 
     Args:
         outputs: (n, classes) on validation images.
@@ -104,7 +108,9 @@ def _linear_outputs(model: nn.Module, images: Tensor) -> list[tuple[nn.Linear, T
 
 
 def _shifts(layer: nn.Linear, model: nn.Module, images: Tensor, outputs: Tensor) -> bool:
-    """Whether constants added to a layer's biases are added to the network's outputs, large or small."""
+    """Whether constants added to a layer's biases are added to the network's outputs, large or
+    small.
+    """
     before = layer.bias.detach().clone()
     size = 10 * (1 + float(outputs.abs().max()))
     change = size * torch.linspace(-1, 1, len(before)).to(before)
@@ -119,11 +125,14 @@ def _shifts(layer: nn.Linear, model: nn.Module, images: Tensor, outputs: Tensor)
 def fair_shift(outputs: Tensor, split: Split) -> Tensor:
     """(classes,) constants that lower the CWV when added to outputs (n, classes); mean 0.
 
-    Feedback: each step raises the constant of a class in proportion to how far the groups of its images lag behind, averaged
-    over its images; the shift with the lowest CWV on the way is returned. Where the groups are the classes this is
-    b_c <- b_c + rate (mean a - a_c).
+    Feedback: each step raises the constant of a class in proportion to how far the groups of its
+        images lag behind, averaged
+    over its images; the shift with the lowest CWV on the way is returned. Where the groups are the
+    classes this is b_c <- b_c + rate (mean a - a_c).
     """
-    cells = torch.bincount(split.y * split.n_groups + split.group, minlength=split.n_classes * split.n_groups)
+    cells = torch.bincount(
+        split.y * split.n_groups + split.group, minlength=split.n_classes * split.n_groups
+    )
     share = cells.reshape(split.n_classes, split.n_groups).float()
     share = share / share.sum(1, keepdim=True).clamp(min=1)
     shift = best = torch.zeros(split.n_classes, device=outputs.device)

@@ -150,15 +150,14 @@ def search(
 def search_in_short_levels(
     run: Run, data: Data, dense: Dense, score: Score, watch: AfterStep | None = None
 ) -> Found:
-    """Many short levels whose weights go on: each keeps FINE of them and trains SHORT of the schedule.
+    """Many short levels whose weights go on: each keeps FINE of them and trains SHORT of the
+    schedule.
 
     Source: learning-rate rewinding of Renda et al., 2020; there a level takes as long as the first
     training. Close to gradual pruning (Zhu and Gupta, 2017).
     """
     epochs = short_epochs(run.settings)
-    return search(
-        run, data, dense, score, watch, rewind=False, keep_per_level=FINE, epochs=epochs
-    )
+    return search(run, data, dense, score, watch, rewind=False, keep_per_level=FINE, epochs=epochs)
 
 
 def by_magnitude(model: nn.Module) -> Scores:
@@ -181,7 +180,9 @@ def longer(run: Run) -> Schedule:
 
 
 def train_plainly(run: Run, data: Data, found: Found, schedule: Schedule | None = None) -> Ticket:
-    """Trains a found ticket on cross-entropy alone, from where it stands; None: the run's schedule."""
+    """Trains a found ticket on cross-entropy alone, from where it stands; None: the run's
+    schedule.
+    """
     schedule = schedule or run.settings.schedule
     k = run.settings.rewind_epochs
     after_step = found.mask.apply

@@ -1,6 +1,8 @@
-"""The refined training: a feedback on validation accuracy per group, a learning rate that reacts, rewinding, an honest end.
+"""The refined training: a feedback on validation accuracy per group, a learning rate that reacts,
+rewinding, an honest end.
 
-Our reconstruction of the training half of Ballot (arXiv 2407.02805 names a dynamic learning rate and rewinding, no rules).
+Our reconstruction of the training half of Ballot (arXiv 2407.02805 names a dynamic learning rate
+and rewinding, no rules).
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +14,16 @@ from fairlth import metrics
 from fairlth.config import Schedule
 from fairlth.images import Data
 from fairlth.metrics import Counts
-from fairlth.training import AfterStep, State, Trainer, epochs, learning_rate, predict, snapshot, weighted_by_group
+from fairlth.training import (
+    AfterStep,
+    State,
+    Trainer,
+    epochs,
+    learning_rate,
+    predict,
+    snapshot,
+    weighted_by_group,
+)
 
 CLIP = (0.25, 4.0)  # bounds of the group weights
 SETTLED = 0.25  # of the schedule's top learning rate: below it states are judged
@@ -44,17 +55,22 @@ class Step(Epoch):
 
 @dataclass
 class Refined:
-    """The outcome: whether a state kept the accuracy constraint, and the validated epochs. The model holds the state."""
+    """The outcome: whether a state kept the accuracy constraint, and the validated epochs. The
+    model holds the state.
+    """
 
     feasible: bool
     steps: list[Step] = field(default_factory=list)
 
 
 def reweight(weights: Tensor, counts: Counts, pressure: float) -> Tensor:
-    """w_g exp(pressure (mean a - a_g) / (1 - mean a)), normalised to mean 1 and clipped to [1/4, 4].
+    """w_g exp(pressure (mean a - a_g) / (1 - mean a)), normalised to mean 1 and clipped to [1/4,
+    4].
 
-    Multiplicative weights on validation accuracy: groups that fare worse weigh more. A group with twice the mean error lags by
-    1, so that one pressure means the same for easy and for hard tasks. Groups without a validation image keep their weight.
+    Multiplicative weights on validation accuracy: groups that fare worse weigh more. A group with
+        twice the mean error lags by
+    1, so that one pressure means the same for easy and for hard tasks. Groups without a validation
+    image keep their weight.
 
     Args:
         weights: (groups,) before.
@@ -64,7 +80,9 @@ def reweight(weights: Tensor, counts: Counts, pressure: float) -> Tensor:
     rates = torch.from_numpy(metrics.group_accuracy(*counts.by_group())).to(weights)
     error = (1 - rates.nanmean()).clamp(min=1e-3)
     lag = ((rates.nanmean() - rates) / error).nan_to_num(0.0)
-    new = weights * torch.exp((pressure * lag).clamp(max=50.0))  # beyond it the clip below decides anyway
+    new = weights * torch.exp(
+        (pressure * lag).clamp(max=50.0)
+    )  # beyond it the clip below decides anyway
     return (new / new.mean()).clamp(*CLIP)
 
 
@@ -79,18 +97,23 @@ def refine(
     floor: float,
     pressure: float,
 ) -> Refined:
-    """Trains a ticket from epoch `start` to the fairest state whose validation accuracy is at least `floor`, in place.
+    """Trains a ticket from epoch `start` to the fairest state whose validation accuracy is at least
+    `floor`, in place.
 
-    After every BETWEEN epochs, and once settled after every epoch, the groups' weights follow `reweight`, with the pressure
-    times the epochs since they did. States are judged once they have settled, that is when the
-    schedule's learning rate is below SETTLED of its top: earlier ones are too noisy to choose from. A state is feasible if its
-    accuracy is at least `floor`; the best one is the most accurate among those whose CWV is within one standard error of the
-    lowest (the one-standard-error rule of Breiman et al., 1984), so that noise is not paid for with accuracy. Three rules:
+    After every BETWEEN epochs, and once settled after every epoch, the groups' weights follow
+    `reweight`, with the pressure times the epochs since they did. States are judged once they have
+    settled, that is when the schedule's learning rate is below SETTLED of its top: earlier ones are
+    too noisy to choose from. A state is feasible if its accuracy is at least `floor`; the best one
+    is the most accurate among those whose CWV is within one standard error of the lowest (the
+    one-standard-error rule of Breiman et al., 1984), so that noise is not paid for with accuracy.
+    Three rules:
 
     1. PATIENCE feasible epochs without a better state halve the learning rate.
-    2. A settled state that breaks the constraint halves the pressure and moves the weights half-way (geometrically) to 1; if
+    2. A settled state that breaks the constraint halves the pressure and moves the weights half-way
+        (geometrically) to 1; if
        there is a best feasible state, the model is rewound to it and the learning rate halved.
-    3. The best feasible state is what the model holds in the end. Without any, it holds the most accurate settled state and
+    3. The best feasible state is what the model holds in the end. Without any, it holds the most
+        accurate settled state and
        `feasible` is False.
 
     Args:
@@ -112,7 +135,9 @@ def refine(
         waited += 1
         if waited < BETWEEN and not settled:
             continue
-        step = control.react(model, predict(model, data.val), Epoch(epoch, rate, loss, settled), waited)
+        step = control.react(
+            model, predict(model, data.val), Epoch(epoch, rate, loss, settled), waited
+        )
         waited = 0
         if step.rewound:
             trainer = Trainer(model, data, schedule, seed, after_step)
@@ -120,7 +145,9 @@ def refine(
 
 
 class Control:
-    """The three rules and what they remember: weights, learning rate, pressure, and the best state so far."""
+    """The three rules and what they remember: weights, learning rate, pressure, and the best state
+    so far.
+    """
 
     def __init__(self, floor: float, pressure: float, weights: Tensor) -> None:
         self.floor = floor
@@ -134,7 +161,8 @@ class Control:
         self.steps: list[Step] = []
 
     def react(self, model: nn.Module, counts: Counts, epoch: Epoch, waited: int = 1) -> Step:
-        """Judges the state after an epoch, rewinds `model` if it broke the constraint, and sets the next epoch's terms.
+        """Judges the state after an epoch, rewinds `model` if it broke the constraint, and sets the
+        next epoch's terms.
 
         Args:
             model: the state.
@@ -154,7 +182,13 @@ class Control:
         elif epoch.settled:
             rewound = self._relax(model, accuracy)
         step = Step(
-            **vars(epoch), accuracy=accuracy, cwv=cwv, pressure=pressure, weights=weights, feasible=feasible, rewound=rewound
+            **vars(epoch),
+            accuracy=accuracy,
+            cwv=cwv,
+            pressure=pressure,
+            weights=weights,
+            feasible=feasible,
+            rewound=rewound,
         )
         self.steps.append(step)
         return step

@@ -1,4 +1,6 @@
-"""Training and prediction; knows nothing of masks: a method passes what is to happen after each step."""
+"""Training and prediction; knows nothing of masks: a method passes what is to happen after each
+step.
+"""
 
 import math
 from collections.abc import Callable, Iterator
@@ -20,7 +22,9 @@ PREDICT_BATCH = 128  # images: what activations fit in cache by is faster than l
 
 
 class Batch(NamedTuple):
-    """The images of one step: `x` floats, `y` classes, `group` groups, `rows` their places in the training split."""
+    """The images of one step: `x` floats, `y` classes, `group` groups, `rows` their places in the
+    training split.
+    """
 
     x: Tensor
     y: Tensor
@@ -29,7 +33,9 @@ class Batch(NamedTuple):
 
 
 AfterStep = Callable[[nn.Module], None]
-Loss = Callable[[Tensor, Batch], Tensor]  # from the outputs (batch, classes) to the scalar that a step lowers
+Loss = Callable[
+    [Tensor, Batch], Tensor
+]  # from the outputs (batch, classes) to the scalar that a step lowers
 State = dict[str, Tensor]
 
 
@@ -39,7 +45,9 @@ def cross_entropy(outputs: Tensor, batch: Batch) -> Tensor:
 
 
 def weighted_by_group(weights: Tensor) -> Loss:
-    """Cross-entropy with a weight for each image by its group: (1/n) sum_i w_{g(i)} loss_i; weights (groups,)."""
+    """Cross-entropy with a weight for each image by its group: (1/n) sum_i w_{g(i)} loss_i; weights
+    (groups,).
+    """
 
     def loss(outputs: Tensor, batch: Batch) -> Tensor:
         return (F.cross_entropy(outputs, batch.y, reduction="none") * weights[batch.group]).mean()
@@ -49,7 +57,9 @@ def weighted_by_group(weights: Tensor) -> Loss:
 
 @dataclass
 class Passes:
-    """Images that went through networks in this process, in training steps on one image each: a forward pass is a third."""
+    """Images that went through networks in this process, in training steps on one image each: a
+    forward pass is a third.
+    """
 
     images: float = 0.0
 
@@ -74,7 +84,8 @@ class History:
 
 
 class Trainer:
-    """An optimiser on a model and the epochs it can train; the order of images and their shifts depend on seed and epoch only.
+    """An optimiser on a model and the epochs it can train; the order of images and their shifts
+    depend on seed and epoch only.
 
     Args:
         model: trained in place.
@@ -85,7 +96,12 @@ class Trainer:
     """
 
     def __init__(
-        self, model: nn.Module, data: Data, schedule: Schedule, seed: int, after_step: AfterStep | None = None
+        self,
+        model: nn.Module,
+        data: Data,
+        schedule: Schedule,
+        seed: int,
+        after_step: AfterStep | None = None,
     ) -> None:
         self.model = model.to(memory_format=torch.channels_last)
         self.data = data
@@ -102,15 +118,22 @@ class Trainer:
         return max(1, len(self.data.train) // self.schedule.batch_size)
 
     def epoch(
-        self, number: int, loss: Loss = cross_entropy, lr_scale: float = 1.0, first: int = 0, last: int | None = None
+        self,
+        number: int,
+        loss: Loss = cross_entropy,
+        lr_scale: float = 1.0,
+        first: int = 0,
+        last: int | None = None,
     ) -> tuple[float, float]:
-        """Trains epoch `number` of the schedule, or part of it, and returns its mean loss and last learning rate.
+        """Trains epoch `number` of the schedule, or part of it, and returns its mean loss and last
+        learning rate.
 
         Args:
             number: 0 ... schedule.epochs - 1; sets learning rate, order and augmentation.
             loss: what a step lowers.
             lr_scale: factor on the schedule's learning rate.
-            first, last: trains the batches first ... last - 1 of the epoch, each as in the whole one.
+            first, last: trains the batches first ... last - 1 of the epoch, each as in the whole
+                one.
 
         Raises:
             FloatingPointError: the loss is not finite.
@@ -132,7 +155,9 @@ class Trainer:
         return mean, rate
 
     def _batches(self, number: int) -> Iterator[Batch]:
-        """Batches of one epoch, images as floats; the last incomplete batch is left out unless it is the only one."""
+        """Batches of one epoch, images as floats; the last incomplete batch is left out unless it
+        is the only one.
+        """
         split = self.data.train
         size = self.schedule.batch_size
         mirror = self.schedule.mirror and self.data.mirror
@@ -172,8 +197,9 @@ def fit(
 ) -> History:
     """Trains epochs `start` ... `stop` - 1 of the schedule with a fresh optimiser, in place.
 
-    Training in two calls differs from one only by the optimiser's momentum, which is not carried over: that is the rewind
-    of a lottery ticket, with the learning rate and the order of images of the epoch it is rewound to.
+    Training in two calls differs from one only by the optimiser's momentum, which is not carried
+    over: that is the rewind of a lottery ticket, with the learning rate and the order of images of
+        the epoch it is rewound to.
 
     Raises:
         FloatingPointError: the loss is not finite.
@@ -188,7 +214,9 @@ def fit(
 
 
 def epochs(start: int, stop: int, label: str) -> Iterator[int]:
-    """The numbers start ... stop - 1, with a bar that shows how far a training is after two seconds."""
+    """The numbers start ... stop - 1, with a bar that shows how far a training is after two
+    seconds.
+    """
     return iter(tqdm(range(start, stop), label, leave=False, delay=2, unit="epoch"))
 
 
@@ -197,9 +225,11 @@ def nothing(model: nn.Module) -> None:
 
 
 def low_precision(schedule: Schedule, device: torch.device) -> bool:
-    """Whether a training multiplies in bfloat16: the schedule asks for it and the device does it in hardware.
+    """Whether a training multiplies in bfloat16: the schedule asks for it and the device does it in
+    hardware.
 
-    Weights, gradients' sums, losses and all predictions stay float32 (torch's automatic mixed precision).
+    Weights, gradients' sums, losses and all predictions stay float32 (torch's automatic mixed
+    precision).
     """
     if schedule.precision != "bfloat16":
         return False
@@ -219,7 +249,9 @@ def in_turn(*steps: AfterStep) -> AfterStep:
 
 
 def learning_rate(schedule: Schedule, epoch: float) -> float:
-    """Linear warm-up over `warmup` epochs to `lr`, then a half cosine to 0 at the last epoch; `epoch` counts fractions."""
+    """Linear warm-up over `warmup` epochs to `lr`, then a half cosine to 0 at the last epoch;
+    `epoch` counts fractions.
+    """
     if epoch < schedule.warmup:
         return schedule.lr * max(epoch, 0.01) / schedule.warmup
     done = (epoch - schedule.warmup) / max(schedule.epochs - schedule.warmup, 1e-9)
@@ -253,15 +285,25 @@ def predict(model: nn.Module, split: Split) -> Counts:
 
 
 def snapshot(model: nn.Module) -> State:
-    """A copy of parameters and buffers, the count of batches seen by batch norm included; `load_state_dict` restores it."""
+    """A copy of parameters and buffers, the count of batches seen by batch norm included;
+    `load_state_dict` restores it.
+    """
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 def _optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if schedule.optimizer == "adamw":
-        return torch.optim.AdamW(trained, lr=schedule.lr, weight_decay=schedule.weight_decay, fused=True)
-    return torch.optim.SGD(trained, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay, fused=True)
+        return torch.optim.AdamW(
+            trained, lr=schedule.lr, weight_decay=schedule.weight_decay, fused=True
+        )
+    return torch.optim.SGD(
+        trained,
+        lr=schedule.lr,
+        momentum=schedule.momentum,
+        weight_decay=schedule.weight_decay,
+        fused=True,
+    )
 
 
 def _generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:

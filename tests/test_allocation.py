@@ -1,10 +1,15 @@
 import pytest
 import torch
 
-from fairlth.allocation import erk, uniform
 from fairlth.masks import count_kept
+from fairlth.methods.allocation import erk, uniform
 
-SHAPES = {"conv1": (16, 3, 3, 3), "conv2": (32, 16, 3, 3), "linear1": (64, 128), "linear2": (10, 64)}
+SHAPES = {
+    "conv1": (16, 3, 3, 3),
+    "conv2": (32, 16, 3, 3),
+    "linear1": (64, 128),
+    "linear2": (10, 64),
+}
 
 
 def weights(shapes=SHAPES):
@@ -40,19 +45,32 @@ def test_erk_by_hand():
     """Dimensions add up to 4 and 40, sizes are 4 and 400; 44 of 404 weights are eps = 1 per dimension."""
     two = weights({"small": (2, 2), "large": (20, 20)})
     assert erk(44 / 404, two) == {"small": 4, "large": 40}
-    assert erk(84 / 404, two) == {"small": 4, "large": 80}  # the small layer is full, the large one takes the rest
+    assert erk(84 / 404, two) == {
+        "small": 4,
+        "large": 80,
+    }  # the small layer is full, the large one takes the rest
 
 
 def test_shares_are_exact_where_floats_are_not():
-    assert uniform(0.29, weights({"a": (10, 10), "b": (10, 10)})) == {"a": 29, "b": 29}  # 0.29 * 200 is 57.99... in floats
+    assert uniform(0.29, weights({"a": (10, 10), "b": (10, 10)})) == {
+        "a": 29,
+        "b": 29,
+    }  # 0.29 * 200 is 57.99... in floats
 
 
 def test_uniform_by_hand():
-    assert uniform(0.5, weights({"a": (3, 1), "b": (3, 1), "c": (2, 1)})) == {"a": 2, "b": 1, "c": 1}
+    assert uniform(0.5, weights({"a": (3, 1), "b": (3, 1), "c": (2, 1)})) == {
+        "a": 2,
+        "b": 1,
+        "c": 1,
+    }
 
 
 @pytest.mark.parametrize("allocate", [uniform, erk])
 def test_a_layer_without_any_weight_is_refused_by_name(allocate):
     tiny = weights({"large": (500, 500), "head": (2, 2)})
-    with pytest.raises(ValueError, match=r"density=0.0001 leaves head, which has 4 weights, without any: choose a higher one"):
+    with pytest.raises(
+        ValueError,
+        match=r"density=0.0001 leaves head, which has 4 weights, without any: choose a higher one",
+    ):
         allocate(0.0001, tiny)

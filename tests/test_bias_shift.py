@@ -8,9 +8,16 @@ from fairlth.compact import compact
 from torch import nn
 
 from fairlth import metrics
+from fairlth.bias_shift import (
+    SHARES,
+    add_to_outputs,
+    affordable_shift,
+    fair_shift,
+    find_head,
+    make_room,
+)
 from fairlth.images import Split
 from fairlth.models import MODELS, build
-from fairlth.shift import SHARES, add_to_head, affordable_shift, fair_shift, find_head, make_room
 from fairlth.training import count
 
 
@@ -24,7 +31,9 @@ def made(n=400):
 
 def test_the_fairest_shift_is_fair_and_has_mean_0():
     outputs, split = made()
-    assert metrics.cwv(*count(outputs, split).by_group()) == pytest.approx(0.0625, rel=0.02)  # accuracies 1 and one half
+    assert metrics.cwv(*count(outputs, split).by_group()) == pytest.approx(
+        0.0625, rel=0.02
+    )  # accuracies 1 and one half
     shift = fair_shift(outputs, split)
     assert metrics.cwv(*count(outputs + shift, split).by_group()) < 1e-4
     assert float(shift.sum()) == pytest.approx(0, abs=1e-6) and shift[1] > shift[0]
@@ -34,7 +43,9 @@ def test_what_accuracy_cannot_pay_is_not_shifted():
     """Images that the shift gets wrong are twice those that it gets right: only as far as the floor allows, exactly."""
     n = 300
     y = (torch.arange(n) % 3 == 0).long()  # class 1 is a third of the images
-    lead = torch.where(y == 0, torch.linspace(0.01, 1, n), torch.linspace(0.01, 1, n))  # none of class 1 is right
+    lead = torch.where(
+        y == 0, torch.linspace(0.01, 1, n), torch.linspace(0.01, 1, n)
+    )  # none of class 1 is right
     outputs = torch.stack([lead, torch.zeros(n)], 1)
     split = Split(torch.zeros(n, 1, 1, 1, dtype=torch.uint8), y, y, 2, 2)
     plain = metrics.accuracy(*count(outputs, split))
@@ -91,7 +102,7 @@ def shifted(model, images=None):
     x = torch.rand(5, 3, generator=torch.Generator().manual_seed(0))
     shift = torch.linspace(-1, 0.5, len(model(x)[0]))
     before = copied(x)
-    add_to_head(copied, shift, images)
+    add_to_outputs(copied, shift, images)
     torch.testing.assert_close(copied(x), before + shift)
     return copied
 
@@ -116,8 +127,8 @@ def test_two_shifts_add_up_and_survive_copies_and_files():
     model = copy.deepcopy(WITHOUT["no bias"])
     x = torch.rand(5, 3)
     before = model(x)
-    add_to_head(model, torch.tensor([1.0, 0.0]), x)
-    add_to_head(model, torch.tensor([1.0, -1.0]), x)
+    add_to_outputs(model, torch.tensor([1.0, 0.0]), x)
+    add_to_outputs(model, torch.tensor([1.0, -1.0]), x)
     torch.testing.assert_close(copy.deepcopy(model)(x), before + torch.tensor([2.0, -1.0]))
     again = copy.deepcopy(WITHOUT["no bias"])
     make_room(again, 2)
@@ -142,7 +153,7 @@ def test_every_network_of_the_package_has_its_head_found(name):
 def test_a_network_with_shifted_outputs_can_be_made_smaller():
     """Channels go, the shift stays."""
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2, bias=False)).eval()
-    add_to_head(model, torch.tensor([1.0, -1.0]))
+    add_to_outputs(model, torch.tensor([1.0, -1.0]))
     with torch.no_grad():
         model[0].weight[:2] = 0
     small = compact(model)

@@ -3,10 +3,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fairlth.allocation import uniform
 from fairlth.images import as_float
-from fairlth.importance import group_importance, keep_shares, rows_by_group, select_by_shares, shares
 from fairlth.masks import MaskSet, prunable
+from fairlth.methods.allocation import uniform
+from fairlth.methods.fairgrape import (
+    group_importance,
+    keep_shares,
+    rows_by_group,
+    select_by_shares,
+    shares,
+)
 from fairlth.models import build
 
 
@@ -50,7 +56,9 @@ def test_shares_stay_within_one_percent_of_the_layer_before_pruning(n_groups):
     assert (before - after).abs().max() < 0.01
     by_sum = importance["a"].sum(0).flatten().topk(320).indices
     plain = torch.zeros(3200, dtype=torch.bool).index_fill(0, by_sum, True).reshape(64, 50)
-    assert (before - shares(importance["a"], plain)).abs().max() > 0.01  # which plain importance does not do
+    assert (
+        before - shares(importance["a"], plain)
+    ).abs().max() > 0.01  # which plain importance does not do
 
 
 def test_what_was_pruned_stays_pruned_and_counts_are_exact():
@@ -75,11 +83,21 @@ def test_importance_agrees_with_gradients_taken_one_group_at_a_time(random_data)
 
 def test_importance_leaves_the_model_as_it_was_and_pruned_weights_have_none(random_data):
     model = build("convnet", (1, 8, 8), 3, torch.Generator().manual_seed(0))
-    mask = MaskSet({name: torch.arange(w.numel()).reshape(w.shape) % 2 == 0 for name, w in prunable(model).items()})
+    mask = MaskSet(
+        {
+            name: torch.arange(w.numel()).reshape(w.shape) % 2 == 0
+            for name, w in prunable(model).items()
+        }
+    )
     mask.apply(model)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = group_importance(model, random_data.train, rows_by_group(random_data.train, 8, 0), batch_size=4)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items()) and model.training
+    found = group_importance(
+        model, random_data.train, rows_by_group(random_data.train, 8, 0), batch_size=4
+    )
+    assert (
+        all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        and model.training
+    )
     assert all(not found[name][:, ~kept].any() and found[name].any() for name, kept in mask.items())
 
 

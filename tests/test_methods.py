@@ -5,15 +5,23 @@ import pytest
 import torch
 
 from fairlth import config, data, methods, metrics
-from fairlth.config import KNOBS, Run
+from fairlth.bias_shift import fair_shift
+from fairlth.config import KNOBS, Run, paths
+from fairlth.lottery import (
+    SHORT,
+    Found,
+    by_magnitude,
+    find,
+    find_at_rate,
+    find_gradually,
+    find_once,
+    fresh_model,
+)
 from fairlth.masks import MaskSet, count_kept, prunable
 from fairlth.methods import METHODS
-from fairlth.methods.base import fresh_model
 from fairlth.methods.dense import meter, train_once
-from fairlth.methods.lth import SHORT, Found, by_magnitude, find, find_at_rate, find_gradually, find_once
-from fairlth.methods.shared import LEDGER
+from fairlth.methods.sharing import LEDGER
 from fairlth.selection import levels, magnitude, select
-from fairlth.shift import fair_shift
 from fairlth.training import count, fit, logits, predict, snapshot
 
 
@@ -59,7 +67,7 @@ def test_density_is_exact_and_pruned_weights_are_zero(tickets, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_same_seed_same_bits_another_seed_others(tickets, method, tmp_path, monkeypatch):
     run = run_of(method)
-    monkeypatch.setattr(config, "RUNS", tmp_path)  # nothing shared is found, all is trained again
+    monkeypatch.setattr(paths, "RUNS", tmp_path)  # nothing shared is found, all is trained again
     again = METHODS[method](run, data.load(run))
     assert torch.equal(state(tickets(method)), state(again))
     assert not torch.equal(state(again), state(tickets(method, seed=1)))
@@ -80,8 +88,14 @@ def test_same_seed_same_bits_another_seed_others(tickets, method, tmp_path, monk
         ("fairscratch_train", 2),
         ("pw_loss", 2),
         ("constrained", 2),
-        ("safecompress", 2 + 3 * 2 * 9 / (10 * 16)),  # 3 branches not taken, of 2 of 16 steps, before 9 epochs
-        ("fairgrape", 2 + (7 * 1 + 8 * 1169 / 1169) / 10),  # 8 steps, 7 of them followed by an epoch; all images each time
+        (
+            "safecompress",
+            2 + 3 * 2 * 9 / (10 * 16),
+        ),  # 3 branches not taken, of 2 of 16 steps, before 9 epochs
+        (
+            "fairgrape",
+            2 + (7 * 1 + 8 * 1169 / 1169) / 10,
+        ),  # 8 steps, 7 of them followed by an epoch; all images each time
     ],
 )
 def test_costs_count_every_epoch(tickets, method, cost):
@@ -108,14 +122,20 @@ def test_shuffling_keeps_the_counts_of_each_layer_and_nothing_else(tickets):
 
 
 def test_what_differs_in_training_differs_in_weights(tickets):
-    for one, other in (("lth_rate", "ballot_refine"), ("ballot", "ballot_select"), ("lth", "lth_bias")):
+    for one, other in (
+        ("lth_rate", "ballot_refine"),
+        ("ballot", "ballot_select"),
+        ("lth", "lth_bias"),
+    ):
         assert not torch.equal(state(tickets(one)), state(tickets(other)))
 
 
 @pytest.mark.parametrize("method", KNOBS)
 def test_pressure_is_a_switch(tickets, method):
     """At a density where every method learns."""
-    own, none = (tickets(method, density=0.1, seed=1, pressure=pressure) for pressure in (None, 0.0))
+    own, none = (
+        tickets(method, density=0.1, seed=1, pressure=pressure) for pressure in (None, 0.0)
+    )
     assert not torch.equal(state(own), state(none))
 
 
@@ -126,7 +146,9 @@ def test_density_is_a_switch(tickets, method):
 
 def test_a_lottery_ticket_beats_random_weights_at_2_percent(tickets, smoke_run):
     split = data.load(smoke_run).test
-    found = {name: metrics.accuracy(*predict(tickets(name).model, split)) for name in ("lth", "random")}
+    found = {
+        name: metrics.accuracy(*predict(tickets(name).model, split)) for name in ("lth", "random")
+    }
     assert found["lth"] > found["random"] + 0.3
 
 
@@ -134,11 +156,18 @@ def test_the_dense_training_is_done_once_and_read_by_the_others(smoke_run, monke
     loaded = data.load(smoke_run)
     first = train_once(smoke_run, loaded)
     monkeypatch.setattr(sys.modules["fairlth.methods.dense"], "fit", None)
-    second = train_once(smoke_run.model_copy(update={"method": "magnitude", "density": 0.1}), loaded)
+    second = train_once(
+        smoke_run.model_copy(update={"method": "magnitude", "density": 0.1}), loaded
+    )
     assert all(torch.equal(value, second.trained[name]) for name, value in first.trained.items())
     assert all(torch.equal(value, second.rewind[name]) for name, value in first.rewind.items())
-    for other in (data.load(smoke_run.model_copy(update={"seed": 9})), replace(loaded, mirror=True)):
-        with pytest.raises(TypeError, match="NoneType"):  # other images or augmentation need another training
+    for other in (
+        data.load(smoke_run.model_copy(update={"seed": 9})),
+        replace(loaded, mirror=True),
+    ):
+        with pytest.raises(
+            TypeError, match="NoneType"
+        ):  # other images or augmentation need another training
             train_once(smoke_run, other)
 
 
@@ -146,7 +175,11 @@ def test_a_search_is_done_once_and_read_by_the_others(monkeypatch):
     """The control, the ablation and other pressures train the ticket that was found, and search no more."""
     run = run_of("lth", seed=3)
     loaded = data.load(run)
-    searches = {"lth": ["lth_bias"], "lth_rate": ["ballot_refine"], "ballot": ["shuffled", "ballot_select"]}
+    searches = {
+        "lth": ["lth_bias"],
+        "lth_rate": ["ballot_refine"],
+        "ballot": ["shuffled", "ballot_select"],
+    }
     for base, others in searches.items():
         METHODS[base](run.model_copy(update={"method": base}), loaded)
         with monkeypatch.context() as patch:
@@ -158,7 +191,7 @@ def test_a_search_is_done_once_and_read_by_the_others(monkeypatch):
 
 
 def test_a_damaged_shared_training_is_made_anew(tmp_path, monkeypatch, smoke_run):
-    monkeypatch.setattr(config, "RUNS", tmp_path)
+    monkeypatch.setattr(paths, "RUNS", tmp_path)
     loaded = data.load(smoke_run)
     first = train_once(smoke_run, loaded)
     [path] = tmp_path.rglob("dense_digits_mlp_s0_*.safetensors")
@@ -170,7 +203,7 @@ def test_a_damaged_shared_training_is_made_anew(tmp_path, monkeypatch, smoke_run
 
 def test_what_cannot_be_written_is_done_without(tmp_path, monkeypatch, smoke_run):
     (tmp_path / "runs").write_text("a file where a folder should be")
-    monkeypatch.setattr(config, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
     with pytest.warns(UserWarning, match="It is not shared with other runs"):
         first = train_once(smoke_run, data.load(smoke_run))
     monkeypatch.setattr(sys.modules["fairlth.methods.dense"], "fit", None)
@@ -179,7 +212,7 @@ def test_what_cannot_be_written_is_done_without(tmp_path, monkeypatch, smoke_run
 
 
 def test_the_ledger_counts_what_was_made_and_what_was_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(config, "RUNS", tmp_path)
+    monkeypatch.setattr(paths, "RUNS", tmp_path)
     run = run_of("lth")
     LEDGER.clear()
     METHODS["lth"](run, data.load(run))
@@ -189,7 +222,11 @@ def test_the_ledger_counts_what_was_made_and_what_was_read(tmp_path, monkeypatch
     images = {path.name.split("_")[0]: effort.images for path, effort in LEDGER.made.items()}
     levels_after_the_first = len(levels(0.02, 0.36)) - 1
     epoch = 1079 // 64 * 64  # images in whole batches
-    assert images == {"dense": 10 * epoch, "lth": levels_after_the_first * 9 * epoch, "lth-trained": 9 * epoch}
+    assert images == {
+        "dense": 10 * epoch,
+        "lth": levels_after_the_first * 9 * epoch,
+        "lth-trained": 9 * epoch,
+    }
     made = dict(LEDGER.made)
     LEDGER.made.clear()
     METHODS["lth_bias"](run.model_copy(update={"method": "lth_bias"}), data.load(run))
@@ -202,7 +239,9 @@ def test_a_shared_mask_is_in_the_order_of_the_network(random_data):
     model = fresh_model(run, random_data)
     full = MaskSet.full(dict(sorted(prunable(model).items())))
     found = find_once("order", run, random_data, lambda: Found(model, full, 8))
-    assert list(found.mask) == list(prunable(model)) != sorted(prunable(model)) and found.epochs == 8
+    assert (
+        list(found.mask) == list(prunable(model)) != sorted(prunable(model)) and found.epochs == 8
+    )
 
 
 def test_a_found_ticket_is_read_as_it_was_found(random_data):
@@ -210,10 +249,18 @@ def test_a_found_ticket_is_read_as_it_was_found(random_data):
     run, model = run_of("lth", density=0.2), fresh_model(run_of("lth"), random_data)
     kept = select(magnitude(prunable(model)), 0.2)
     kept.apply(model)
-    first, again = (find_once("read", run, random_data, lambda: Found(model, kept, 8, {"n": 1})) for _ in range(2))
+    first, again = (
+        find_once("read", run, random_data, lambda: Found(model, kept, 8, {"n": 1}))
+        for _ in range(2)
+    )
     for found in (first, again):
-        assert all(torch.equal(value, found.model.state_dict()[name]) for name, value in model.state_dict().items())
-        assert all(torch.equal(found.mask[name], kept[name]) for name in kept) and found.notes == {"n": 1}
+        assert all(
+            torch.equal(value, found.model.state_dict()[name])
+            for name, value in model.state_dict().items()
+        )
+        assert all(torch.equal(found.mask[name], kept[name]) for name in kept) and found.notes == {
+            "n": 1
+        }
 
 
 def test_a_watched_level_is_the_dense_training(smoke_run):
@@ -223,7 +270,9 @@ def test_a_watched_level_is_the_dense_training(smoke_run):
     model, schedule = fresh_model(smoke_run, loaded), smoke_run.settings.schedule
     fit(model, loaded, schedule, seed=0, stop=1)
     fit(model, loaded, schedule, seed=0, start=1)
-    assert all(torch.equal(value, dense.trained[name]) for name, value in model.state_dict().items())
+    assert all(
+        torch.equal(value, dense.trained[name]) for name, value in model.state_dict().items()
+    )
     assert dense.conflict["counts"].tolist() == [9 * 16, 8]  # steps, and a reading every 18
 
 
@@ -251,12 +300,17 @@ def test_the_long_ticket_is_the_plain_one_trained_as_long_as_ballots(smoke_run):
     twin = find_at_rate(run, loaded)
     schedule = run.settings.schedule.model_copy(update={"epochs": 19})
     fit(twin.model, loaded, schedule, seed=0, start=1, after_step=twin.mask.apply)
-    assert all(torch.equal(value, ticket.model.state_dict()[name]) for name, value in twin.model.state_dict().items())
+    assert all(
+        torch.equal(value, ticket.model.state_dict()[name])
+        for name, value in twin.model.state_dict().items()
+    )
     refined = METHODS["ballot_refine"](run, loaded)
     assert ticket.cost == refined.cost == pytest.approx(plain.cost + 0.9)
 
 
-def test_a_found_ticket_stands_at_the_rewind_point_and_was_found_level_by_level_from_there(smoke_run):
+def test_a_found_ticket_stands_at_the_rewind_point_and_was_found_level_by_level_from_there(
+    smoke_run,
+):
     """The plain twin of the search: every level starts from theta_k, and so does the ticket."""
     loaded, preset = data.load(smoke_run), smoke_run.settings
     model = fresh_model(smoke_run, loaded)
@@ -265,13 +319,23 @@ def test_a_found_ticket_stands_at_the_rewind_point_and_was_found_level_by_level_
     for density in levels(smoke_run.density, preset.keep_per_level):
         model.load_state_dict(theta)
         kept.apply(model)
-        fit(model, loaded, preset.schedule, seed=0, start=preset.rewind_epochs, after_step=kept.apply)
+        fit(
+            model,
+            loaded,
+            preset.schedule,
+            seed=0,
+            start=preset.rewind_epochs,
+            after_step=kept.apply,
+        )
         kept = select(magnitude(prunable(model)), density, within=kept)
     found = find(smoke_run, loaded, lambda model: magnitude(prunable(model)))
     model.load_state_dict(theta)
     kept.apply(model)
     assert all(torch.equal(found.mask[name], kept[name]) for name in kept)
-    assert all(torch.equal(value, found.model.state_dict()[name]) for name, value in model.state_dict().items())
+    assert all(
+        torch.equal(value, found.model.state_dict()[name])
+        for name, value in model.state_dict().items()
+    )
 
 
 def test_fine_levels_keep_four_fifths_each(smoke_run):
@@ -288,7 +352,11 @@ def test_a_standard_ticket_is_trained_once_for_its_controls(smoke_run):
     first = METHODS["lth"](smoke_run, loaded)
     LEDGER.made.clear()
     again = METHODS["lth"](smoke_run, loaded)
-    assert not LEDGER.made and torch.equal(state(first), state(again)) and first.cost == again.cost == (1 + 3 * 9 + 9) / 10
+    assert (
+        not LEDGER.made
+        and torch.equal(state(first), state(again))
+        and first.cost == again.cost == (1 + 3 * 9 + 9) / 10
+    )
 
 
 def test_learning_rate_rewinding_goes_on_from_the_trained_weights(smoke_run):
@@ -299,26 +367,43 @@ def test_learning_rate_rewinding_goes_on_from_the_trained_weights(smoke_run):
     kept, short = MaskSet.full(prunable(model)), preset.schedule.model_copy(update={"epochs": 2})
     for level, density in enumerate(levels(smoke_run.density, 0.8)):
         if level:
-            fit(model, loaded, short, seed=config.seed_for(0, f"level {level}"), start=1, after_step=kept.apply)
+            fit(
+                model,
+                loaded,
+                short,
+                seed=config.seed_for(0, f"level {level}"),
+                start=1,
+                after_step=kept.apply,
+            )
         kept = select(magnitude(prunable(model)), density, within=kept)
         kept.apply(model)
     found = find_gradually(smoke_run, loaded, lambda model: magnitude(prunable(model)))
-    assert all(torch.equal(value, found.model.state_dict()[name]) for name, value in model.state_dict().items())
+    assert all(
+        torch.equal(value, found.model.state_dict()[name])
+        for name, value in model.state_dict().items()
+    )
     assert found.epochs == 10 + 13  # 14 levels to a density of 0.05
 
 
 def test_a_short_level_has_its_share_of_the_epochs(smoke_run):
     """13 levels of 2 epochs after the dense training's 10; an eighth of 160 epochs is 20."""
-    found = find(smoke_run, data.load(smoke_run), by_magnitude, rewind=False, keep_per_level=0.8, epochs=2)
+    found = find(
+        smoke_run, data.load(smoke_run), by_magnitude, rewind=False, keep_per_level=0.8, epochs=2
+    )
     assert found.epochs == 10 + 13 * 2 and round(SHORT * 160) == 20
 
 
 def test_a_short_training_is_read_often_enough(random_data):
     """96 images in batches of 64 make one step an epoch, 9 after the rewind in smoke: each is read. Long ones every 32."""
     run = run_of("ballot", density=0.2)
-    assert meter(run, random_data).every == 1 and METHODS["ballot"](run, random_data).mask.density <= 0.2
+    assert (
+        meter(run, random_data).every == 1
+        and METHODS["ballot"](run, random_data).mask.density <= 0.2
+    )
     assert meter(run, data.load(run)).every == 9 * (1079 // 64) // 8 == 18
-    assert meter(run_of("ballot", preset="small"), data.load(run)).every == 7 * (1079 // 64) // 8 == 14
+    assert (
+        meter(run_of("ballot", preset="small"), data.load(run)).every == 7 * (1079 // 64) // 8 == 14
+    )
     many = replace(random_data, train=replace(random_data.train, y=torch.zeros(64_000)))
     assert meter(run, many).every == 32
 
@@ -329,7 +414,9 @@ def test_ballot_ends_with_a_shift_that_accuracy_can_pay(tickets, smoke_run, monk
     found = {}
     for give in (0.0, 0.5):
         monkeypatch.setattr(sys.modules["fairlth.methods.ballot"], "GIVE", give)
-        ticket = METHODS["ballot_refine"](run_of("ballot_refine", density=0.005), data.load(run_of("ballot", density=0.005)))
+        ticket = METHODS["ballot_refine"](
+            run_of("ballot_refine", density=0.005), data.load(run_of("ballot", density=0.005))
+        )
         outputs, shift = logits(ticket.model, val), torch.tensor(ticket.notes["shift"])
         before, after = count(outputs - shift, val), count(outputs, val)
         assert metrics.accuracy(*after) >= metrics.accuracy(*before) - give - 1e-9
@@ -365,19 +452,27 @@ def test_a_pressure_that_a_method_cannot_take_is_refused(method, pressure, sente
 
 
 @pytest.mark.parametrize(
-    "method", ["ballot", "fairgrape", "constrained", "safecompress", "fairscratch", "lth_bias", "shuffled"]
+    "method",
+    ["ballot", "fairgrape", "constrained", "safecompress", "fairscratch", "lth_bias", "shuffled"],
 )
 def test_one_group_is_refused_by_what_compares_groups(random_data, method):
     alone = replace(random_data.train, group=torch.zeros(96, dtype=torch.long), n_groups=1)
     one = replace(random_data, train=alone, groups=["everyone"])
-    with pytest.raises(ValueError, match=f"digits has one group, 'everyone', and {method} compares groups"):
+    with pytest.raises(
+        ValueError, match=f"digits has one group, 'everyone', and {method} compares groups"
+    ):
         methods.check_data(run_of(method, density=0.1), one)
     methods.check_data(run_of("lth", density=0.1), one)
 
 
-@pytest.mark.parametrize("method", ["fairgrape", "fairscratch", "fairscratch_train", "safecompress"])
+@pytest.mark.parametrize(
+    "method", ["fairgrape", "fairscratch", "fairscratch_train", "safecompress"]
+)
 def test_a_density_that_empties_a_layer_is_refused_by_name(random_data, method):
-    with pytest.raises(ValueError, match=r"density=0.0001 leaves linear\d.weight, which has \d+ weights, without any"):
+    with pytest.raises(
+        ValueError,
+        match=r"density=0.0001 leaves linear\d.weight, which has \d+ weights, without any",
+    ):
         methods.check_data(run_of(method, density=0.0001), random_data)
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from fairlth.methods.balancing_act import Multipliers
 from fairlth.metrics import Counts
-from fairlth.multipliers import Multipliers
 from fairlth.training import Batch
 
 DENSE = Counts(np.array([90, 40, 45]), np.array([100, 50, 50]))
@@ -30,7 +30,9 @@ class Twin:
         drop = {g: self.dense[g] - sum(self.last[g]) / len(self.last[g]) for g in full}
         whole = sum(drop[g] * self.total[g] for g in full) / sum(self.total[g] for g in full)
         for g in full:
-            self.values[g] = max(0.0, self.values[g] + self.rate * (drop[g] - whole - self.tolerance))
+            self.values[g] = max(
+                0.0, self.values[g] + self.rate * (drop[g] - whole - self.tolerance)
+            )
         if sum(self.values) > 1:
             self.values = [value / sum(self.values) for value in self.values]
 
@@ -52,7 +54,9 @@ def test_no_image_ever_has_a_negative_weight():
     """However fast the multipliers move, the loss keeps (1 - their sum) of the mean of all images, at least 0."""
     duals = Multipliers(DENSE, 100.0, 0.0, buffer=2)
     for _ in range(5):
-        duals.update(torch.tensor([True, True, False, False, False, False]), torch.tensor([0, 0, 1, 1, 2, 2]))
+        duals.update(
+            torch.tensor([True, True, False, False, False, False]), torch.tensor([0, 0, 1, 1, 2, 2])
+        )
     assert duals.values[0] == 0 and float(duals.values.sum()) == pytest.approx(1)
 
 
@@ -64,7 +68,9 @@ def test_constraints_wait_for_full_buffers():
 
 def test_multipliers_stop_growing_once_the_constraints_hold():
     duals, group = Multipliers(DENSE, 0.1, 0.01, buffer=10), torch.arange(30) % 3
-    unfair = torch.where(group == 1, torch.arange(30) % 2 == 0, torch.ones(30).bool())  # group 1 drops, the others gain
+    unfair = torch.where(
+        group == 1, torch.arange(30) % 2 == 0, torch.ones(30).bool()
+    )  # group 1 drops, the others gain
     for _ in range(5):
         duals.update(unfair, group)
     grown = duals.values.clone()
@@ -82,11 +88,22 @@ def test_the_loss_is_the_lagrangian_and_its_constants_do_not_matter():
     outputs = torch.randn(9, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
     y, group = torch.arange(9) % 3, torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 1])  # group 2 is absent
     losses = F.cross_entropy(outputs, y, reduction="none")
-    by_hand = losses.mean() + 0.2 * (losses[:4].mean() - losses.mean()) + 0.5 * (losses[4:].mean() - losses.mean())
-    assert duals(outputs, Batch(outputs, y, group, y)).item() == pytest.approx(by_hand.item(), abs=1e-6)
+    by_hand = (
+        losses.mean()
+        + 0.2 * (losses[:4].mean() - losses.mean())
+        + 0.5 * (losses[4:].mean() - losses.mean())
+    )
+    assert duals(outputs, Batch(outputs, y, group, y)).item() == pytest.approx(
+        by_hand.item(), abs=1e-6
+    )
 
 
 def test_a_rate_of_0_is_plain_cross_entropy():
-    duals, outputs = Multipliers(DENSE, 0.0, buffer=2), torch.randn(9, 3, generator=torch.Generator().manual_seed(0))
+    duals, outputs = (
+        Multipliers(DENSE, 0.0, buffer=2),
+        torch.randn(9, 3, generator=torch.Generator().manual_seed(0)),
+    )
     y, group = torch.arange(9) % 3, torch.arange(9) % 3
-    assert float(duals(outputs, Batch(outputs, y, group, y))) == pytest.approx(float(F.cross_entropy(outputs, y)))
+    assert float(duals(outputs, Batch(outputs, y, group, y))) == pytest.approx(
+        float(F.cross_entropy(outputs, y))
+    )

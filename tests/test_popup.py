@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from fairlth.allocation import uniform
 from fairlth.config import Schedule
 from fairlth.images import as_float
 from fairlth.masks import prunable
+from fairlth.methods.allocation import uniform
+from fairlth.methods.fairscratch import Popup, keep_top, signed_constants
 from fairlth.models import build
-from fairlth.popup import Popup, keep_top, signed_constants
 from fairlth.training import fit
 
 
@@ -54,7 +54,9 @@ def test_scores_of_unused_weights_get_the_gradient_of_the_used_network_times_the
 
 def test_only_scores_can_be_trained():
     one = popup()
-    assert {name.split(".")[0] for name, value in one.named_parameters() if value.requires_grad} == {"scores"}
+    assert {
+        name.split(".")[0] for name, value in one.named_parameters() if value.requires_grad
+    } == {"scores"}
     assert len([value for value in one.parameters() if value.requires_grad]) == 3
 
 
@@ -71,7 +73,9 @@ def test_constants_have_one_size_per_layer_and_the_sign_of_the_initial_weight():
 
 
 def test_the_seed_draws_the_scores():
-    one, same, other = (Popup(net(), uniform(0.3, prunable(net())), seed=seed) for seed in (0, 0, 1))
+    one, same, other = (
+        Popup(net(), uniform(0.3, prunable(net())), seed=seed) for seed in (0, 0, 1)
+    )
     assert torch.equal(one.scores["linear1/weight"], same.scores["linear1/weight"])
     assert not torch.equal(one.scores["linear1/weight"], other.scores["linear1/weight"])
 

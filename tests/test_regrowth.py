@@ -5,16 +5,21 @@ import torch
 
 from fairlth.images import as_float
 from fairlth.masks import MaskSet
+from fairlth.methods.regrowth import cosine_rate, refresh_statistics, regrow
 from fairlth.models import build
-from fairlth.regrowth import cosine_rate, refresh_statistics, regrow
 
 
 def case(seed=0, density=0.3):
     generator = torch.Generator().manual_seed(seed)
     mask = MaskSet(
-        {"a": torch.rand(12, 10, generator=generator) < density, "b": torch.rand(5, 12, generator=generator) < density}
+        {
+            "a": torch.rand(12, 10, generator=generator) < density,
+            "b": torch.rand(5, 12, generator=generator) < density,
+        }
     )
-    weights = {name: torch.randn(kept.shape, generator=generator) * kept for name, kept in mask.items()}
+    weights = {
+        name: torch.randn(kept.shape, generator=generator) * kept for name, kept in mask.items()
+    }
     gradients = {name: torch.randn(kept.shape, generator=generator) for name, kept in mask.items()}
     return weights, gradients, mask, generator
 
@@ -60,7 +65,15 @@ def test_the_threshold_drops_what_is_below_it_and_nothing_else():
 def test_random_growth_follows_its_generator():
     weights, gradients, mask, _ = case()
     masks = [
-        regrow(weights, gradients, mask, 0.5, "magnitude", "random", torch.Generator().manual_seed(seed))["a"]
+        regrow(
+            weights,
+            gradients,
+            mask,
+            0.5,
+            "magnitude",
+            "random",
+            torch.Generator().manual_seed(seed),
+        )["a"]
         for seed in (0, 0, 1)
     ]
     assert torch.equal(masks[0], masks[1]) and not torch.equal(masks[0], masks[2])

@@ -5,21 +5,25 @@ import torch
 from torch.nn import functional as F
 
 from fairlth.conflict import fairness_weights, group_means
-from fairlth.surrogates import logit_gap, loss_variance, parity
+from fairlth.methods.fairscratch import logit_gap, loss_variance, parity
 from fairlth.training import Batch
 
 
 def batch(n_classes=2, n=8):
     generator = torch.Generator().manual_seed(0)
     outputs = torch.randn(n, n_classes, generator=generator)
-    return outputs, Batch(outputs, torch.arange(n) % n_classes, torch.arange(n) // 2 % 2, torch.arange(n))
+    return outputs, Batch(
+        outputs, torch.arange(n) % n_classes, torch.arange(n) // 2 % 2, torch.arange(n)
+    )
 
 
 def test_the_loss_variance_by_hand():
     outputs, one = batch(3, 9)
     losses = F.cross_entropy(outputs, one.y, reduction="none")
     means = [losses[one.group == g].mean() for g in (0, 1)]
-    by_hand = losses.mean() + 2.0 * ((means[0] - means[1]) / 2) ** 2  # the variance of two numbers is (half their gap)^2
+    by_hand = (
+        losses.mean() + 2.0 * ((means[0] - means[1]) / 2) ** 2
+    )  # the variance of two numbers is (half their gap)^2
     assert float(loss_variance(2.0, 2)(outputs, one)) == pytest.approx(float(by_hand))
 
 
@@ -30,7 +34,9 @@ def test_the_parity_gap_by_hand_one_and_two_sided(random_data):
     plain, split = float(F.cross_entropy(outputs, one.y)), replace(random_data.train, n_classes=2)
     assert float(logit_gap(outputs, one.group)) == pytest.approx(gap) and gap != 0
     assert float(parity(0.3, split)(outputs, one)) == pytest.approx(plain + 0.3 * gap**2)
-    assert float(parity(0.3, split, two_sided=False)(outputs, one)) == pytest.approx(plain + 0.3 * gap)
+    assert float(parity(0.3, split, two_sided=False)(outputs, one)) == pytest.approx(
+        plain + 0.3 * gap
+    )
 
 
 def test_a_batch_without_one_group_has_no_gap():
@@ -56,7 +62,9 @@ def test_with_more_groups_than_a_quarter_of_the_batch_running_averages_stand_in(
     (by_hand,) = torch.autograd.grad(losses.mean() + 2.0 * (losses * weights).sum(), outputs)
     loss = loss_variance(2.0, 5)
     (first,) = torch.autograd.grad(loss(outputs, one), outputs)
-    assert torch.allclose(first, by_hand, atol=1e-6)  # nothing has run yet: the averages are the batch's own
+    assert torch.allclose(
+        first, by_hand, atol=1e-6
+    )  # nothing has run yet: the averages are the batch's own
     (second,) = torch.autograd.grad(loss(outputs * 2, one), outputs)
     (fresh,) = torch.autograd.grad(loss_variance(2.0, 5)(outputs * 2, one), outputs)
     assert not torch.allclose(second, fresh)  # now they remember

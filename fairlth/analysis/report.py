@@ -1,4 +1,6 @@
-"""What a table of results comes to, in words and tables: for a terminal, and as a page beside it."""
+"""What a table of results comes to, in words and tables: for a terminal, and as a page beside
+it.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,10 +10,18 @@ import numpy as np
 import pandas as pd
 
 from fairlth import config
-from fairlth.analysis import equal_accuracy, paired_gains, premise, records, scope, summaries, two_halves
+from fairlth.analysis import (
+    equal_accuracy,
+    paired_gains,
+    premise,
+    records,
+    scope,
+    summaries,
+    two_halves,
+)
 from fairlth.analysis.summaries import interval_of
 from fairlth.analysis.tables import markdown
-from fairlth.methods import METHODS
+from fairlth.config import METHOD_TABLE, paths
 
 ALL = "all tasks"
 
@@ -112,7 +122,9 @@ def _titled(title: str, frame: pd.DataFrame) -> str:
 
 
 def headline(claims: pd.DataFrame, duels: pd.DataFrame) -> str:
-    """What claims and duels come to: the paper's rivals, then each rival at equal accuracy, a line each."""
+    """What claims and duels come to: the paper's rivals, then each rival at equal accuracy, a line
+    each.
+    """
     judged = claims.loc[claims["paper"].notna(), "verdict"].value_counts(sort=False)
     lines = ["Claims of the paper: " + ", ".join(f"{n} {said}" for said, n in judged.items()) + "."]
     for rival, rows in duels.groupby("rival", sort=False):
@@ -176,7 +188,9 @@ def page(preset: str) -> str:
 
 
 def subset(runs: pd.DataFrame) -> str:
-    """One sentence on the tasks whose groups are the classes, a named subset of the claims' tasks."""
+    """One sentence on the tasks whose groups are the classes, a named subset of the claims'
+    tasks.
+    """
     if set(runs["group_by"]) <= {"class"}:
         return "In all tasks the groups are the classes."
     tasks = runs.loc[runs["group_by"] == "class", config.TASK].drop_duplicates()
@@ -196,8 +210,10 @@ def conditions(table: pd.DataFrame) -> str:
 
 
 def tasks(summary: pd.DataFrame) -> Iterator[str]:
-    """A section for each task and density: every method's means on test images with their intervals."""
-    order = [*METHODS].index
+    """A section for each task and density: every method's means on test images with their
+    intervals.
+    """
+    order = [*METHOD_TABLE].index
     for keys, rows in summary.groupby(config.TASK):
         name = config.task_name(dict(zip(config.TASK, keys, strict=True)))
         for density in sorted(set(rows["density"]) - {1.0}, reverse=True):
@@ -218,6 +234,6 @@ def tasks(summary: pd.DataFrame) -> Iterator[str]:
 
 def write(preset: str) -> Path:
     """Writes data/results/<preset>.md beside its table."""
-    path = config.TABLES / f"{preset}.md"
-    config.write_atomically(path, page(preset).encode())
+    path = paths.TABLES / f"{preset}.md"
+    paths.write_atomically(path, page(preset).encode())
     return path

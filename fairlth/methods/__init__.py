@@ -39,9 +39,7 @@ def make(run: Run, data: Data) -> Ticket:
 def check(run: Run) -> None:
     """Raises ValueError if the run's method is unknown or cannot take the run's pressure."""
     if run.method not in METHODS:
-        raise ValueError(
-            f"method={run.method!r} is unknown: choose one of {', '.join(METHODS)}."
-        )
+        raise ValueError(f"method={run.method!r} is unknown: choose one of {', '.join(METHODS)}.")
     if run.pressure is None:
         return
     if run.method not in KNOBS:

@@ -1,4 +1,6 @@
-"""Allocation: how many weights each layer keeps, in whole numbers that add up to floor(density * N)."""
+"""Allocation: how many weights each layer keeps, in whole numbers that add up to floor(density *
+N).
+"""
 
 import math
 from collections.abc import Mapping
@@ -18,14 +20,19 @@ def uniform(density: float, weights: Mapping[str, Tensor]) -> Budget:
     Raises:
         ValueError: the density leaves a layer without any weight.
     """
-    return _whole(density, {name: exact(density) * weight.numel() for name, weight in weights.items()}, weights)
+    return _whole(
+        density,
+        {name: exact(density) * weight.numel() for name, weight in weights.items()},
+        weights,
+    )
 
 
 def erk(density: float, weights: Mapping[str, Tensor]) -> Budget:
-    """Erdos-Renyi-kernel densities: layer l keeps eps * (sum of its dimensions) weights, at most all of them.
+    """Erdos-Renyi-kernel densities: layer l keeps eps * (sum of its dimensions) weights, at most
+    all of them.
 
-    eps is such that the counts add up; a layer that would exceed its size becomes dense and eps is solved again for the rest.
-    Small layers end up denser than large ones.
+    eps is such that the counts add up; a layer that would exceed its size becomes dense and eps is
+    solved again for the rest. Small layers end up denser than large ones.
 
     Source: Evci et al., 2020 (google-research/rigl), after Mocanu et al., 2018.
 
@@ -42,11 +49,19 @@ def erk(density: float, weights: Mapping[str, Tensor]) -> Budget:
         if not over:
             break
         dense |= over
-    return _whole(density, {name: sizes[name] if name in dense else eps * dims[name] for name in dims}, weights)
+    return _whole(
+        density,
+        {name: sizes[name] if name in dense else eps * dims[name] for name in dims},
+        weights,
+    )
 
 
-def _whole(density: float, wanted: Mapping[str, Fraction | int], weights: Mapping[str, Tensor]) -> Budget:
-    """Largest-remainder rounding: the exact total, each layer within one weight of what is wanted."""
+def _whole(
+    density: float, wanted: Mapping[str, Fraction | int], weights: Mapping[str, Tensor]
+) -> Budget:
+    """Largest-remainder rounding: the exact total, each layer within one weight of what is
+    wanted.
+    """
     budget = {name: math.floor(n) for name, n in wanted.items()}
     missing = count_kept(density, weights) - sum(budget.values())
     for name in sorted(wanted, key=lambda name: budget[name] - wanted[name])[:missing]:

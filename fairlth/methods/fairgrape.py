@@ -25,14 +25,17 @@ Importance = dict[str, Tensor]  # layer -> (groups, *weight shape)
 
 
 def fairgrape(run: Run, data: Data, dense: Dense) -> Ticket:
-    """Prunes the dense net step by step with a greedy rule that keeps each group's share of importance, layer by layer.
+    """Prunes the dense net step by step with a greedy rule that keeps each group's share of
+    importance, layer by layer.
 
-    Importance is (w dL_g/dw)^2 (`group_importance`), the rule `keep_shares`, the density the same in
-    every layer. Between steps the net is trained briefly, at the end with the whole schedule. It has no fairness knob.
+    Importance is (w dL_g/dw)^2 (`group_importance`), the rule `keep_shares`, the density the same
+    in every layer. Between steps the net is trained briefly, at the end with the whole schedule. It
+    has no fairness knob.
 
-    Source: Lin et al., ECCV 2022 (Bernardo1998/FairGRAPE), without the defects of its code. Reconstructed: coarser steps
-    (0.6 of the weights kept where the source keeps 0.9), brief trainings in proportion to ours, classes as groups where no
-    attribute is named (the source's mode 2).
+    Source: Lin et al., ECCV 2022 (Bernardo1998/FairGRAPE), without the defects of its code.
+        Reconstructed: coarser steps
+    (0.6 of the weights kept where the source keeps 0.9), brief trainings in proportion to ours,
+    classes as groups where no attribute is named (the source's mode 2).
     """
     schedule = run.settings.schedule
     model = dense.at(dense.trained)
@@ -56,12 +59,17 @@ def fairgrape(run: Run, data: Data, dense: Dense) -> Ticket:
     return Ticket(model, mask, cost)
 
 
-def group_importance(model: nn.Module, split: Split, rows: list[Tensor], batch_size: int = 32) -> Importance:
-    """I_{g,i} = sum over batches of (w_i dL_g/dw_i)^2, L_g the mean loss of a batch of group g; pruned weights have 0.
+def group_importance(
+    model: nn.Module, split: Split, rows: list[Tensor], batch_size: int = 32
+) -> Importance:
+    """I_{g,i} = sum over batches of (w_i dL_g/dw_i)^2, L_g the mean loss of a batch of group g;
+    pruned weights have 0.
 
-    In evaluation mode, each gradient on its own, the same number of images of each group where it has them.
+    In evaluation mode, each gradient on its own, the same number of images of each group where it
+    has them.
 
-    Source: FairGRAPE (Bernardo1998/FairGRAPE), without the released code's accumulated gradients, its optimiser step on
+    Source: FairGRAPE (Bernardo1998/FairGRAPE), without the released code's accumulated gradients,
+        its optimiser step on
     the scored network, and its division of the last group only.
 
     Args:
@@ -72,13 +80,18 @@ def group_importance(model: nn.Module, split: Split, rows: list[Tensor], batch_s
     """
     weights = prunable(model)
     training = model.training
-    found = {name: torch.zeros(len(rows), *weight.shape, device=weight.device) for name, weight in weights.items()}
+    found = {
+        name: torch.zeros(len(rows), *weight.shape, device=weight.device)
+        for name, weight in weights.items()
+    }
     model.eval()
     for group, members in enumerate(rows):
         for part in members.split(batch_size):
             loss = F.cross_entropy(model(as_float(split.x[part])), split.y[part])
             PASSES.trained(len(part))
-            for (name, weight), g in zip(weights.items(), torch.autograd.grad(loss, list(weights.values())), strict=True):
+            for (name, weight), g in zip(
+                weights.items(), torch.autograd.grad(loss, list(weights.values())), strict=True
+            ):
                 found[name][group] += (weight.detach() * g).square()
     model.train(training)
     return found
@@ -105,11 +118,13 @@ def _layer(importance: Tensor, n_keep: int, within: Tensor) -> Tensor:
 
 
 def keep_shares(importance: NDArray[np.floating], n_keep: int) -> NDArray[np.int64]:
-    """Indices of `n_keep` weights, picked one by one so that each group's share of the importance stays what it was.
+    """Indices of `n_keep` weights, picked one by one so that each group's share of the importance
+    stays what it was.
 
-    Before each pick, p_g is group g's share of the importance of what has been picked (uniform before the first pick) and
-    pi_g its share before pruning; the group with the most negative p_g - pi_g picks its most important weight that is left.
-    Ties go to the earlier group and the earlier weight. A layer without any importance keeps its first weights.
+    Before each pick, p_g is group g's share of the importance of what has been picked (uniform
+    before the first pick) and pi_g its share before pruning; the group with the most negative p_g -
+    pi_g picks its most important weight that is left. Ties go to the earlier group and the earlier
+    weight. A layer without any importance keeps its first weights.
 
     Source: FairGRAPE, ECCV 2022. Ideally p = pi at the end.
 
@@ -142,8 +157,12 @@ def keep_shares(importance: NDArray[np.floating], n_keep: int) -> NDArray[np.int
 def _most_important(own: NDArray[np.floating], n: int) -> NDArray[np.int64]:
     """Indices of at least the n largest, largest first, the earlier of equals first."""
     top = np.flatnonzero(own >= np.partition(own, -n)[-n])
-    bits = torch.from_numpy((own[top] + 0.0).view(f"i{own.itemsize}"))  # numbers from +0 on are in the order of their bits
-    return top[(bits.max() - bits).argsort(stable=True).numpy()]  # and integers are sorted in linear time
+    bits = torch.from_numpy(
+        (own[top] + 0.0).view(f"i{own.itemsize}")
+    )  # numbers from +0 on are in the order of their bits
+    return top[
+        (bits.max() - bits).argsort(stable=True).numpy()
+    ]  # and integers are sorted in linear time
 
 
 def shares(importance: Tensor, kept: Tensor) -> Tensor:

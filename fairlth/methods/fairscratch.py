@@ -24,14 +24,17 @@ from fairlth.training import Batch, Loss, fit
 
 
 def fairscratch(run: Run, data: Data, dense: Dense) -> Ticket:
-    """Edge-popup on frozen signed-constant weights with a fairness penalty; no weight is ever trained.
+    """Edge-popup on frozen signed-constant weights with a fairness penalty; no weight is ever
+    trained.
 
-    Scores are trained on cross-entropy + lambda * variance of the groups' losses, uniform density per layer, batch norm
-    without scale and shift. `pressure` is lambda.
+    Scores are trained on cross-entropy + lambda * variance of the groups' losses, uniform density
+    per layer, batch norm without scale and shift. `pressure` is lambda.
 
-    Source: Tang et al., CVPR 2023 (HungerPWAY/Fair-Scratch-Tickets), edge-popup from Ramanujan et al., 2020. Reconstructed:
-    the two-sided surrogate for any number of classes or groups, where the source has one-sided ones for two of each; the
-    run's own schedule instead of three epochs; weights scaled for the density, an option that the source leaves off.
+    Source: Tang et al., CVPR 2023 (HungerPWAY/Fair-Scratch-Tickets), edge-popup from Ramanujan et
+        al., 2020. Reconstructed:
+    the two-sided surrogate for any number of classes or groups, where the source has one-sided ones
+    for two of each; the run's own schedule instead of three epochs; weights scaled for the density,
+    an option that the source leaves off.
     """
     popup = search(run, data, dense, _surrogate(run, data))
     mask = popup.mask()
@@ -40,16 +43,26 @@ def fairscratch(run: Run, data: Data, dense: Dense) -> Ticket:
 
 
 def fairscratch_train(run: Run, data: Data, dense: Dense) -> Ticket:
-    """FairScratch's mask with the run's initial weights trained under it, by the same loss (the source's `ft_reinit`)."""
+    """FairScratch's mask with the run's initial weights trained under it, by the same loss (the
+    source's `ft_reinit`).
+    """
     loss = _surrogate(run, data)
     mask = search(run, data, dense, loss).mask()
     model = dense.fresh()
     mask.apply(model)
-    fit(model, data, run.settings.schedule, seed=run.seed, after_step=mask.apply, loss=loss, label="found ticket")
+    fit(
+        model,
+        data,
+        run.settings.schedule,
+        seed=run.seed,
+        after_step=mask.apply,
+        loss=loss,
+        label="found ticket",
+    )
     return Ticket(model, mask, cost=2.0)
 
 
-def search(run: Run, data: Data, dense: Dense, loss: Loss, signed: bool = True) -> Popup:
+def search(run: Run, data: Data, dense: Dense, loss: Loss, signed: bool = True) -> "Popup":
     """Trains the scores of a frozen network for the schedule's epochs."""
     model = dense.fresh()
     budget = uniform(run.density, prunable(model))
@@ -81,14 +94,17 @@ def keep_top(scores: Tensor, n_keep: int) -> Tensor:
 
 
 class Popup(nn.Module):
-    """A network whose weights are frozen and used only where the absolute value of their score is among their layer's largest.
+    """A network whose weights are frozen and used only where the absolute value of their score is
+    among their layer's largest.
 
-    The forward pass uses w * mask(|s|); backwards, dL/ds = dL/d(w mask) * w * sign(s) for every weight, used or not.
+    The forward pass uses w * mask(|s|); backwards, dL/ds = dL/d(w mask) * w * sign(s) for every
+    weight, used or not.
 
     Source: Ramanujan et al., 2020 (allenai/hidden-networks).
 
     Args:
-        model: its parameters are frozen in place; its buffers, batch norm's statistics, go on following the data.
+        model: its parameters are frozen in place; its buffers, batch norm's statistics, go on
+            following the data.
         budget: weights that each prunable layer uses, see `allocation`.
         seed: of the run; scores start Kaiming uniform with a = sqrt 5.
     """
@@ -99,7 +115,10 @@ class Popup(nn.Module):
         self.model = model.requires_grad_(False)
         self.budget = dict(budget)
         self.scores = nn.ParameterDict(
-            {_key(name): nn.Parameter(_kaiming(weight, generator)) for name, weight in prunable(model).items()}
+            {
+                _key(name): nn.Parameter(_kaiming(weight, generator))
+                for name, weight in prunable(model).items()
+            }
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -112,14 +131,18 @@ class Popup(nn.Module):
 
     def mask(self) -> MaskSet:
         """The weights that are used."""
-        return MaskSet({name: keep_top(self.scores[_key(name)].abs(), n) for name, n in self.budget.items()})
+        return MaskSet(
+            {name: keep_top(self.scores[_key(name)].abs(), n) for name, n in self.budget.items()}
+        )
 
 
 def signed_constants(model: nn.Module, budget: Mapping[str, int], signed: bool = True) -> None:
-    """Replaces each prunable weight by its sign times its layer's sqrt(2 / (fan_in * density)), in place.
+    """Replaces each prunable weight by its sign times its layer's sqrt(2 / (fan_in * density)), in
+    place.
 
-    The density in the scale keeps activations at the size that the whole layer would give them, which matters where no batch
-    norm follows (`scale_fan` in the source). `signed=False` drops the sign, which is known to fail: a negative control.
+    The density in the scale keeps activations at the size that the whole layer would give them,
+    which matters where no batch norm follows (`scale_fan` in the source). `signed=False` drops the
+    sign, which is known to fail: a negative control.
     """
     with torch.no_grad():
         for name, weight in prunable(model).items():
@@ -129,7 +152,9 @@ def signed_constants(model: nn.Module, budget: Mapping[str, int], signed: bool =
 
 
 def _kaiming(weight: Tensor, generator: torch.Generator) -> Tensor:
-    scores = nn.init.kaiming_uniform_(torch.empty(weight.shape), a=math.sqrt(5), generator=generator)
+    scores = nn.init.kaiming_uniform_(
+        torch.empty(weight.shape), a=math.sqrt(5), generator=generator
+    )
     return scores.to(weight)
 
 
@@ -138,10 +163,12 @@ def _key(name: str) -> str:
 
 
 def loss_variance(strength: float, n_groups: int) -> Loss:
-    """Cross-entropy + strength * (1/G) sum_g (L_g - mean L)^2 over the groups of a batch: two-sided, any number of groups.
+    """Cross-entropy + strength * (1/G) sum_g (L_g - mean L)^2 over the groups of a batch:
+    two-sided, any number of groups.
 
-    With more groups than a quarter of the batch a group's mean would be that of an image or two; then L_g are running
-    averages, and the penalty's gradient is taken with them (`conflict.fairness_weights`).
+    With more groups than a quarter of the batch a group's mean would be that of an image or two;
+    then L_g are running averages, and the penalty's gradient is taken with them
+    (`conflict.fairness_weights`).
     """
     running = torch.full((n_groups,), torch.nan)
 
@@ -157,10 +184,11 @@ def loss_variance(strength: float, n_groups: int) -> Loss:
 
 
 def parity(strength: float, split: Split, two_sided: bool = True) -> Loss:
-    """Cross-entropy + strength * gap^2, the gap between the two groups' mean logit of class 1 (demographic parity).
+    """Cross-entropy + strength * gap^2, the gap between the two groups' mean logit of class 1
+    (demographic parity).
 
-    One-sided it is strength * gap, the covariance form of HungerPWAY/Fair-Scratch-Tickets: it has no minimum where the gap is
-    0, and overshoots into the opposite bias as strength grows.
+    One-sided it is strength * gap, the covariance form of HungerPWAY/Fair-Scratch-Tickets: it has
+    no minimum where the gap is 0, and overshoots into the opposite bias as strength grows.
 
     Raises:
         ValueError: the task has not two classes, or there are not two groups.
@@ -179,7 +207,9 @@ def parity(strength: float, split: Split, two_sided: bool = True) -> Loss:
 
 
 def logit_gap(outputs: Tensor, group: Tensor) -> Tensor:
-    """Mean logit of class 1 over class 0 in group 1 less that in group 0; 0 where a group is absent, and 0 is fair."""
+    """Mean logit of class 1 over class 0 in group 1 less that in group 0; 0 where a group is
+    absent, and 0 is fair.
+    """
     logit = outputs[:, 1] - outputs[:, 0]
     members = F.one_hot(group, 2).to(outputs)
     sizes = members.sum(0)

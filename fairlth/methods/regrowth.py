@@ -1,4 +1,6 @@
-"""Dynamic sparse training: a mask gives up some weights of each layer and grows as many elsewhere."""
+"""Dynamic sparse training: a mask gives up some weights of each layer and grows as many
+elsewhere.
+"""
 
 import math
 from collections.abc import Callable, Mapping
@@ -13,8 +15,12 @@ from fairlth.training import PASSES
 BATCH = 200  # images behind one reading of batch norm's statistics
 THRESHOLD = 0.001  # absolute value up to which the rule "threshold" drops a weight
 
-Drop = Callable[[Tensor, Tensor, float], int]  # weight, its mask, death rate -> how many of its smallest weights go
-Grow = Callable[[Tensor, torch.Generator], Tensor]  # gradient -> score of each weight, the highest grow
+Drop = Callable[
+    [Tensor, Tensor, float], int
+]  # weight, its mask, death rate -> how many of its smallest weights go
+Grow = Callable[
+    [Tensor, torch.Generator], Tensor
+]  # gradient -> score of each weight, the highest grow
 
 
 def _by_magnitude(weight: Tensor, kept: Tensor, rate: float) -> int:
@@ -38,7 +44,11 @@ def _by_inverted_gradient(gradient: Tensor, generator: torch.Generator) -> Tenso
 
 
 DROP: dict[str, Drop] = {"magnitude": _by_magnitude, "threshold": _by_threshold}
-GROW: dict[str, Grow] = {"random": _at_random, "gradient": _by_gradient, "inverted": _by_inverted_gradient}
+GROW: dict[str, Grow] = {
+    "random": _at_random,
+    "gradient": _by_gradient,
+    "inverted": _by_inverted_gradient,
+}
 
 
 def regrow(
@@ -50,11 +60,13 @@ def regrow(
     grow: str,
     generator: torch.Generator,
 ) -> MaskSet:
-    """The mask after one update: in each layer some of the smallest kept weights go, and exactly as many grow elsewhere.
+    """The mask after one update: in each layer some of the smallest kept weights go, and exactly as
+    many grow elsewhere.
 
-    "magnitude" drops ceil(rate * kept) weights, "threshold" all up to THRESHOLD; "gradient" grows where the absolute gradient
-    is largest, "random" anywhere, "inverted" where it is smallest: a negative control, and what the released SafeCompress
-    does. A weight may be dropped and grown at once; then it keeps its value, and others start at 0.
+    "magnitude" drops ceil(rate * kept) weights, "threshold" all up to THRESHOLD; "gradient" grows
+    where the absolute gradient is largest, "random" anywhere, "inverted" where it is smallest: a
+    negative control, and what the released SafeCompress does. A weight may be dropped and grown at
+    once; then it keeps its value, and others start at 0.
 
     Source: Evci et al., 2020 (google-research/rigl); drop and grow rules of JiePKU/SafeCompress.
 
@@ -65,10 +77,23 @@ def regrow(
         drop, grow: keys of DROP and GROW.
         generator: CPU, for "random".
     """
-    return MaskSet({name: _layer(w, gradients[name], mask[name], rate, drop, grow, generator) for name, w in weights.items()})
+    return MaskSet(
+        {
+            name: _layer(w, gradients[name], mask[name], rate, drop, grow, generator)
+            for name, w in weights.items()
+        }
+    )
 
 
-def _layer(weight: Tensor, gradient: Tensor, kept: Tensor, rate: float, drop: str, grow: str, g: torch.Generator) -> Tensor:
+def _layer(
+    weight: Tensor,
+    gradient: Tensor,
+    kept: Tensor,
+    rate: float,
+    drop: str,
+    grow: str,
+    g: torch.Generator,
+) -> Tensor:
     scores = torch.where(kept, weight.detach().abs(), -1.0)
     n_kept = int(kept.sum())
     n_drop = DROP[drop](weight, kept, rate)
@@ -82,11 +107,14 @@ def _layer(weight: Tensor, gradient: Tensor, kept: Tensor, rate: float, drop: st
 
 
 def refresh_statistics(model: nn.Module, split: Split, rows: Tensor) -> None:
-    """Takes batch norm's statistics anew, as plain averages over the batches of some images; changes nothing else.
+    """Takes batch norm's statistics anew, as plain averages over the batches of some images;
+    changes nothing else.
 
     After a mask has changed the old statistics are those of another network.
     """
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms = [
+        module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    ]
     momenta, training = [norm.momentum for norm in norms], model.training
     for norm in norms:
         norm.reset_running_stats()
@@ -102,5 +130,7 @@ def refresh_statistics(model: nn.Module, split: Split, rows: Tensor) -> None:
 
 
 def cosine_rate(done: float, first: float = 0.5, last: float = 0.005) -> float:
-    """The death rate when a share `done` of the training is done: from `first` to `last` along a half cosine."""
+    """The death rate when a share `done` of the training is done: from `first` to `last` along a
+    half cosine.
+    """
     return last + (first - last) * 0.5 * (1 + math.cos(math.pi * done))

@@ -1,4 +1,6 @@
-"""SafeCompress with a fairness test: sparse training in which several ways to change the mask compete."""
+"""SafeCompress with a fairness test: sparse training in which several ways to change the mask
+compete.
+"""
 
 import copy
 import math
@@ -12,39 +14,48 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fairlth import config, metrics
-from fairlth.methods.allocation import erk
 from fairlth.config import Run
 from fairlth.config.method_table import RECOVERY
 from fairlth.images import Data, as_float
-from fairlth.masks import MaskSet, prunable
 from fairlth.lottery import Dense, Ticket, floor
+from fairlth.masks import MaskSet, prunable
+from fairlth.methods.allocation import erk
 from fairlth.methods.regrowth import cosine_rate, refresh_statistics, regrow
 from fairlth.selection import random_scores, select_by_layer
 from fairlth.training import PASSES, State, Trainer, epochs, predict, snapshot
 
 Strategy = tuple[str, str]  # what drops, what grows
-STRATEGIES: tuple[Strategy, ...] = tuple(product(("magnitude", "threshold"), ("random", "gradient")))
+STRATEGIES: tuple[Strategy, ...] = tuple(
+    product(("magnitude", "threshold"), ("random", "gradient"))
+)
 STATISTICS = 2000  # training images behind a branch's batch-norm statistics
 
 
 def safecompress(run: Run, data: Data, dense: Dense) -> Ticket:
-    """Sparse training from random ERK masks; before each epoch several prune-and-grow branches are tried and one goes on.
+    """Sparse training from random ERK masks; before each epoch several prune-and-grow branches are
+    tried and one goes on.
 
-    Each branch drops and grows weights (`regrowth.regrow`), trains a tenth of an epoch on the same images, has its batch-norm
-    statistics taken anew, and is tested on validation data. Of those that are at most the slack less accurate than the best
-    so far, the one with the lowest CWV goes on; but as long as no net has reached the accuracy to keep, the most accurate one,
-    since a net that knows nothing is fair. The ticket is the fairest state recorded after an epoch that keeps the accuracy.
-    `pressure` in [0, 1] is the slack in units of epsilon, for both: 0 always takes the most accurate branch.
+    Each branch drops and grows weights (`regrowth.regrow`), trains a tenth of an epoch on the same
+    images, has its batch-norm statistics taken anew, and is tested on validation data. Of those
+    that are at most the slack less accurate than the best so far, the one with the lowest CWV goes
+    on; but as long as no net has reached the accuracy to keep, the most accurate one, since a net
+    that knows nothing is fair. The ticket is the fairest state recorded after an epoch that keeps
+    the accuracy. `pressure` in [0, 1] is the slack in units of epsilon, for both: 0 always takes
+    the most accurate branch.
 
-    Source: the loop in the figure of JiePKU/SafeCompress (TSE 2024). A reconstruction: the released code has no such loop, it
-    trains one branch by fixed rules, and its test influences nothing. The test here is of fairness in place of privacy,
-    growth is by the largest gradient where the released code takes the smallest, and updates come once an epoch.
+    Source: the loop in the figure of JiePKU/SafeCompress (TSE 2024). A reconstruction: the released
+        code has no such loop, it
+    trains one branch by fixed rules, and its test influences nothing. The test here is of fairness
+    in place of privacy, growth is by the largest gradient where the released code takes the
+    smallest, and updates come once an epoch.
     """
     return sparse_training(run, data, dense, STRATEGIES)
 
 
 def sparse_training(run: Run, data: Data, dense: Dense, strategies: Sequence[Strategy]) -> Ticket:
-    """The loop of `safecompress` with any strategies; with a single one, plain dynamic sparse training."""
+    """The loop of `safecompress` with any strategies; with a single one, plain dynamic sparse
+    training.
+    """
     slack = run.knob * run.settings.epsilon
     enough = floor(run, data, dense)
     least = enough + run.settings.epsilon - slack
@@ -79,7 +90,9 @@ class Candidate:
 
 
 def choose(candidates: Sequence[Candidate], least: float) -> Candidate:
-    """The fairest candidate with at least that accuracy, the more accurate of two as fair; without any, the most accurate."""
+    """The fairest candidate with at least that accuracy, the more accurate of two as fair; without
+    any, the most accurate.
+    """
     enough = [one for one in candidates if one.accuracy >= least]
     if not enough:
         return max(candidates, key=lambda one: one.accuracy)
@@ -87,7 +100,9 @@ def choose(candidates: Sequence[Candidate], least: float) -> Candidate:
 
 
 class Branches:
-    """A sparse net in training that can branch, be tested, and go on from a candidate; `trace` has a row for every test."""
+    """A sparse net in training that can branch, be tested, and go on from a candidate; `trace` has
+    a row for every test.
+    """
 
     def __init__(self, run: Run, data: Data, dense: Dense) -> None:
         model = dense.fresh()
@@ -98,17 +113,23 @@ class Branches:
         self.trainer = Trainer(model, data, run.settings.schedule, run.seed, self.mask.apply)
         self.recovery = math.ceil(RECOVERY * self.trainer.steps_per_epoch)
         self.generator = torch.Generator().manual_seed(config.seed_for(run.seed, "growth"))
-        self.rows = torch.randperm(len(data.train), generator=self.generator)[:STATISTICS].to(data.train.y.device)
+        self.rows = torch.randperm(len(data.train), generator=self.generator)[:STATISTICS].to(
+            data.train.y.device
+        )
         self.trace: list[dict[str, Any]] = []
         self.extra_steps = 0
 
     @property
     def cost(self) -> float:
-        """Dense-training equivalents: the dense net behind the constraint, the training, the branches not taken."""
+        """Dense-training equivalents: the dense net behind the constraint, the training, the
+        branches not taken.
+        """
         return 2 + self.extra_steps / (self.trainer.schedule.epochs * self.trainer.steps_per_epoch)
 
     def grow(self, start: Candidate, strategies: Sequence[Strategy], epoch: int) -> list[Candidate]:
-        """One tested branch per strategy, each from `start` and trained on the first images of the epoch."""
+        """One tested branch per strategy, each from `start` and trained on the first images of the
+        epoch.
+        """
         self.load(start)
         weights = prunable(self.trainer.model)
         gradients = self._gradients()
@@ -144,7 +165,9 @@ class Branches:
         self.trainer.after_step = candidate.mask.apply
 
     def _put(self, mask: MaskSet) -> None:
-        """Changes the mask; weights and momentum survive only where both masks keep them, so that what grows starts at 0."""
+        """Changes the mask; weights and momentum survive only where both masks keep them, so that
+        what grows starts at 0.
+        """
         state = self.trainer.optimizer.state
         for name, weight in prunable(self.trainer.model).items():
             for buffer in state.get(weight, {}).values():
@@ -155,10 +178,14 @@ class Branches:
         mask.apply(self.trainer.model)
 
     def _gradients(self) -> dict[str, Tensor]:
-        """The loss gradient of all weights, pruned ones too, on one random batch of training images."""
+        """The loss gradient of all weights, pruned ones too, on one random batch of training
+        images.
+        """
         split = self.data.train
         model = self.trainer.model
-        rows = torch.randperm(len(split), generator=self.generator)[: self.trainer.schedule.batch_size].to(split.y.device)
+        rows = torch.randperm(len(split), generator=self.generator)[
+            : self.trainer.schedule.batch_size
+        ].to(split.y.device)
         weights = prunable(model)
         training = model.training
         model.eval()

@@ -18,8 +18,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from fairlth import config, models
-from fairlth.config import Run, Schedule
-from fairlth.config import paths
+from fairlth.config import Run, Schedule, paths
 from fairlth.config.runs import shared_path
 from fairlth.images import Data
 from fairlth.lottery import Dense, Found, Ticket, train_dense
@@ -27,7 +26,15 @@ from fairlth.masks import MaskSet, prunable
 from fairlth.models import build
 from fairlth.training import PASSES, State, low_precision, snapshot
 
-DENSE = ("images", "data", "models", "masks", "conflict", "training", "lottery")  # code of a training
+DENSE = (
+    "images",
+    "data",
+    "models",
+    "masks",
+    "conflict",
+    "training",
+    "lottery",
+)  # code of a training
 SEARCH = (*DENSE, "selection", "ballot", "methods/plain", "methods/ballots")  # and of a search
 SETTINGS = {"schedule", "rewind_epochs", "keep_per_level"}  # of the preset, which decide a ticket
 
@@ -44,7 +51,9 @@ class Kept:
 
 
 class Effort(NamedTuple):
-    """What a shared training took without those that it shares itself: seconds, and images passed (see `training.Passes`)."""
+    """What a shared training took without those that it shares itself: seconds, and images passed
+    (see `training.Passes`).
+    """
 
     seconds: float
     images: float
@@ -52,7 +61,9 @@ class Effort(NamedTuple):
 
 @dataclass
 class Ledger:
-    """What the shared trainings took that a run has made itself, and those that it has read instead."""
+    """What the shared trainings took that a run has made itself, and those that it has read
+    instead.
+    """
 
     made: dict[Path, Effort] = field(default_factory=dict)
     read: dict[Path, Effort] = field(default_factory=dict)
@@ -141,12 +152,19 @@ def _joined(parts: dict[str, State]) -> State:
 
 
 def shared(
-    kind: str, run: Run, data: Data, make: Callable[[], Kept], settings: set[str], code: Iterable[str] = (), told: Any = ()
+    kind: str,
+    run: Run,
+    data: Data,
+    make: Callable[[], Kept],
+    settings: set[str],
+    code: Iterable[str] = (),
+    told: Any = (),
 ) -> Kept:
     """What `make` gives, read where it was made before, else made now and written.
 
-    The file's name holds a digest of what decides the content: training images and labels, network, seed, the named settings,
-    code, device, threads, the version of torch. A damaged file is made anew; one that cannot be written is done without.
+    The file's name holds a digest of what decides the content: training images and labels, network,
+    seed, the named settings, code, device, threads, the version of torch. A damaged file is made
+    anew; one that cannot be written is done without.
 
     Args:
         kind: what it is, for the file's name.
@@ -159,16 +177,22 @@ def shared(
     named = run.settings.model_dump_json(include=settings)
     fingerprint = paths.code_fingerprint(code)
     model = run.model + models.fingerprint(run.model)
-    path = shared_path(run, kind, _digest(data, model, config.seed_for(run.seed, kind), named, fingerprint, told))
+    path = shared_path(
+        run, kind, _digest(data, model, config.seed_for(run.seed, kind), named, fingerprint, told)
+    )
     if (kept := UNWRITTEN.get(path) or _read(path, data.train.y.device)) is not None:
         return kept
     started = time.perf_counter()
     images = PASSES.images
     before = set(LEDGER.made)
     kept = make()
-    inside = [effort for one, effort in LEDGER.made.items() if one not in before]  # that it made on its way
+    inside = [
+        effort for one, effort in LEDGER.made.items() if one not in before
+    ]  # that it made on its way
     seconds = time.perf_counter() - started - sum(effort.seconds for effort in inside)
-    LEDGER.made[path] = Effort(seconds, PASSES.images - images - sum(effort.images for effort in inside))
+    LEDGER.made[path] = Effort(
+        seconds, PASSES.images - images - sum(effort.images for effort in inside)
+    )
     _write(kept, path)
     return kept
 
@@ -176,8 +200,19 @@ def shared(
 def _digest(data: Data, *decides: Any) -> str:
     split = data.train
     threads = torch.get_num_threads() if split.y.device.type == "cpu" else 0
-    low = low_precision(Schedule(epochs=1, precision="bfloat16"), split.y.device)  # what the device can do decides, too
-    about = (split.x.shape, split.n_classes, split.n_groups, data.mirror, split.y.device.type, threads, low, torch.__version__)
+    low = low_precision(
+        Schedule(epochs=1, precision="bfloat16"), split.y.device
+    )  # what the device can do decides, too
+    about = (
+        split.x.shape,
+        split.n_classes,
+        split.n_groups,
+        data.mirror,
+        split.y.device.type,
+        threads,
+        low,
+        torch.__version__,
+    )
     digest = hashlib.sha256(repr((about, decides)).encode())
     for tensor in (split.x, split.y, split.group):
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
@@ -206,7 +241,9 @@ def _read(path: Path, device: torch.device) -> Kept | None:
             tensors = {name: file.get_tensor(name).clone().to(device) for name in file.keys()}  # noqa: SIM118, not a dict
             header = json.loads(file.metadata()["notes"])
     except Exception as error:
-        warnings.warn(f"{path} is not a whole shared training ({error}): it is made anew now.", stacklevel=4)
+        warnings.warn(
+            f"{path} is not a whole shared training ({error}): it is made anew now.", stacklevel=4
+        )
         path.unlink(missing_ok=True)
         return None
     if path not in LEDGER.made:

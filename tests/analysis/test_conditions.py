@@ -3,8 +3,8 @@
 import re
 import subprocess
 
-from fairlth import config
 from fairlth.analysis import conditions
+from fairlth.config import paths
 
 
 def test_a_record_names_the_packages_own_commit():
@@ -18,5 +18,5 @@ def test_a_package_installed_inside_another_repository_names_no_commit(tmp_path,
     git = ["git", "-C", str(tmp_path), "-c", "user.email=a@b", "-c", "user.name=a"]
     for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
         subprocess.run([*git, *command], check=True)
-    monkeypatch.setattr(config, "PACKAGE", package)
+    monkeypatch.setattr(paths, "PACKAGE", package)
     assert conditions._commit() == "unknown"

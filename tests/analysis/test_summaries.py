@@ -16,7 +16,11 @@ def test_group_rows_are_all_cells_and_metrics_are_over_groups():
 
 def test_per_run_by_hand():
     run = summaries.per_run(records.table([record()])).iloc[0]
-    assert run["cwv"] == pytest.approx(0.01) and run["mcd"] == pytest.approx(0.2) and run["images"] == 20
+    assert (
+        run["cwv"] == pytest.approx(0.01)
+        and run["mcd"] == pytest.approx(0.2)
+        and run["images"] == 20
+    )
     assert run["cwv_floor"] == pytest.approx(1 / 4 * 0.7 * 0.3 * (1 / 10 + 1 / 10))
 
 
@@ -25,7 +29,9 @@ def ballot_against(*pairs):
     found = []
     for seed, (ours, theirs) in enumerate(pairs):
         for method, rate in (("ballot", ours), ("lth", theirs)):
-            found.append(record(method, seed, correct=((80, 0), (0, rate)), total=((100, 0), (0, 100))))
+            found.append(
+                record(method, seed, correct=((80, 0), (0, rate)), total=((100, 0), (0, 100)))
+            )
     return summaries.per_run(records.table(found))
 
 
@@ -44,9 +50,17 @@ def test_costs_are_medians_with_what_was_shared():
         ("lth", 3.0, 4.0, 20.0, 10.0, 400.0),
         ("lth", 3.0, 4.0, 36.0, 0.0, 500.0),
     ]
-    runs = pd.DataFrame(rows, columns=["method", "cost", "spent", "seconds", "shared_seconds", "memory"])
+    runs = pd.DataFrame(
+        rows, columns=["method", "cost", "spent", "seconds", "shared_seconds", "memory"]
+    )
     whole = summaries.costs(runs).set_index("method").loc["lth"]
-    assert whole.to_dict() == {"cost": 3.0, "spent": 4.0, "seconds": 33.0, "peak MiB": 450.0, "overhead": 0.82}
+    assert whole.to_dict() == {
+        "cost": 3.0,
+        "spent": 4.0,
+        "seconds": 33.0,
+        "peak MiB": 450.0,
+        "overhead": 0.82,
+    }
     older = summaries.costs(runs.assign(spent=float("nan"))).set_index("method").loc["lth"]
     assert older.to_dict() == {"cost": 3.0, "seconds": 33.0, "peak MiB": 450.0, "overhead": 1.1}
 
@@ -67,5 +81,7 @@ def test_a_split_that_a_table_lacks_has_no_runs():
 
 def test_the_noise_floor_does_not_depend_on_the_order_of_groups():
     table = records.table([record(correct=((80, 0), (0, 6)), total=((100, 0), (0, 10)))])
-    first, second = (summaries.per_run(rows)["mcd_floor"].tolist() for rows in (table, table.iloc[::-1]))
+    first, second = (
+        summaries.per_run(rows)["mcd_floor"].tolist() for rows in (table, table.iloc[::-1])
+    )
     assert first == second

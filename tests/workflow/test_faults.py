@@ -14,9 +14,10 @@ import pytest
 from nbformat import write
 from nbformat.v4 import new_code_cell, new_notebook
 
-from fairlth import config, experiments
+from fairlth import config
 from fairlth.analysis import records
-from fairlth.workflow import cli, grid, locks, status
+from fairlth.config import paths
+from fairlth.workflow import cli, experiments, grid, locks, status
 
 SMALL = [drill.run(method) for method in ("dense", "random")]
 LARGE = [
@@ -98,7 +99,7 @@ def test_torn_records_and_those_of_other_settings_are_planned_anew_and_named(tmp
 
 
 def test_two_workflows_on_one_folder_are_told_apart(tmp_path, monkeypatch):
-    monkeypatch.setattr(config, "RUNS", tmp_path / "home/runs")
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "home/runs")
     lock = locks.hold("drill")
     code, said = drill.finish(tmp_path, drill.records(tmp_path, [drill.run("random")]))
     lock.release()
@@ -155,7 +156,7 @@ def test_a_killed_job_is_interrupted_and_not_waited_for(notebook, tmp_path):
     path = notebook("import time; time.sleep(60)")
     out = tmp_path / "out.ipynb"
     with subprocess.Popen(
-        [sys.executable, "-m", "fairlth", "execute", path, out], cwd=config.ROOT
+        [sys.executable, "-m", "fairlth", "execute", path, out], cwd=paths.ROOT
     ) as job:
         while not out.exists():
             time.sleep(0.1)

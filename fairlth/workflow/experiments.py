@@ -9,17 +9,18 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
-from fairlth import config, data, methods, metrics, models, progress
+from fairlth import config, data, methods, metrics, models
 from fairlth.analysis import conditions, records, scope
 from fairlth.analysis.records import Record
-from fairlth.config import Run
+from fairlth.bias_shift import fair_shift
+from fairlth.config import Run, paths
 from fairlth.images import Data
+from fairlth.lottery import Ticket
 from fairlth.masks import count_kept, prunable
-from fairlth.methods import METHODS, Ticket
-from fairlth.methods.shared import LEDGER
+from fairlth.methods.sharing import LEDGER
 from fairlth.metrics import Counts
-from fairlth.shift import fair_shift
 from fairlth.shipping import ticket as tickets
 from fairlth.shipping.card import why_dead
 from fairlth.shipping.ticket import Loaded
@@ -28,14 +29,17 @@ from fairlth.workflow.parameters import truth
 
 
 def check(run: Run) -> None:
-    """Raises ValueError in one sentence for a name that is unknown or data that are not there; reads and trains nothing."""
+    """Raises ValueError in one sentence for a name that is unknown or data that are not there;
+    reads and trains nothing.
+    """
     data.check(run)
     models.check(run)
     methods.check(run)
 
 
-def run(run: Run, runs: Path = config.RUNS) -> Record:
-    """Trains one run, reads the test split once, and writes its ticket and its record, the record last.
+def run(run: Run, runs: Path = paths.RUNS) -> Record:
+    """Trains one run, reads the test split once, and writes its ticket and its record, the record
+    last.
 
     Raises:
         ValueError: bad input, before any training.
@@ -44,14 +48,14 @@ def run(run: Run, runs: Path = config.RUNS) -> Record:
     """
     check(run)
     conditions.check_code()
-    config.check_writable(config.record_path(run, runs))
+    paths.check_writable(config.record_path(run, runs))
     _set_up_torch()
     started = time.perf_counter()
     LEDGER.clear()
     loaded = data.load(run)
     methods.check_data(run, loaded)
     images = PASSES.images
-    ticket = METHODS[run.method](run, loaded)
+    ticket = methods.make(run, loaded)
     images = PASSES.images - images + LEDGER.read_images()
     _check_ticket(run, ticket)
     record = _record(run, loaded, ticket, started, images)
@@ -61,31 +65,36 @@ def run(run: Run, runs: Path = config.RUNS) -> Record:
 
 
 def _set_up_torch() -> None:
-    """Threads and, where it is asked for, operations that give the same bits each time; one that has no such form raises."""
-    torch.set_num_threads(config.THREADS)
-    if config.DETERMINISTIC:
+    """Threads and, where it is asked for, operations that give the same bits each time; one that
+    has no such form raises.
+    """
+    torch.set_num_threads(paths.THREADS)
+    if paths.DETERMINISTIC:
         torch.use_deterministic_algorithms(True)
 
 
-def run_or_load(grid: Iterable[Run], runs: Path = config.RUNS) -> list[Record]:
+def run_or_load(grid: Iterable[Run], runs: Path = paths.RUNS) -> list[Record]:
     """The records of a grid, in its order; what is there already is read, not trained again.
 
-    A record made under other settings of its preset is made anew. One made by other code is made anew where the preset trains
-    in the notebook's process, and else used with a warning, since it may have cost hours.
+    A record made under other settings of its preset is made anew. One made by other code is made
+    anew where the preset trains in the notebook's process, and else used with a warning, since it
+    may have cost hours.
     """
     grid = list(dict.fromkeys(grid))
     for one in grid:
         check(one)
     found = []
-    for number, one in enumerate(grid):
-        progress.say(f"run {number + 1} of {len(grid)}: {one.slug()}")
+    bar = tqdm(grid, unit="run", delay=1)
+    for one in bar:
+        bar.set_postfix_str(one.slug())
         found.append(_usable(one, runs) or run(one, runs))
-    progress.say(f"{len(grid)} runs are there")
     return found
 
 
-def ticket(one: Run, runs: Path = config.RUNS) -> Loaded:
-    """The trained ticket of a run with its card; the run is made where they are not there or, with a warning, damaged."""
+def ticket(one: Run, runs: Path = paths.RUNS) -> Loaded:
+    """The trained ticket of a run with its card; the run is made where they are not there or, with
+    a warning, damaged.
+    """
     run_or_load([one], runs)
     path = config.ticket_path(one, runs)
     if path.exists() and tickets.card_path(path).exists():
@@ -109,7 +118,9 @@ def table(notebook: str, preset: str, train: bool | str) -> pd.DataFrame:
         ValueError: a parameter is not one of these, or there is no table to read.
     """
     train = truth("train", train)
-    wanted = config.every_run(preset) if notebook == "00_overview" else config.study(notebook, preset)
+    wanted = (
+        config.every_run(preset) if notebook == "00_overview" else config.study(notebook, preset)
+    )
     if train:
         kept, missing = _kept(wanted, preset)
         made = records.table(run_or_load(missing))
@@ -125,7 +136,8 @@ def table(notebook: str, preset: str, train: bool | str) -> pd.DataFrame:
 
 
 def _kept(wanted: list[Run], preset: str) -> tuple[pd.DataFrame, list[Run]]:
-    """Rows of the preset's table for those of the wanted runs that it has, and the runs that it lacks.
+    """Rows of the preset's table for those of the wanted runs that it has, and the runs that it
+    lacks.
 
     A preset whose trainings take seconds keeps nothing: its notebooks make all of it anew.
     """
@@ -139,7 +151,8 @@ def _kept(wanted: list[Run], preset: str) -> tuple[pd.DataFrame, list[Run]]:
 
 
 def in_table(preset: str) -> set[tuple[Any, ...]]:
-    """The keys of the runs that the preset's table has, under today's settings; empty where trainings take seconds.
+    """The keys of the runs that the preset's table has, under today's settings; empty where
+    trainings take seconds.
 
     Rows that say nothing of their settings count.
     """
@@ -148,8 +161,12 @@ def in_table(preset: str) -> set[tuple[Any, ...]]:
     frame = records.load(preset).drop_duplicates(records.KEYS)
     told = dict(zip(records.run_keys(frame), frame["settings"], strict=True))
     planned = {scope.key(run): run for run in config.every_run(preset)}
-    today = {one: records.settings_digest(_settings(run)) for one, run in planned.items() if one in told}
-    return {one for one, digest in told.items() if pd.isna(digest) or today.get(one, digest) == digest}
+    today = {
+        one: records.settings_digest(_settings(run)) for one, run in planned.items() if one in told
+    }
+    return {
+        one for one, digest in told.items() if pd.isna(digest) or today.get(one, digest) == digest
+    }
 
 
 def of(notebook: str, preset: str, frame: pd.DataFrame) -> pd.DataFrame:
@@ -158,7 +175,9 @@ def of(notebook: str, preset: str, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def missing(notebook: str, preset: str, frame: pd.DataFrame) -> str:
-    """One sentence on the runs of an experiment notebook that a table lacks; "" where it lacks none."""
+    """One sentence on the runs of an experiment notebook that a table lacks; "" where it lacks
+    none.
+    """
     return scope.missing(frame, config.study(notebook, preset))
 
 
@@ -176,26 +195,36 @@ def _usable(run: Run, runs: Path) -> Record | None:
     if record.settings != _settings(run) or (run.settings.in_process and not same_code):
         return None
     if not same_code:
-        warnings.warn(f"{run.slug()} was made by other code (commit {record.conditions['commit']}).", stacklevel=3)
+        warnings.warn(
+            f"{run.slug()} was made by other code (commit {record.conditions['commit']}).",
+            stacklevel=3,
+        )
     return record
 
 
 def _settings(run: Run) -> dict[str, object]:
-    """The preset as a record keeps it: without its lists of tasks, densities and seeds, which decide no single run.
+    """The preset as a record keeps it: without its lists of tasks, densities and seeds, which
+    decide no single run.
 
     With it what tells a data set and a model of your own from others of their name.
     """
     own = {"dataset": data.fingerprint(run.dataset), "model": models.fingerprint(run.model)}
-    return run.settings.model_dump(mode="json", exclude=config.LISTS) | {name: value for name, value in own.items() if value}
+    return run.settings.model_dump(mode="json", exclude=config.LISTS) | {
+        name: value for name, value in own.items() if value
+    }
 
 
 def _check_ticket(run: Run, ticket: Ticket) -> None:
     """The promise of every method: exactly floor(density * N) weights, all others exactly 0."""
     weights = prunable(ticket.model)
     expected = count_kept(run.density, weights)
-    assert ticket.mask.n_kept == expected, f"{run.method} keeps {ticket.mask.n_kept} weights, expected {expected}"
+    assert ticket.mask.n_kept == expected, (
+        f"{run.method} keeps {ticket.mask.n_kept} weights, expected {expected}"
+    )
     for name, mask in ticket.mask.items():
-        assert not weights[name][~mask].any(), f"{run.method} leaves pruned weights of {name} that are not 0"
+        assert not weights[name][~mask].any(), (
+            f"{run.method} leaves pruned weights of {name} that are not 0"
+        )
 
 
 def _record(run: Run, loaded: Data, ticket: Ticket, started: float, images: float) -> Record:
@@ -210,7 +239,10 @@ def _record(run: Run, loaded: Data, ticket: Ticket, started: float, images: floa
     notes = ticket.notes | ({"dead": dead} if dead else {})
     notes |= {"rescued": ticket.mask.rescued} if ticket.mask.rescued else {}
     if empty := metrics.empty_groups(counts["test"].by_group().total, loaded.groups):
-        warnings.warn(f"{run.dataset}: no test image of {', '.join(empty)}, so gaps over groups are nan.", stacklevel=3)
+        warnings.warn(
+            f"{run.dataset}: no test image of {', '.join(empty)}, so gaps over groups are nan.",
+            stacklevel=3,
+        )
     return Record(
         run=run.model_dump(),
         target=run.target or data.source_of(run).target,
@@ -222,12 +254,17 @@ def _record(run: Run, loaded: Data, ticket: Ticket, started: float, images: floa
         cost=round(ticket.cost, 4),
         spent=round(images / dense_images(run, loaded), 4),
         feasible=ticket.feasible and not dead,  # None stays None
-        predictions=records.pack_predictions(classes.cpu().numpy(), confidence.double().cpu().numpy()),
+        predictions=records.pack_predictions(
+            classes.cpu().numpy(), confidence.double().cpu().numpy()
+        ),
         trace=ticket.trace,
         notes=notes,
         settings=_settings(run),
         conditions=conditions.conditions(
-            loaded.train.x.device, run.settings.schedule, time.perf_counter() - started, LEDGER.read_seconds()
+            loaded.train.x.device,
+            run.settings.schedule,
+            time.perf_counter() - started,
+            LEDGER.read_seconds(),
         ),
     )
 
@@ -240,10 +277,14 @@ def dense_images(run: Run, loaded: Data) -> int:
 
 
 def _counts(loaded: Data, val: Tensor, test: Tensor) -> dict[str, Counts]:
-    """Predictions on "val" and "test", and on "test+s" with s of the way to the fairest class bias shift on validation data."""
+    """Predictions on "val" and "test", and on "test+s" with s of the way to the fairest class bias
+    shift on validation data.
+    """
     shift = fair_shift(val, loaded.val)
     found = {"val": count(val, loaded.val), "test": count(test, loaded.test)}
-    return found | {f"test+{share:g}": count(test + share * shift, loaded.test) for share in records.SHIFTS}
+    return found | {
+        f"test+{share:g}": count(test + share * shift, loaded.test) for share in records.SHIFTS
+    }
 
 
 def _lists(counts: Counts) -> dict[str, list[list[int]]]:
