@@ -245,8 +245,8 @@ def _record(run: Run, loaded: Data, ticket: Ticket, started: float, images: floa
         )
     return Record(
         run=run.model_dump(),
-        target=run.target or data.source_of(run).target,
-        group_by=data.group_name(run),
+        target=run.label,
+        group_by=run.groups,
         classes=loaded.classes,
         groups=loaded.groups,
         counts={name: _lists(found) for name, found in counts.items()},
