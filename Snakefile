@@ -20,6 +20,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from fairlth.config import paths
 from fairlth import config as house
 from fairlth.workflow import grid, locks, status, workload
 from fairlth.workflow.parameters import truth
@@ -35,14 +36,14 @@ TRAIN = truth("train", config.get("train", DEFAULTS["train"]))
 house.check_preset(PRESET)
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("FAIRLTH_CODE", house.code_fingerprint(house.DECIDES))  # of a grid
+os.environ.setdefault("FAIRLTH_CODE", paths.code_fingerprint(paths.DECIDES))  # of a grid
 
 
 def methods_in_table(preset):
     """The methods in data/results/<preset>.csv; experiments with others cannot be drawn from it."""
     name = f"{preset}.csv"
-    committed = house.ROOT / "data" / "results" / name
-    path = house.TABLES / name if (house.TABLES / name).exists() else committed
+    committed = paths.ROOT / "data" / "results" / name
+    path = paths.TABLES / name if (paths.TABLES / name).exists() else committed
     if not path.exists():
         raise ValueError(f"{path} is not there: run `make reproduce PRESET={preset}` first.")
     with path.open(newline="") as file:
@@ -60,7 +61,7 @@ STUDIES = [
 LESSONS = ["01_data", "02_walkthrough", "03_one_run", "30_your_data", "40_deploy"]
 TEACHING = LESSONS if SCALE.in_process and TRAIN else []
 FANS_OUT = TRAIN and not SCALE.in_process
-IN_TABLE = house.RUNS / PRESET / "in_table.json"  # slugs of the runs that the preset's table has
+IN_TABLE = paths.RUNS / PRESET / "in_table.json"  # slugs of the runs that the preset's table has
 
 
 def in_table():
@@ -68,19 +69,19 @@ def in_table():
     if not FANS_OUT:
         return frozenset()
     if workflow.is_main_process:
-        from fairlth import experiments  # takes seconds to import
+        from fairlth.workflow import experiments  # takes seconds to import
         from fairlth.analysis import scope
 
         done = experiments.in_table(PRESET)
         slugs = [run.slug() for run in house.every_run(PRESET) if scope.key(run) in done]
-        house.write_atomically(IN_TABLE, json.dumps(slugs).encode())
+        paths.write_atomically(IN_TABLE, json.dumps(slugs).encode())
     return frozenset(json.loads(IN_TABLE.read_text()))
 
 
-CODE = [path.relative_to(house.ROOT).as_posix() for path in sorted(house.PACKAGE.rglob("*.py"))]
+CODE = [path.relative_to(paths.ROOT).as_posix() for path in sorted(paths.PACKAGE.rglob("*.py"))]
 
 try:
-    (house.RUNS / PRESET).mkdir(parents=True, exist_ok=True)
+    (paths.RUNS / PRESET).mkdir(parents=True, exist_ok=True)
     DONE = in_table()
     PLANS = house.every_run(PRESET) if FANS_OUT else []
     FAN_OUT = {run.slug(): run for run in PLANS if run.slug() not in DONE}
@@ -90,7 +91,7 @@ try:
             print(f"== {sentence}", file=sys.stderr)
 except OSError as error:
     raise WorkflowError(
-        f"{house.RUNS / PRESET} cannot be worked in ({error.strerror}): "
+        f"{paths.RUNS / PRESET} cannot be worked in ({error.strerror}): "
         "give it a folder with access."
     ) from None
 
@@ -100,8 +101,8 @@ def pattern(folder):
     return os.path.relpath(folder).replace("{", "{{").replace("}", "}}")
 
 
-RUNS = pattern(house.RUNS / PRESET)
-FIGURES = pattern(house.FIGURES / PRESET)
+RUNS = pattern(paths.RUNS / PRESET)
+FIGURES = pattern(paths.FIGURES / PRESET)
 RECORDS = [f"{RUNS}/records/{slug}.json" for slug in FAN_OUT]
 
 

@@ -1,10 +1,11 @@
-"""What a ticket gains outside torch: bytes on disk, operations, and latency in ONNX Runtime on CPU, over the dense network's.
+"""What a ticket gains outside torch: bytes on disk, operations, and latency in ONNX Runtime on CPU,
+over the dense network's.
 
     python benchmarks/export.py
 
-Networks trained for a few steps on random images and cut by magnitude, over all layers together (`global`) or in each layer
-alike (`by layer`): how many channels are left without weights depends on that more than on anything else. Rounds of the forms
-take turns.
+Networks trained for a few steps on random images and cut by magnitude, over all layers together
+(`global`) or in each layer alike (`by layer`): how many channels are left without weights depends
+on that more than on anything else. Rounds of the forms take turns.
 """
 
 import statistics
@@ -16,10 +17,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from fairlth import config, progress
-from fairlth.allocation import uniform
-from fairlth.config import Schedule
+from fairlth import progress
+from fairlth.config import Schedule, paths
 from fairlth.masks import MaskSet, prunable
+from fairlth.methods.allocation import uniform
 from fairlth.models import build
 from fairlth.selection import magnitude, select, select_by_layer
 from fairlth.shipping.compact import compact
@@ -44,25 +45,35 @@ HEADS = (
 
 
 def pruned(name: str, density: float, rule: str) -> tuple[nn.Module, MaskSet]:
-    """A network after a few steps, so that its norms are not the identity, and its mask, which is applied."""
+    """A network after a few steps, so that its norms are not the identity, and its mask, which is
+    applied.
+    """
     data = random_images(STEPS * 64, IN_SHAPE[1])
     model = build(name, IN_SHAPE, 10, torch.Generator().manual_seed(0))
     Trainer(model, data, Schedule(epochs=1, batch_size=64, lr=0.01), 0).epoch(0)
     weights = prunable(model)
     scores = magnitude(weights)
-    mask = select(scores, density) if rule == "global" else select_by_layer(scores, uniform(density, weights))
+    mask = (
+        select(scores, density)
+        if rule == "global"
+        else select_by_layer(scores, uniform(density, weights))
+    )
     mask.apply(model)
     return model.cpu().eval(), mask
 
 
 def latency(forms: dict[str, bytes], n_images: int) -> dict[str, list[float]]:
-    """Seconds of a call in each round, by form; the dense form is first and decides how many calls a round has."""
+    """Seconds of a call in each round, by form; the dense form is first and decides how many calls
+    a round has.
+    """
     sessions: dict[str, Any] = {name: session(content) for name, content in forms.items()}
     x = 2 * torch.rand(n_images, *IN_SHAPE, generator=torch.Generator().manual_seed(0)) - 1
     for own in sessions.values():
         called(own, x, 3)  # warms up
     calls = max(1, round(SECONDS / called(sessions["dense"], x, 3)))
-    rounds = [{name: called(own, x, calls) for name, own in sessions.items()} for _ in range(ROUNDS)]
+    rounds = [
+        {name: called(own, x, calls) for name, own in sessions.items()} for _ in range(ROUNDS)
+    ]
     return {name: [spent[name] for spent in rounds] for name in forms}
 
 
@@ -87,26 +98,42 @@ def row(name: str, density: float, rule: str) -> tuple[list[str], str]:
     small = compact(model)
     forms = {"dense": onnx(model, IN_SHAPE), "compact": onnx(small, IN_SHAPE)}
     forms["int8"] = int8(forms["dense"])
-    dense, stored = (len(zlib.compress(save(tensors(model, kept)), 9)) for kept in (MaskSet({}), mask))
+    dense, stored = (
+        len(zlib.compress(save(tensors(model, kept)), 9)) for kept in (MaskSet({}), mask)
+    )
     sizes = [f"{size / dense:.3f}" for size in (stored, *map(len, forms.values()))]
     work = flops(model, IN_SHAPE)
     timed = {n: latency(forms, n) for n in IMAGES}
     ratios = [ratio(seconds, form) for seconds in timed.values() for form in ("compact", "int8")]
-    spent = ", ".join(f"{1000 * statistics.median(timed[n]['dense']):.2f} ms a call of {n}" for n in IMAGES)
+    spent = ", ".join(
+        f"{1000 * statistics.median(timed[n]['dense']):.2f} ms a call of {n}" for n in IMAGES
+    )
     about = f"{name}: dense {dense / 1e6:.2f} MB, {work / 1e6:.1f} MFLOP an image, {spent}"
-    return [name, f"{density:g}", rule, *sizes, f"{flops(small, IN_SHAPE) / work:.3f}", gone(model, small), *ratios], about
+    return [
+        name,
+        f"{density:g}",
+        rule,
+        *sizes,
+        f"{flops(small, IN_SHAPE) / work:.3f}",
+        gone(model, small),
+        *ratios,
+    ], about
 
 
 def gone(model: nn.Module, small: nn.Module) -> str:
     """Output channels taken out, of all."""
-    before, after = (sum(len(weight) for weight in prunable(net).values()) for net in (model, small))
+    before, after = (
+        sum(len(weight) for weight in prunable(net).values()) for net in (model, small)
+    )
     return f"{before - after}/{before}"
 
 
 def main() -> None:
     """Prints one line a ticket."""
-    torch.set_num_threads(config.THREADS)
-    print(f"over the dense network's, {config.THREADS} thread(s); latencies: medians and quartiles of {ROUNDS} rounds in turn")
+    torch.set_num_threads(paths.THREADS)
+    print(
+        f"over the dense network's, {paths.THREADS} thread(s); latencies: medians and quartiles of {ROUNDS} rounds in turn"
+    )
     print(ROW.format("network", "kept", "cut", *HEADS))
     for name in NETWORKS:
         for density in DENSITIES:

@@ -1,8 +1,10 @@
-"""Where the time of a step went before and goes now: the three largest gains, each taken away alone, and profiles.
+"""Where the time of a step went before and goes now: the three largest gains, each taken away
+alone, and profiles.
 
     make bench
 
-A step of masked training at batch 64 on one thread: as it is; with weights not channels last; in float32; both. Predictions of
+A step of masked training at batch 64 on one thread: as it is; with weights not channels last; in
+    float32; both. Predictions of
 1000 images in small batches and in one. The profiles name the operations that take most of a step.
 """
 
@@ -26,7 +28,9 @@ FLOAT32 = SMALL.model_copy(update={"precision": "float32"})
 
 def trainer(model_name: str, data: Data, schedule: training.Schedule, last: bool) -> Trainer:
     """A trainer whose weights and images are channels last, or are not."""
-    made = Trainer(build(model_name, data.in_shape, 10, torch.Generator().manual_seed(0)), data, schedule, 0)
+    made = Trainer(
+        build(model_name, data.in_shape, 10, torch.Generator().manual_seed(0)), data, schedule, 0
+    )
     if not last:
         made.model.to(memory_format=torch.contiguous_format)
         made.data.train.x.data = made.data.train.x.contiguous()
@@ -66,7 +70,9 @@ def top(model_name: str, schedule: training.Schedule, last: bool) -> str:
     rows = [row for row in watched.key_averages() if row.self_cpu_time_total > 0]
     whole = sum(row.self_cpu_time_total for row in rows)
     rows = sorted(rows, key=lambda row: -row.self_cpu_time_total)[:TOP]
-    return ", ".join(f"{row.key.removeprefix('aten::')} {row.self_cpu_time_total / whole:.0%}" for row in rows)
+    return ", ".join(
+        f"{row.key.removeprefix('aten::')} {row.self_cpu_time_total / whole:.0%}" for row in rows
+    )
 
 
 def main() -> None:
@@ -78,7 +84,9 @@ def main() -> None:
         print(f"{model_name}, batch 64, one thread: a step takes {step:.1f} ms; times over it")
         for name in ("not channels last", "float32", "neither"):
             print(f"  {name:22s} {ratio(seconds, name, 'as it is')}")
-        print(f"  predict in one batch over in small ones {ratio(seconds, 'predict in one batch', 'predict')}")
+        print(
+            f"  predict in one batch over in small ones {ratio(seconds, 'predict in one batch', 'predict')}"
+        )
         print(f"  profile before: {top(model_name, FLOAT32, False)}")
         print(f"  profile now:    {top(model_name, SMALL, True)}")
 

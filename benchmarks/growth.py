@@ -1,12 +1,14 @@
-"""How time and memory grow with images, weights and classes: 1, 4 and 16 times as many, each in a process of its own.
+"""How time and memory grow with images, weights and classes: 1, 4 and 16 times as many, each in a
+process of its own.
 
     make bench
 
-The last column is the time of 16 times as much over 16 times the time of once: at most 1 means that nothing grows faster than
+The last column is the time of 16 times as much over 16 times the time of once: at most 1 means that
+    nothing grows faster than
 its input. Memory is the growth of the resident peak over what the process held before the work.
 
-A first round, in which the machine has to find the memory, does not count; weights, once, are already more than a core's caches
-hold.
+A first round, in which the machine has to find the memory, does not count; weights, once, are
+already more than a core's caches hold.
 """
 
 import multiprocessing
@@ -19,16 +21,16 @@ from selection import resident
 from torch import nn
 
 from fairlth import progress
+from fairlth.bias_shift import fair_shift
 from fairlth.config import PRESETS
 from fairlth.conflict import ConflictMeter
 from fairlth.images import Data, Split
-from fairlth.importance import group_importance, keep_shares, rows_by_group
 from fairlth.masks import MaskSet
+from fairlth.methods.balancing_act import Multipliers
+from fairlth.methods.fairgrape import group_importance, keep_shares, rows_by_group
 from fairlth.models import build
-from fairlth.multipliers import Multipliers
-from fairlth.refinement import reweight
+from fairlth.retraining import reweight
 from fairlth.selection import conflict_aware
-from fairlth.shift import fair_shift
 from fairlth.training import Trainer, logits, predict
 from fairlth.workflow.cost import random_images
 
@@ -58,7 +60,9 @@ def weights(times: int) -> Work:
 
 def greedy(times: int) -> Work:
     """The greedy rule of FairGRAPE in one layer of a million weights, 10 groups."""
-    importance = torch.rand(10, 1_000_000 * times, generator=torch.Generator().manual_seed(0)).numpy()
+    importance = torch.rand(
+        10, 1_000_000 * times, generator=torch.Generator().manual_seed(0)
+    ).numpy()
     return lambda: keep_shares(importance, 50_000 * times)
 
 
@@ -66,14 +70,22 @@ def with_classes(n: int) -> Data:
     """4096 random images in n classes."""
     split = random_images(4096, 32).train
     split = Split(split.x, torch.arange(len(split)) % n, torch.arange(len(split)) % n, n, n)
-    return Data(split, split, split, [str(c) for c in range(n)], [str(c) for c in range(n)], mirror=True)
+    return Data(
+        split, split, split, [str(c) for c in range(n)], [str(c) for c in range(n)], mirror=True
+    )
 
 
 def classes(times: int) -> Work:
-    """What follows classes in a refined training: conflict read, group weights, multipliers, bias shift, of 10 classes."""
+    """What follows classes in a refined training: conflict read, group weights, multipliers, bias
+    shift, of 10 classes.
+    """
     data = with_classes(10 * times)
     model, split = network(10 * times), data.train
-    meter, outputs, counts = ConflictMeter(split, seed=0), logits(model, split), predict(model, split).by_group()
+    meter, outputs, counts = (
+        ConflictMeter(split, seed=0),
+        logits(model, split),
+        predict(model, split).by_group(),
+    )
 
     def work() -> None:
         meter.observe(model)

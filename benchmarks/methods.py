@@ -1,10 +1,11 @@
-"""What each method costs: its time over that of one dense training in the same run, beside the cost that its records count.
+"""What each method costs: its time over that of one dense training in the same run, beside the cost
+that its records count.
 
     make bench
 
-Each method trains everything it needs, the dense net included, on random images in ten classes with the schedule of preset
-`small`; nothing is shared. Rounds take turns over the methods. Time above the counted cost is overhead: masks, scores,
-branches, readings of conflict.
+Each method trains everything it needs, the dense net included, on random images in ten classes with
+the schedule of preset `small`; nothing is shared. Rounds take turns over the methods. Time above
+the counted cost is overhead: masks, scores, branches, readings of conflict.
 """
 
 import statistics
@@ -15,8 +16,8 @@ from pathlib import Path
 import torch
 from rounds import ratio
 
-from fairlth import config, progress
-from fairlth.config import Run
+from fairlth import progress
+from fairlth.config import Run, paths
 from fairlth.images import Data
 from fairlth.methods import METHODS
 from fairlth.workflow.cost import random_images
@@ -28,9 +29,11 @@ IMAGES = 256
 def seconds(method: str, data: Data) -> tuple[float, float]:
     """Wall seconds of one run from nothing, and the cost that its ticket states."""
     density = 1.0 if method == "dense" else 0.05
-    run = Run(dataset="cifar10", model="convnet", method=method, density=density, seed=0, preset="small")
+    run = Run(
+        dataset="cifar10", model="convnet", method=method, density=density, seed=0, preset="small"
+    )
     with tempfile.TemporaryDirectory() as folder:
-        config.RUNS = Path(folder)  # so that no dense training is found
+        paths.RUNS = Path(folder)  # so that no dense training is found
         started = time.perf_counter()
         cost = METHODS[method](run, data).cost
         return time.perf_counter() - started, cost

@@ -1,8 +1,10 @@
-"""What the method adds to plain training: the mask after each step, the watching for conflict, the counts per group.
+"""What the method adds to plain training: the mask after each step, the watching for conflict, the
+counts per group.
 
     make bench
 
-Rounds of the variants take turns. Random images stand in for real ones: the time of a step does not depend on what is on them.
+Rounds of the variants take turns. Random images stand in for real ones: the time of a step does not
+    depend on what is on them.
 """
 
 import statistics
@@ -10,8 +12,7 @@ import statistics
 import torch
 from rounds import Seconds, Way, ratio, time_in_turn
 
-from fairlth import config
-from fairlth.config import PRESETS
+from fairlth.config import PRESETS, paths
 from fairlth.conflict import ConflictMeter
 from fairlth.images import Data
 from fairlth.masks import MaskSet, count_kept, prunable
@@ -34,7 +35,11 @@ def trainers(data: Data, model_name: str) -> dict[str, Trainer]:
         mask = MaskSet.from_scores(magnitude(weights), count_kept(0.05, weights))
         low = low_precision(SCHEDULE, torch.device("cpu"))
         meter = ConflictMeter(data.train, seed=0, batch_size=SCHEDULE.batch_size, low=low)
-        after = {"dense": lambda model: None, "masked": mask.apply, "masked and watched": in_turn(mask.apply, meter)}[name]
+        after = {
+            "dense": lambda model: None,
+            "masked": mask.apply,
+            "masked and watched": in_turn(mask.apply, meter),
+        }[name]
         made[name] = Trainer(model, data, SCHEDULE, 0, after)
     return made
 
@@ -42,14 +47,20 @@ def trainers(data: Data, model_name: str) -> dict[str, Trainer]:
 def measure(model_name: str) -> Seconds:
     """Seconds of each round of STEPS steps, by variant."""
     made = trainers(random_images(STEPS * SCHEDULE.batch_size, 32), model_name)
-    ways: dict[str, Way] = {name: lambda trainer=trainer: trainer.epoch(0) for name, trainer in made.items()}
+    ways: dict[str, Way] = {
+        name: lambda trainer=trainer: trainer.epoch(0) for name, trainer in made.items()
+    }
     return time_in_turn(ways, ROUNDS, model_name)
 
 
 def measure_evaluation(model_name: str) -> Seconds:
-    """Seconds of each evaluation of as many images as a round has: accuracy alone, and counts per class and group."""
+    """Seconds of each evaluation of as many images as a round has: accuracy alone, and counts per
+    class and group.
+    """
     test = random_images(STEPS * SCHEDULE.batch_size, 32).test
-    model = build(model_name, (3, 32, 32), 10, torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
+    model = build(model_name, (3, 32, 32), 10, torch.Generator().manual_seed(0)).to(
+        memory_format=torch.channels_last
+    )
     ways: dict[str, Way] = {
         "accuracy": lambda: float((logits(model, test).argmax(1) == test.y).float().mean()),
         "counts": lambda: predict(model, test),
@@ -59,19 +70,23 @@ def measure_evaluation(model_name: str) -> Seconds:
 
 def main() -> None:
     """Prints one line per network and question."""
-    torch.set_num_threads(config.THREADS)
+    torch.set_num_threads(paths.THREADS)
     rows = []
     for model_name, bar in (("convnet", "at most 1.05"), ("resnet20", "at most 1.02")):
         seconds = measure(model_name)
         step = 1000 * statistics.median(seconds["dense"]) / STEPS
-        rows.append((model_name, "masked step / dense step", ratio(seconds, "masked", "dense"), bar, step))
+        rows.append(
+            (model_name, "masked step / dense step", ratio(seconds, "masked", "dense"), bar, step)
+        )
         watched = ratio(seconds, "masked and watched", "masked")
-        rows.append((model_name, "level with conflict detection / without", watched, "at most 1.05", step))
+        rows.append(
+            (model_name, "level with conflict detection / without", watched, "at most 1.05", step)
+        )
         counted = ratio(measure_evaluation(model_name), "counts", "accuracy")
-        rows.append((model_name, "evaluation with counts / accuracy alone", counted, "at most 1.05", step))
-    threads = (
-        f"{torch.get_num_threads()} thread(s), torch {torch.__version__}, batch {SCHEDULE.batch_size}, {SCHEDULE.precision}"
-    )
+        rows.append(
+            (model_name, "evaluation with counts / accuracy alone", counted, "at most 1.05", step)
+        )
+    threads = f"{torch.get_num_threads()} thread(s), torch {torch.__version__}, batch {SCHEDULE.batch_size}, {SCHEDULE.precision}"
     print(f"{threads}; medians of {ROUNDS} rounds of {STEPS} steps in turn, quartiles in brackets")
     for model_name, what, value, bar, step in rows:
         print(f"{model_name:9s} {what:41s} {value:26s} {bar:14s} dense step {step:.1f} ms")

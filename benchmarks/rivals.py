@@ -1,7 +1,9 @@
-"""The loop that people write instead of using a package, to be measured against: nothing here is used by `fairlth`.
+"""The loop that people write instead of using a package, to be measured against: nothing here is
+used by `fairlth`.
 
-`DataLoader` over PIL images with torchvision's transforms, `torch.nn.utils.prune` masks, SGD with a schedule of learning rates,
-and an evaluation whose per-class accuracies are counted by a Python loop.
+`DataLoader` over PIL images with torchvision's transforms, `torch.nn.utils.prune` masks, SGD with a
+schedule of learning rates, and an evaluation whose per-class accuracies are counted by a Python
+loop.
 """
 
 from collections.abc import Callable
@@ -22,7 +24,9 @@ from fairlth.training import learning_rate
 
 
 class Pictures(Dataset):
-    """Images as arrays, handed out as torchvision's CIFAR10 does: one PIL image at a time, transformed."""
+    """Images as arrays, handed out as torchvision's CIFAR10 does: one PIL image at a time,
+    transformed.
+    """
 
     def __init__(self, split: Split, transform: Callable) -> None:
         self.images = split.x.permute(0, 2, 3, 1).contiguous().numpy()
@@ -38,19 +42,28 @@ class Pictures(Dataset):
 class Rival:
     """The plain loop on a model and a mask."""
 
-    def __init__(self, model: nn.Module, mask: MaskSet, data: Data, schedule: Schedule, seed: int = 0) -> None:
+    def __init__(
+        self, model: nn.Module, mask: MaskSet, data: Data, schedule: Schedule, seed: int = 0
+    ) -> None:
         normalize = [transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3)]
         moves = [transforms.RandomCrop(32, padding=schedule.shift)] if schedule.shift else []
         moves += [transforms.RandomHorizontalFlip()] if data.mirror else []
         torch.manual_seed(seed)
         training = Pictures(data.train, transforms.Compose(moves + normalize))
         self.train = DataLoader(training, schedule.batch_size, shuffle=True, drop_last=True)
-        self.test = DataLoader(Pictures(data.test, transforms.Compose(normalize)), schedule.batch_size)
+        self.test = DataLoader(
+            Pictures(data.test, transforms.Compose(normalize)), schedule.batch_size
+        )
         self.model, self.n_classes = model, data.test.n_classes
         self.optimizer = torch.optim.SGD(
-            model.parameters(), lr=1.0, momentum=schedule.momentum, weight_decay=schedule.weight_decay
+            model.parameters(),
+            lr=1.0,
+            momentum=schedule.momentum,
+            weight_decay=schedule.weight_decay,
         )
-        self.rates = LambdaLR(self.optimizer, lambda step: learning_rate(schedule, step / len(self.train)))
+        self.rates = LambdaLR(
+            self.optimizer, lambda step: learning_rate(schedule, step / len(self.train))
+        )
         for name, module in model.named_modules():
             if f"{name}.weight" in mask:
                 prune.custom_from_mask(module, "weight", mask[f"{name}.weight"])

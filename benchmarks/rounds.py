@@ -34,7 +34,8 @@ def ratio(seconds: Seconds, name: str, over: str) -> str:
 
 
 class Apart:
-    """A way in a process of its own, as its user would have it: what the others left in memory does not touch it.
+    """A way in a process of its own, as its user would have it: what the others left in memory does
+    not touch it.
 
     Args:
         make: gives the way; a function of a module, with plain arguments.

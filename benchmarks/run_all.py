@@ -1,4 +1,5 @@
-"""All benchmarks, one after the other, into benchmarks/results.md with hardware and date; on a machine that does nothing else.
+"""All benchmarks, one after the other, into benchmarks/results.md with hardware and date; on a
+machine that does nothing else.
 
 make bench
 """
@@ -12,19 +13,35 @@ from pathlib import Path
 
 import torch
 
-from fairlth import config, progress, results
+from fairlth import progress
+from fairlth.analysis import conditions
+from fairlth.config import paths
 
 HERE = Path(__file__).resolve().parent
-NAMES = ("training", "gains", "overhead", "selection", "growth", "stacked", "methods", "export", "workflow")
+NAMES = (
+    "training",
+    "gains",
+    "overhead",
+    "selection",
+    "growth",
+    "stacked",
+    "methods",
+    "export",
+    "workflow",
+)
 
 
 def machine() -> str:
     """The processor, its cores, the versions and the date, in one line."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    name = results.processor()
+    name = conditions.processor()
     known = "avx512_bf16", "amx_tile"
-    has = [feature for feature in known if any(feature in line for line in lines if line.startswith("flags"))]
+    has = [
+        feature
+        for feature in known
+        if any(feature in line for line in lines if line.startswith("flags"))
+    ]
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     cores, today = os.cpu_count(), datetime.date.today()
     return f"{name} ({', '.join(has) or 'no bfloat16'}), {cores} cores, {gpu}, torch {torch.__version__}, {today}"
@@ -32,9 +49,15 @@ def machine() -> str:
 
 def section(name: str) -> str:
     """One benchmark's purpose and what it printed; raises CalledProcessError where it fails."""
-    purpose = (ast.get_docstring(ast.parse((HERE / f"{name}.py").read_text())) or name).split("\n\n")[0].replace("\n", " ")
+    purpose = (
+        (ast.get_docstring(ast.parse((HERE / f"{name}.py").read_text())) or name)
+        .split("\n\n")[0]
+        .replace("\n", " ")
+    )
     progress.say(f"benchmark {name}")
-    done = subprocess.run([sys.executable, HERE / f"{name}.py"], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, HERE / f"{name}.py"], stdout=subprocess.PIPE, text=True, check=True
+    )
     return f"## {name}\n\n{purpose}\n\n```\n{done.stdout}```\n"
 
 
@@ -43,7 +66,7 @@ def main() -> None:
     text = f"# Benchmarks\n\n{machine()}\n"
     for name in NAMES:
         text += f"\n{section(name)}"
-        config.write_atomically(HERE / "results.md", text.encode())
+        paths.write_atomically(HERE / "results.md", text.encode())
     print(text)
 
 

@@ -1,9 +1,10 @@
-"""Selection on large networks: exact masks, layer budgets, the greedy rule and conflict scores at 25 M and 138 M weights.
+"""Selection on large networks: exact masks, layer budgets, the greedy rule and conflict scores at
+25 M and 138 M weights.
 
     python benchmarks/selection.py
 
-The rival of an exact mask is one `torch.topk` over the same scores. Peak memory is that of a process of its own, over what the
-scores take.
+The rival of an exact mask is one `torch.topk` over the same scores. Peak memory is that of a
+process of its own, over what the scores take.
 """
 
 import multiprocessing
@@ -17,9 +18,9 @@ import torch
 from torch import Tensor
 
 from fairlth import progress
-from fairlth.allocation import erk
-from fairlth.importance import keep_shares
 from fairlth.masks import MaskSet
+from fairlth.methods.allocation import erk
+from fairlth.methods.fairgrape import keep_shares
 from fairlth.selection import conflict_aware
 
 ROUNDS = 5
@@ -43,7 +44,9 @@ def random_tensors(name: str) -> dict[str, Tensor]:
 
 def topk(scores: dict[str, Tensor], n_keep: int) -> Tensor:
     """The rival: one torch.topk over all scores."""
-    return torch.cat([score.flatten() for score in scores.values()]).topk(n_keep, sorted=False).indices
+    return (
+        torch.cat([score.flatten() for score in scores.values()]).topk(n_keep, sorted=False).indices
+    )
 
 
 def mask(scores: dict[str, Tensor], n_keep: int) -> MaskSet:
@@ -64,7 +67,9 @@ def memory(name: str, what: Callable, answer: multiprocessing.Queue) -> None:
 
 def resident(name: str) -> int:
     """Bytes of memory of this process, now (VmRSS) or at most (VmHWM); Linux only."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    line = next(
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)
+    )
     return int(line.split()[1]) * 1024
 
 
@@ -99,14 +104,23 @@ def main() -> None:
                 if number:
                     times[kind].append(spent)
         ours, theirs = (statistics.median(times[kind]) for kind in ("ours", "topk"))
-        print(f"{name} {n / 1e6:.0f} M: mask {ours:.2f} s, topk {theirs:.2f} s, ratio {ours / theirs:.2f}")
-        print(f"  peak memory over the scores': mask {peak(name, mask):.2f}, topk {peak(name, topk):.2f}")
+        print(
+            f"{name} {n / 1e6:.0f} M: mask {ours:.2f} s, topk {theirs:.2f} s, ratio {ours / theirs:.2f}"
+        )
+        print(
+            f"  peak memory over the scores': mask {peak(name, mask):.2f}, topk {peak(name, topk):.2f}"
+        )
         conflict = {layer: torch.rand(len(score)) - 0.5 for layer, score in scores.items()}
-        print(f"  conflict-aware scores {seconds(conflict_aware, scores, conflict, 0.1):.2f} s, ", end="")
+        print(
+            f"  conflict-aware scores {seconds(conflict_aware, scores, conflict, 0.1):.2f} s, ",
+            end="",
+        )
         print(f"ERK {1000 * seconds(erk, DENSITY, scores):.1f} ms")
     layer = np.random.default_rng(0).random((10, 512 * 512 * 9), np.float32)
     spent = seconds(keep_shares, layer, int(DENSITY * layer.shape[1]))
-    print(f"greedy shares, one layer of {layer.shape[1] / 1e6:.1f} M weights, 10 groups: {spent:.2f} s")
+    print(
+        f"greedy shares, one layer of {layer.shape[1] / 1e6:.1f} M weights, 10 groups: {spent:.2f} s"
+    )
 
 
 if __name__ == "__main__":

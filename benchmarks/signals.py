@@ -1,4 +1,6 @@
-"""Signals of the study: what a level's training is watched for and how that enters the score, and steps corrected by unit."""
+"""Signals of the study: what a level's training is watched for and how that enters the score, and
+steps corrected by unit.
+"""
 
 from collections.abc import Callable, Iterable
 
@@ -34,14 +36,20 @@ class Magnitude:
         return magnitude(prunable(model))
 
     def agreement(self) -> float:
-        """Share of parts whose signal has one sign in both halves of its readings, mean over layers; nan without readings."""
+        """Share of parts whose signal has one sign in both halves of its readings, mean over
+        layers; nan without readings.
+        """
         return float("nan")
 
 
 class Conflict(Magnitude):
-    """Units in conflict are demoted by a strength; a negative one protects them. `held`: read on validation images."""
+    """Units in conflict are demoted by a strength; a negative one protects them. `held`: read on
+    validation images.
+    """
 
-    def __init__(self, data: Data, seed: int, strength: float, held: bool = False, epochs: int = 1000) -> None:
+    def __init__(
+        self, data: Data, seed: int, strength: float, held: bool = False, epochs: int = 1000
+    ) -> None:
         super().__init__(data, seed)
         self.strength, self.last = strength, epochs * len(data.train) // BATCH
         self.meter.split = data.val if held else data.train
@@ -74,7 +82,9 @@ class PartMeter(ConflictMeter):
             return -(a * f).sign()
         group = torch.arange(len(a)) // self.channels
         zeros = torch.zeros(int(group[-1]) + 1)
-        dot, aa, ff = (zeros.index_add(0, group, x.flatten(1).sum(1)) for x in (a * f, a * a, f * f))
+        dot, aa, ff = (
+            zeros.index_add(0, group, x.flatten(1).sum(1)) for x in (a * f, a * a, f * f)
+        )
         return (-dot / (aa * ff).sqrt().clamp(min=1e-30))[group].reshape(-1, *[1] * (a.dim() - 1))
 
 
@@ -87,17 +97,25 @@ class Other(Conflict):
         self.meter.channels = channels
 
     def score(self, model: nn.Module) -> Scores:
-        """|w| exp(-strength z) where the part is in conflict, z in standard deviations of the layer."""
+        """|w| exp(-strength z) where the part is in conflict, z in standard deviations of the
+        layer.
+        """
         scores, conflicts = {}, self.meter.conflict()
         for name, weight in prunable(model).items():
             conflict = conflicts[name]
-            z = torch.where(conflict > 0, conflict / conflict[conflict != 0].std(correction=0).clamp(min=1e-20), 0.0)
+            z = torch.where(
+                conflict > 0,
+                conflict / conflict[conflict != 0].std(correction=0).clamp(min=1e-20),
+                0.0,
+            )
             scores[name] = weight.detach().abs() * torch.exp(-self.strength * z)
         return scores
 
 
 class Near(Conflict):
-    """Conflict decides among weights near the threshold only: what it changes by more than a third is left at that."""
+    """Conflict decides among weights near the threshold only: what it changes by more than a third
+    is left at that.
+    """
 
     def score(self, model: nn.Module) -> Scores:
         """|w|, lowered by the conflict to at most three quarters."""
@@ -106,7 +124,9 @@ class Near(Conflict):
 
 
 class Removal(Magnitude):
-    """Effect of a weight's removal on L_fair, to first order -w dL_fair/dw, summed along training; `by_unit` over units."""
+    """Effect of a weight's removal on L_fair, to first order -w dL_fair/dw, summed along training;
+    `by_unit` over units.
+    """
 
     def __init__(self, data: Data, seed: int, strength: float, by_unit: bool) -> None:
         super().__init__(data, seed)
@@ -132,7 +152,12 @@ class Removal(Magnitude):
         for name, weight in prunable(model).items():
             effect = self.effect[name]
             if self.by_unit:
-                effect = effect.flatten(1).sum(1).reshape(-1, *[1] * (weight.dim() - 1)).expand_as(weight)
+                effect = (
+                    effect.flatten(1)
+                    .sum(1)
+                    .reshape(-1, *[1] * (weight.dim() - 1))
+                    .expand_as(weight)
+                )
             z = (effect / effect[weight != 0].std().clamp(min=1e-20)).clamp(-3, 3)
             scores[name] = weight.detach().abs() * torch.exp(self.strength * z)
         return scores
@@ -169,12 +194,16 @@ class Share(Magnitude):
             mine, groups_first = self.importance[name], (-1, *[1] * weight.dim())
             share = mine / mine.flatten(1).sum(1).reshape(groups_first).clamp(min=1e-30)
             weak = (share * (loss / loss.mean()).square().reshape(groups_first)).mean(0)
-            scores[name] = weight.detach().abs() * ((weak + 1e-12) / (share.mean(0) + 1e-12)) ** self.power
+            scores[name] = (
+                weight.detach().abs() * ((weak + 1e-12) / (share.mean(0) + 1e-12)) ** self.power
+            )
         return scores
 
 
 class PerUnit:
-    """A loss whose gradient lacks, unit by unit, the part that opposes the gradient of L_fair; the `loss` of a trainer."""
+    """A loss whose gradient lacks, unit by unit, the part that opposes the gradient of L_fair; the
+    `loss` of a trainer.
+    """
 
     def __init__(self, model: nn.Module, n_groups: int) -> None:
         self.model, self.means = model, torch.full((n_groups,), torch.nan)
@@ -184,7 +213,9 @@ class PerUnit:
         losses = F.cross_entropy(outputs, batch.y, reduction="none")
         self.means = running_means(self.means, losses.detach(), batch.group)
         weights = list(prunable(self.model).values())
-        fair = torch.autograd.grad((losses * fairness_weights(self.means, batch.group)).sum(), weights, retain_graph=True)
+        fair = torch.autograd.grad(
+            (losses * fairness_weights(self.means, batch.group)).sum(), weights, retain_graph=True
+        )
         plain = torch.autograd.grad(losses.mean(), weights, retain_graph=True)
         correction = torch.zeros(())
         for weight, a, f in zip(weights, plain, fair, strict=True):

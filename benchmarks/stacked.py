@@ -1,8 +1,10 @@
-"""Would training several seeds of one network in one program be faster? Four stacked networks against the four one by one.
+"""Would training several seeds of one network in one program be faster? Four stacked networks
+against the four one by one.
 
     python benchmarks/stacked.py
 
-Stacked by `torch.func.stack_module_state` and `vmap` over weights and images; both ways take an SGD step on batches of 64.
+Stacked by `torch.func.stack_module_state` and `vmap` over weights and images; both ways take an SGD
+step on batches of 64.
 """
 
 import statistics
@@ -21,7 +23,9 @@ SEEDS, BATCH, ROUNDS, STEPS = 4, 64, 5, 8
 
 def networks(name: str) -> list[nn.Module]:
     """One network per seed."""
-    built = [build(name, (3, 32, 32), 10, torch.Generator().manual_seed(seed)) for seed in range(SEEDS)]
+    built = [
+        build(name, (3, 32, 32), 10, torch.Generator().manual_seed(seed)) for seed in range(SEEDS)
+    ]
     return [model.to(memory_format=torch.channels_last).train() for model in built]
 
 
@@ -34,7 +38,9 @@ def one_by_one(name: str) -> Callable[[], None]:
     """A step of each network in turn."""
     models, (x, y) = networks(name), batches(SEEDS)
     x = [images.contiguous(memory_format=torch.channels_last) for images in x]
-    optimizers = [torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=True) for model in models]
+    optimizers = [
+        torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=True) for model in models
+    ]
 
     def step() -> None:
         for model, optimizer, images, labels in zip(models, optimizers, x, y, strict=True):
@@ -46,7 +52,9 @@ def one_by_one(name: str) -> Callable[[], None]:
 
 
 def stacked(name: str) -> Callable[[], None]:
-    """A step of all networks at once; batch norm by the batch, its running statistics left out, which favours this side."""
+    """A step of all networks at once; batch norm by the batch, its running statistics left out,
+    which favours this side.
+    """
     models, (x, y) = networks(name), batches(SEEDS)
     for model in models:
         for module in model.modules():
@@ -60,7 +68,10 @@ def stacked(name: str) -> Callable[[], None]:
     def loss(one: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(functional_call(models[0], one, (images,)), labels)
 
-    gradients, optimizer = vmap(grad(loss)), torch.optim.SGD(weights.values(), lr=0.01, momentum=0.9, fused=True)
+    gradients, optimizer = (
+        vmap(grad(loss)),
+        torch.optim.SGD(weights.values(), lr=0.01, momentum=0.9, fused=True),
+    )
 
     def step() -> None:
         for key, gradient in gradients(weights, x, y).items():
@@ -75,11 +86,16 @@ def main() -> None:
     for threads in (1, 2):
         torch.set_num_threads(threads)
         steps = {"one by one": one_by_one("convnet"), "stacked": stacked("convnet")}
-        ways: dict[str, Way] = {name: lambda step=step: [step() for _ in range(STEPS)] for name, step in steps.items()}
+        ways: dict[str, Way] = {
+            name: lambda step=step: [step() for _ in range(STEPS)] for name, step in steps.items()
+        }
         seconds = time_in_turn(ways, ROUNDS, f"{threads} thread(s)")
         each = 1000 * statistics.median(seconds["one by one"]) / STEPS / SEEDS
         gain = ratio(seconds, "one by one", "stacked")
-        print(f"convnet, {SEEDS} seeds, float32, {threads} thread(s): one by one / stacked {gain}", end="   ")
+        print(
+            f"convnet, {SEEDS} seeds, float32, {threads} thread(s): one by one / stacked {gain}",
+            end="   ",
+        )
         print(f"one by one {each:.1f} ms a step and seed")
 
 

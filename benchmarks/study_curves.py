@@ -1,8 +1,10 @@
-"""The study's curves: accuracy against CWV along the shift of class biases, drawn from the tables of study.md.
+"""The study's curves: accuracy against CWV along the shift of class biases, drawn from the tables
+of study.md.
 
     python benchmarks/study_curves.py
 
-Points are means over the seeds that the tables name, not the same ones for all rules: the tables have what is compared with its
+Points are means over the seeds that the tables name, not the same ones for all rules: the tables
+    have what is compared with its
 interval, the ratio to the control at equal accuracy over paired seeds.
 """
 
@@ -12,7 +14,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from fairlth import config, figures
+from fairlth import figures
+from fairlth.config import paths
 
 HERE = Path(__file__).resolve().parent
 SHOWN = {  # rule -> colour, line, words
@@ -35,7 +38,9 @@ def tables() -> dict[str, dict[str, list[tuple[float, float]]]]:
         if line.startswith("### "):
             rules = found.setdefault(line.removeprefix("### ").split(", against")[0], {})
         elif found and (cells := re.findall(r"([\d.]+) / ([\d.]+) / [\d.]+ \(", line)):
-            rules[line.split("|")[1].strip()] = [(float(cwv), float(accuracy)) for accuracy, cwv in cells]
+            rules[line.split("|")[1].strip()] = [
+                (float(cwv), float(accuracy)) for accuracy, cwv in cells
+            ]
     return found
 
 
@@ -52,14 +57,16 @@ def draw(rules: dict[str, list[tuple[float, float]]], ax: Axes) -> Axes:
 def main() -> None:
     """Writes study.png beside the tables."""
     found = tables()
-    figure, axes = plt.subplots(-(-len(found) // 2), 2, figsize=(10.4, 3.4 * -(-len(found) // 2)), squeeze=False)
+    figure, axes = plt.subplots(
+        -(-len(found) // 2), 2, figsize=(10.4, 3.4 * -(-len(found) // 2)), squeeze=False
+    )
     for (title, rules), ax in zip(found.items(), axes.flat, strict=False):
         draw(rules, ax).set_title(title)
     for ax in axes.flat[len(found) :]:
         ax.set_axis_off()
     figures.legend_below(figure, ncols=4)
     figure.savefig(HERE / "study.png", metadata={"Software": None})
-    print(f"wrote {(HERE / 'study.png').relative_to(config.ROOT)}")
+    print(f"wrote {(HERE / 'study.png').relative_to(paths.ROOT)}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""Training throughput against the plain loop that people write instead, on the same images, network, batch, steps and threads.
+"""Training throughput against the plain loop that people write instead, on the same images,
+network, batch, steps and threads.
 
     make bench
 
-Two rivals (`rivals.py`): (a) the plain loop at the settings of preset `small`; (b) the same at those of the field's reference
-lottery-ticket code: ResNet-20, batch 128, images mirrored and cropped. A round is some training steps and the evaluation of
-a third as many test images; rounds take turns, each variant in a process of its own. `accuracy.py` shows that all variants end
-at the same accuracy.
+Two rivals (`rivals.py`): (a) the plain loop at the settings of preset `small`; (b) the same at
+those of the field's reference lottery-ticket code: ResNet-20, batch 128, images mirrored and
+cropped. A round is some training steps and the evaluation of a third as many test images; rounds
+take turns, each variant in a process of its own. `accuracy.py` shows that all variants end at the
+same accuracy.
 """
 
 import statistics
@@ -44,9 +46,15 @@ OURS = {
 class Ours:
     """The package's trainer and prediction, with the rival's two verbs."""
 
-    def __init__(self, model: nn.Module, mask: MaskSet, data: Data, schedule: Schedule, seed: int = 0) -> None:
+    def __init__(
+        self, model: nn.Module, mask: MaskSet, data: Data, schedule: Schedule, seed: int = 0
+    ) -> None:
         mask.apply(model)
-        self.trainer, self.data, self.model = Trainer(model, data, schedule, seed, mask.apply), data, model
+        self.trainer, self.data, self.model = (
+            Trainer(model, data, schedule, seed, mask.apply),
+            data,
+            model,
+        )
         self.epochs = 0
 
     def epoch(self) -> None:
@@ -62,7 +70,9 @@ class Ours:
 def masked(model_name: str, data: Data, seed: int = 0) -> tuple[nn.Module, MaskSet]:
     """A fresh network and the mask of its largest weights."""
     model = build(model_name, data.in_shape, 10, torch.Generator().manual_seed(seed))
-    return model, MaskSet.from_scores(magnitude(prunable(model)), count_kept(DENSITY, prunable(model)))
+    return model, MaskSet.from_scores(
+        magnitude(prunable(model)), count_kept(DENSITY, prunable(model))
+    )
 
 
 def contender(name: str, model_name: str, schedule: Schedule) -> Way:
@@ -82,13 +92,19 @@ def contender(name: str, model_name: str, schedule: Schedule) -> Way:
 
 def main() -> None:
     """Prints one line per rival, network and variant of ours."""
-    print(f"rival's time over ours, {THREADS} threads, medians and quartiles of {ROUNDS} rounds of {STEPS} steps in turn")
+    print(
+        f"rival's time over ours, {THREADS} threads, medians and quartiles of {ROUNDS} rounds of {STEPS} steps in turn"
+    )
     for title, (model_name, schedule) in CASES.items():
-        ways: dict[str, Way] = {name: Apart(contender, name, model_name, schedule) for name in ("rival", *OURS)}
+        ways: dict[str, Way] = {
+            name: Apart(contender, name, model_name, schedule) for name in ("rival", *OURS)
+        }
         seconds = time_in_turn(ways, ROUNDS, title)
         for name in OURS:
             images = STEPS * schedule.batch_size / statistics.median(seconds[name])
-            print(f"{title:31s} {name:19s} {ratio(seconds, 'rival', name)}   ours {images:.0f} images/s")
+            print(
+                f"{title:31s} {name:19s} {ratio(seconds, 'rival', name)}   ours {images:.0f} images/s"
+            )
 
 
 if __name__ == "__main__":

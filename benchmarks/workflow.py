@@ -1,9 +1,12 @@
-"""What the workflow adds to the runs themselves: planning, starting, doing nothing, and what a second core brings.
+"""What the workflow adds to the runs themselves: planning, starting, doing nothing, and what a
+second core brings.
 
     python benchmarks/workflow.py
 
-Wall times, and where it says so processor times, which other work on the machine disturbs less. The drill is a grid of runs on
-digits whose training takes about a second, so that nearly all of it is overhead: starting kernels and importing torch.
+Wall times, and where it says so processor times, which other work on the machine disturbs less. The
+drill is a grid of runs on
+digits whose training takes about a second, so that nearly all of it is overhead: starting kernels
+    and importing torch.
 """
 
 import json
@@ -17,17 +20,24 @@ import time
 from pathlib import Path
 
 from fairlth import config
-from fairlth.config import Run
+from fairlth.config import Run, paths
 
 METHODS = ("random", "fairscratch")  # that wait for no other run
 SEEDS = (0, 1, 2)
-ONE_RUN = "from fairlth import config, experiments, figures, metrics, results; import matplotlib.pyplot, pandas"
+ONE_RUN = (
+    "from fairlth import config, experiments, figures, metrics; from fairlth.analysis import records, summaries; "
+    "import matplotlib.pyplot, pandas"
+)
 
 
 def timed(command: list[str], **variables: str) -> tuple[float, float]:
-    """Wall seconds of a command from the project's root and processor seconds of it and its children; raises if it fails."""
+    """Wall seconds of a command from the project's root and processor seconds of it and its
+    children; raises if it fails.
+    """
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(command, cwd=config.ROOT, env=os.environ | variables, check=True, capture_output=True)
+    subprocess.run(
+        command, cwd=paths.ROOT, env=os.environ | variables, check=True, capture_output=True
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return time.perf_counter() - started, spent
@@ -51,14 +61,26 @@ def drill(folder: Path) -> tuple[dict[str, str], list[Run]]:
 
 
 def grid(cores: int) -> tuple[float, float, dict[str, float]]:
-    """Wall and processor seconds of the drill on so many cores; seconds and peak memory of its runs, from benchmark files."""
+    """Wall and processor seconds of the drill on so many cores; seconds and peak memory of its
+    runs, from benchmark files.
+    """
     with tempfile.TemporaryDirectory() as name:
         variables, runs = drill(Path(name))
         home = Path(name) / "home/runs/drill"
-        targets = [os.path.relpath(home / "records" / f"{run.slug()}.json", config.ROOT) for run in runs]
-        wall, spent = snakemake("--cores", str(cores), "--config", "preset=drill", "--", *targets, **variables)
-        rows = [path.read_text().splitlines()[1].split("\t") for path in (home / "benchmarks").glob("*.tsv")]
-        alone = {"seconds": sum(float(row[0]) for row in rows), "processor": sum(float(row[9]) for row in rows)}
+        targets = [
+            os.path.relpath(home / "records" / f"{run.slug()}.json", paths.ROOT) for run in runs
+        ]
+        wall, spent = snakemake(
+            "--cores", str(cores), "--config", "preset=drill", "--", *targets, **variables
+        )
+        rows = [
+            path.read_text().splitlines()[1].split("\t")
+            for path in (home / "benchmarks").glob("*.tsv")
+        ]
+        alone = {
+            "seconds": sum(float(row[0]) for row in rows),
+            "processor": sum(float(row[9]) for row in rows),
+        }
         alone["memory"] = max(float(row[2]) for row in rows)
         return wall, spent, alone
 
@@ -67,14 +89,22 @@ def planning() -> None:
     """Prints the time of a dry run of preset small and of a call that has nothing to do."""
     with tempfile.TemporaryDirectory() as name:
         n = len(config.every_run("small"))
-        wall, spent = snakemake("--cores", "2", "--dry-run", "--config", "preset=small", FAIRLTH_HOME=name)
-        print(f"dry run of {n} runs: {wall:.1f} s, processor {spent:.1f} s; {500 * spent / n:.1f} s for 500")
+        wall, spent = snakemake(
+            "--cores", "2", "--dry-run", "--config", "preset=small", FAIRLTH_HOME=name
+        )
+        print(
+            f"dry run of {n} runs: {wall:.1f} s, processor {spent:.1f} s; {500 * spent / n:.1f} s for 500"
+        )
         variables, runs = drill(Path(name))
-        target = os.path.relpath(Path(name) / f"home/runs/drill/records/{runs[0].slug()}.json", config.ROOT)
+        target = os.path.relpath(
+            Path(name) / f"home/runs/drill/records/{runs[0].slug()}.json", paths.ROOT
+        )
         arguments = ("--cores", "2", "--config", "preset=drill", "--", target)
         first = snakemake(*arguments, **variables)
         again = snakemake(*arguments, **variables)
-    print(f"one run: {first[0]:.1f} s, processor {first[1]:.1f} s; again, nothing to do: {again[0]:.1f} s, {again[1]:.1f} s")
+    print(
+        f"one run: {first[0]:.1f} s, processor {first[1]:.1f} s; again, nothing to do: {again[0]:.1f} s, {again[1]:.1f} s"
+    )
 
 
 def imports() -> None:
@@ -90,9 +120,13 @@ def main() -> None:
     planning()
     one, two = grid(1), grid(2)
     n = len(METHODS) * len(SEEDS)
-    print(f"drill of {n} runs on 1 core {one[0]:.1f} s, on 2 cores {two[0]:.1f} s: ratio {one[0] / two[0]:.2f}")
+    print(
+        f"drill of {n} runs on 1 core {one[0]:.1f} s, on 2 cores {two[0]:.1f} s: ratio {one[0] / two[0]:.2f}"
+    )
     outside, processor = (one[0] - one[2]["seconds"]) / n, (one[1] - one[2]["processor"]) / n
-    print(f"on 1 core outside the runs: {outside:.2f} s a run, processor {processor:.2f} s, start of Snakemake included")
+    print(
+        f"on 1 core outside the runs: {outside:.2f} s a run, processor {processor:.2f} s, start of Snakemake included"
+    )
     print(f"peak memory of a run's processes: {one[2]['memory']:.0f} MiB")
 
 

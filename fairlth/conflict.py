@@ -1,7 +1,10 @@
-"""Conflict: where the gradients of accuracy and of fairness pull the same unit in opposite directions.
+"""Conflict: where the gradients of accuracy and of fairness pull the same unit in opposite
+directions.
 
-A unit is one row of a prunable weight: an output channel of a convolution or an output feature of a linear layer, with all its
-incoming weights. The definitions below are our reconstruction: of the paper (arXiv 2407.02805) only the idea was at hand.
+A unit is one row of a prunable weight: an output channel of a convolution or an output feature of a
+    linear layer, with all its
+incoming weights. The definitions below are our reconstruction: of the paper (arXiv 2407.02805) only
+    the idea was at hand.
 """
 
 import torch
@@ -9,8 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairlth import config
-from fairlth.images import Split, as_float
+from fairlth.config import Run
+from fairlth.images import Data, Split, as_float
 from fairlth.masks import prunable
+from fairlth.training import low_precision
 
 Gradients = dict[str, Tensor]
 
@@ -41,16 +46,20 @@ def group_means(losses: Tensor, groups: Tensor, n_groups: int) -> Tensor:
 
 
 def running_means(before: Tensor, losses: Tensor, groups: Tensor) -> Tensor:
-    """(n_groups,) exponential averages of the groups' mean losses, 0.9 of what was `before`; nan for groups never seen."""
+    """(n_groups,) exponential averages of the groups' mean losses, 0.9 of what was `before`; nan
+    for groups never seen.
+    """
     new = group_means(losses, groups, len(before))
     old = torch.where(before.isnan(), new, before)
     return torch.where(new.isnan(), old, 0.9 * old + 0.1 * new)
 
 
 def fairness_weights(means: Tensor, groups: Tensor) -> Tensor:
-    """(n,) weights w with sum_i w_i grad loss_i = grad L_fair: (2/G) (L_g - mean L) / n_g for an image of group g.
+    """(n,) weights w with sum_i w_i grad loss_i = grad L_fair: (2/G) (L_g - mean L) / n_g for an
+    image of group g.
 
-    Because the deviations from the mean sum to 0, one weighted backward pass gives the gradient of `fairness_loss`.
+    Because the deviations from the mean sum to 0, one weighted backward pass gives the gradient of
+    `fairness_loss`.
 
     Args:
         means: (n_groups,) mean loss of each group, detached; nan for groups to leave out.
@@ -63,12 +72,17 @@ def fairness_weights(means: Tensor, groups: Tensor) -> Tensor:
 
 
 def unit_conflict(accuracy: Gradients, fairness: Gradients) -> Gradients:
-    """Conflict of each unit, -cos(gradient of the accuracy loss, gradient of the fairness loss), by layer (units,).
+    """Conflict of each unit, -cos(gradient of the accuracy loss, gradient of the fairness loss), by
+    layer (units,).
 
-    In [-1, 1]; above 0 the two goals pull the unit's weights apart. Exactly 0 for a unit of which nothing can be said: the
-    product of its gradients' norms is 0 or below the lowest tenth of its layer, so its direction is noise.
+    In [-1, 1]; above 0 the two goals pull the unit's weights apart. Exactly 0 for a unit of which
+    nothing can be said: the product of its gradients' norms is 0 or below the lowest tenth of its
+        layer, so its direction is noise.
     """
-    return {name: _row_conflict(accuracy[name].flatten(1), fairness[name].flatten(1)) for name in accuracy}
+    return {
+        name: _row_conflict(accuracy[name].flatten(1), fairness[name].flatten(1))
+        for name in accuracy
+    }
 
 
 def _row_conflict(a: Tensor, f: Tensor) -> Tensor:
@@ -78,24 +92,34 @@ def _row_conflict(a: Tensor, f: Tensor) -> Tensor:
 
 
 class ConflictMeter:
-    """Watches a training and accumulates the conflict of every unit; pass it as `after_step`, it changes nothing.
+    """Watches a training and accumulates the conflict of every unit; pass it as `after_step`, it
+    changes nothing.
 
-    Every `every` steps it draws two disjoint half-batches, takes the accuracy gradient from one and the fairness gradient from
-    the other (a shared sample would make them agree by chance), both of the kept weights only, in evaluation mode, and adds up
-    each unit's conflict. The group losses behind the fairness gradient are running averages.
+    Every `every` steps it draws two disjoint half-batches, takes the accuracy gradient from one and
+    the fairness gradient from the other (a shared sample would make them agree by chance), both of
+    the kept weights only, in evaluation mode, and adds up each unit's conflict. The group losses
+    behind the fairness gradient are running averages.
 
     Args:
         split: training images.
         seed: of the run.
         every: steps between two observations.
-        batch_size: images of an observation, both halves together; as many as a training step has, and it costs one.
+        batch_size: images of an observation, both halves together; as many as a training step has,
+            and it costs one.
         low: multiplies in bfloat16, as the training does (`training.low_precision`).
     """
 
-    measure = staticmethod(unit_conflict)  # of both gradients; other parts than units can be watched by another one
+    measure = staticmethod(
+        unit_conflict
+    )  # of both gradients; other parts than units can be watched by another one
 
-    def __init__(self, split: Split, seed: int, every: int = 32, batch_size: int = 64, low: bool = False) -> None:
-        self.split, self.every, self.half, self.low = split, every, min(batch_size, len(split)) // 2, low
+    def __init__(
+        self, split: Split, seed: int, every: int = 32, batch_size: int = 64, low: bool = False
+    ) -> None:
+        self.split = split
+        self.every = every
+        self.half = min(batch_size, len(split)) // 2
+        self.low = low
         self.generator = torch.Generator().manual_seed(config.seed_for(seed, "conflict"))
         self.steps = 0
         self.observed = 0
@@ -110,7 +134,9 @@ class ConflictMeter:
 
     def observe(self, model: nn.Module) -> None:
         """Adds one observation of every unit's conflict."""
-        rows = torch.randperm(len(self.split), generator=self.generator)[: 2 * self.half].to(self.split.y.device)
+        rows = torch.randperm(len(self.split), generator=self.generator)[: 2 * self.half].to(
+            self.split.y.device
+        )
         training = model.training
         model.eval()
         accuracy = self._gradients(model, rows[: self.half], fair=False)
@@ -139,24 +165,34 @@ class ConflictMeter:
     def load_state(self, state: Gradients) -> None:
         """Goes on from where the meter with that state stood."""
         for place, parity in enumerate(("even/", "odd/")):
-            own = {name.removeprefix(parity): value.clone() for name, value in state.items() if name.startswith(parity)}
+            own = {
+                name.removeprefix(parity): value.clone()
+                for name, value in state.items()
+                if name.startswith(parity)
+            }
             self.sums[place].update(own)
         self.group_loss = state["group_loss"]
         self.generator.set_state(state["generator"].cpu())
         self.steps, self.observed = state["counts"].tolist()
 
     def conflict(self) -> Gradients:
-        """Mean conflict of each unit over all observations, by layer (units,), in [-1, 1]; ValueError before the first."""
+        """Mean conflict of each unit over all observations, by layer (units,), in [-1, 1];
+        ValueError before the first.
+        """
         if not self.observed:
-            raise ValueError(f"nothing was observed in {self.steps} steps, expected at least {self.every}: train longer.")
+            raise ValueError(
+                f"nothing was observed in {self.steps} steps, expected at least {self.every}: "
+                "train longer."
+            )
         even, odd = self.sums
         return {name: (even[name] + odd.get(name, 0.0)) / self.observed for name in even}
 
     def agreement(self) -> dict[str, float]:
-        """By layer, the share of units whose conflict has the same sign in even and in odd observations.
+        """By layer, the share of units whose conflict has the same sign in even and in odd
+        observations.
 
-        Units without a sign (no weights left, or gradients near nothing) are left out; nan where none is left. 1 means a
-        stable sign, one half that it is noise.
+        Units without a sign (no weights left, or gradients near nothing) are left out; nan where
+        none is left. 1 means a stable sign, one half that it is noise.
         """
         even, odd = self.sums
         signs = {name: even[name].sign() * odd[name].sign() for name in odd}
@@ -174,6 +210,18 @@ class ConflictMeter:
         return {name: g * (w != 0) for (name, w), g in zip(weights.items(), gradients, strict=True)}
 
 
+def meter(run: Run, data: Data) -> ConflictMeter:
+    """The meter that watches the dense training of a run's task and seed, before its first step."""
+    schedule = run.settings.schedule
+    steps_per_epoch = max(1, len(data.train) // schedule.batch_size)
+    steps = (schedule.epochs - run.settings.rewind_epochs) * steps_per_epoch
+    low = low_precision(schedule, data.train.y.device)
+    every = between_readings(steps)
+    return ConflictMeter(data.train, run.seed, every, schedule.batch_size, low)
+
+
 def between_readings(steps: int) -> int:
-    """Steps from one reading to the next in a training of so many: EVERY, fewer where it would have less than READINGS."""
+    """Steps from one reading to the next in a training of so many: EVERY, fewer where it would have
+    less than READINGS.
+    """
     return max(1, min(EVERY, steps // READINGS))

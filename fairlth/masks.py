@@ -11,20 +11,27 @@ from fairlth import config
 class MaskSet(Mapping[str, Tensor]):
     """Parameter name -> bool tensor of the parameter's shape, True where the weight is kept.
 
-    Count masks, not non-zero weights: a trained weight may be exactly 0. `apply` sets the others to exactly 0.
+    Count masks, not non-zero weights: a trained weight may be exactly 0. `apply` sets the others to
+    exactly 0.
 
     Args:
         kept: the masks.
-        rescued: layer -> weights that were kept only so that no layer and no class loses its last, see `selection.select`.
+        rescued: layer -> weights that were kept only so that no layer and no class loses its last,
+            see `selection.select`.
 
     Raises:
         TypeError: a tensor is not bool.
     """
 
-    def __init__(self, kept: Mapping[str, Tensor], rescued: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, kept: Mapping[str, Tensor], rescued: Mapping[str, int] | None = None
+    ) -> None:
         for name, mask in kept.items():
             if mask.dtype != torch.bool:
-                raise TypeError(f"the mask of {name} is {mask.dtype}, expected torch.bool: compare or threshold it first.")
+                raise TypeError(
+                    f"the mask of {name} is {mask.dtype}, expected torch.bool: compare or "
+                    "threshold it first."
+                )
         self._kept = {name: mask.detach() for name, mask in kept.items()}
         self._pruned = {name: ~mask for name, mask in self._kept.items()}
         self.rescued = dict(rescued or {})
@@ -41,14 +48,18 @@ class MaskSet(Mapping[str, Tensor]):
     @classmethod
     def full(cls, weights: Mapping[str, Tensor]) -> "MaskSet":
         """Keeps every weight."""
-        return cls({name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()})
+        return cls(
+            {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
+        )
 
     @classmethod
     def from_scores(cls, scores: Mapping[str, Tensor], n_keep: int) -> "MaskSet":
-        """Keeps exactly the `n_keep` highest scores over all tensors together, ties to the earlier weight.
+        """Keeps exactly the `n_keep` highest scores over all tensors together, ties to the earlier
+        weight.
 
         Args:
-            scores: one score per weight, any real tensors; earlier means earlier in the mapping, then in the tensor.
+            scores: one score per weight, any real tensors; earlier means earlier in the mapping,
+                then in the tensor.
             n_keep: 1 ... the number of scores.
 
         Raises:
@@ -56,7 +67,10 @@ class MaskSet(Mapping[str, Tensor]):
         """
         flat = torch.cat([score.detach().reshape(-1) for score in scores.values()])
         if not 0 < n_keep <= flat.numel():
-            raise ValueError(f"n_keep={n_keep} is out of range: expected 1 to {flat.numel()}, change the density.")
+            raise ValueError(
+                f"n_keep={n_keep} is out of range: expected 1 to {flat.numel()}, "
+                "change the density."
+            )
         threshold = _nth_largest(flat, n_keep)
         del flat  # as large as the scores
         kept = {name: score.detach() > threshold for name, score in scores.items()}
@@ -79,7 +93,7 @@ class MaskSet(Mapping[str, Tensor]):
         return self.n_kept / self.total
 
     def layers(self) -> list[dict[str, str | int | float]]:
-        """One row per tensor: name, kept, total, density, and the units (rows) that lost every incoming weight."""
+        """One row per tensor: name, kept, total, density, and units without incoming weights."""
         return [
             {
                 "layer": name,
@@ -92,26 +106,29 @@ class MaskSet(Mapping[str, Tensor]):
         ]
 
     def apply(self, model: nn.Module) -> None:
-        """Sets the pruned weights of `model` to exactly 0, in place; call it after every optimiser step."""
+        """Sets the pruned weights of `model` to exactly 0, in place, after each optimiser step."""
         with torch.no_grad():
             for name, pruned in self._pruned.items():
                 model.get_parameter(name).masked_fill_(pruned, 0.0)
 
     def check_fits(self, model: nn.Module) -> None:
-        """Raises ValueError in one sentence where a mask has no parameter of its name and shape in `model`."""
+        """Raises ValueError in one sentence where a mask has no parameter of its name and shape in
+        `model`.
+        """
         shapes = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
         for name, mask in self.items():
             if shapes.get(name) != tuple(mask.shape):
                 raise ValueError(
-                    f"the mask of {name} has shape {tuple(mask.shape)} and the model's is {shapes.get(name, 'missing')}: "
-                    "build the model that the ticket was made with."
+                    f"the mask of {name} has shape {tuple(mask.shape)} and the model's is "
+                    f"{shapes.get(name, 'missing')}: build the model that the ticket was made with."
                 )
 
 
 def prunable(model: nn.Module) -> dict[str, Tensor]:
-    """The weights that pruning may remove, by name: every convolution and linear kernel, first and last layer included.
+    """The weights that pruning may remove, by name: all kernels of convolutions and linear layers.
 
-    Biases and batch norm always stay, as in the reference code of lottery tickets (facebookresearch/open_lth).
+    First and last layer are included. Biases and batch norm always stay, as in the reference code
+    of lottery tickets (facebookresearch/open_lth).
     """
     return {
         f"{name}.weight" if name else "weight": module.weight
@@ -121,31 +138,44 @@ def prunable(model: nn.Module) -> dict[str, Tensor]:
 
 
 def count_kept(density: float, weights: Mapping[str, Tensor]) -> int:
-    """floor(density * prunable weights), exact (`config.share_of`); ValueError where that keeps none."""
+    """floor(density * prunable weights), exact (`config.share_of`); ValueError where that keeps
+    none.
+    """
     total = sum(weight.numel() for weight in weights.values())
     n_keep = config.share_of(density, total)
     if n_keep < 1:
-        raise ValueError(f"density={density} keeps none of {total} weights: choose at least {1 / total:.2g}.")
+        raise ValueError(
+            f"density={density} keeps none of {total} weights: choose at least {1 / total:.2g}."
+        )
     return n_keep
 
 
 def _nth_largest(flat: Tensor, n: int) -> Tensor:
-    """The n-th largest value; a partition in place on CPU, where `topk` would take four times the memory. Reorders `flat`.
+    """The n-th largest value; a partition in place on CPU, where `topk` would take four times the
+    memory. Reorders `flat`.
 
-    Raises ValueError where a value is nan: both count it as larger than any number, so it stands among the n largest.
+    Raises ValueError where a value is nan: both count it as larger than any number, so it stands
+        among the n largest.
     """
     if flat.device.type != "cpu":
         largest = flat.topk(n, sorted=False).values
     else:
-        values = (flat.float() if flat.dtype == torch.bfloat16 else flat).numpy()  # numpy knows no bfloat16
+        values = (
+            flat.float() if flat.dtype == torch.bfloat16 else flat
+        ).numpy()  # numpy knows no bfloat16
         values.partition(len(values) - n)
         largest = torch.from_numpy(values[len(values) - n :])
     if largest.isnan().any():
-        raise ValueError("a score is nan: the network that it was read from has diverged, lower its learning rate.")
+        raise ValueError(
+            "a score is nan: the network that it was read from has diverged, lower its learning "
+            "rate."
+        )
     return largest.min()
 
 
-def _add_ties(kept: dict[str, Tensor], scores: Mapping[str, Tensor], threshold: Tensor, n_keep: int) -> None:
+def _add_ties(
+    kept: dict[str, Tensor], scores: Mapping[str, Tensor], threshold: Tensor, n_keep: int
+) -> None:
     """Keeps as many scores equal to the threshold as are missing, the earlier ones."""
     missing = n_keep - sum(int(mask.count_nonzero()) for mask in kept.values())
     for name, score in scores.items():

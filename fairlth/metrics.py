@@ -1,8 +1,9 @@
 """Accuracy and fairness as pure functions of counts.
 
-Everywhere `correct` and `total` are integer arrays of one shape: (groups,), or (classes, groups) where a function says so.
-Accuracies are fractions; print CWV x 10^4 and MCD in points. A group without images has accuracy nan, and so has every gap
-over groups that include it.
+Everywhere `correct` and `total` are integer arrays of one shape: (groups,), or (classes, groups)
+    where a function says so.
+Accuracies are fractions; print CWV x 10^4 and MCD in points. A group without images has accuracy
+nan, and so has every gap over groups that include it.
 """
 
 from typing import NamedTuple
@@ -14,7 +15,9 @@ Floats = NDArray[np.float64]
 
 
 class Counts(NamedTuple):
-    """Images predicted right and all images, per class and group: int arrays of shape (classes, groups)."""
+    """Images predicted right and all images, per class and group: int arrays of shape (classes,
+    groups).
+    """
 
     correct: NDArray[np.int64]
     total: NDArray[np.int64]
@@ -71,14 +74,17 @@ def group_accuracy(correct: ArrayLike, total: ArrayLike) -> Floats:
 
 
 def mean_accuracy(correct: ArrayLike, total: ArrayLike) -> float:
-    """Unweighted mean of the groups' accuracies; equals `accuracy` where groups are equally large. 1 is best."""
+    """Unweighted mean of the groups' accuracies; equals `accuracy` where groups are equally large.
+    1 is best.
+    """
     return float(np.mean(group_accuracy(correct, total)))
 
 
 def cwv(correct: ArrayLike, total: ArrayLike) -> float:
     """Class-wise variance (1/G) sum_g (a_g - mean a)^2 of the groups' accuracies, in [0, 1/4].
 
-    Source: arXiv 2407.02805 (the name and use; the population form of the variance is our reading). 0 means that all groups
+    Source: arXiv 2407.02805 (the name and use; the population form of the variance is our reading).
+        0 means that all groups
     have the same accuracy.
     """
     return float(np.var(group_accuracy(correct, total)))
@@ -104,9 +110,11 @@ def empty_groups(total: ArrayLike, names: list[str]) -> list[str]:
 
 
 def demographic_parity_gap(correct: ArrayLike, total: ArrayLike) -> float:
-    """Largest minus smallest share of images predicted as class 1 among groups; binary tasks, arrays of shape (2, groups).
+    """Largest minus smallest share of images predicted as class 1 among groups; binary tasks,
+    arrays of shape (2, groups).
 
-    Raises ValueError for more than two classes. 0 means that every group is predicted as class 1 equally often.
+    Raises ValueError for more than two classes. 0 means that every group is predicted as class 1
+    equally often.
     """
     correct, total = _binary(correct, total)
     chosen = correct[1] + total[0] - correct[0]
@@ -114,16 +122,19 @@ def demographic_parity_gap(correct: ArrayLike, total: ArrayLike) -> float:
 
 
 def equal_opportunity_gap(correct: ArrayLike, total: ArrayLike) -> float:
-    """Largest minus smallest true positive rate among groups, class 1 being positive; arrays of shape (2, groups).
+    """Largest minus smallest true positive rate among groups, class 1 being positive; arrays of
+    shape (2, groups).
 
-    Source: Hardt et al., 2016. Raises ValueError for more than two classes. 0 means equal opportunity.
+    Source: Hardt et al., 2016. Raises ValueError for more than two classes. 0 means equal
+    opportunity.
     """
     correct, total = _binary(correct, total)
     return mcd(correct[1], total[1])
 
 
 def equalized_odds_gap(correct: ArrayLike, total: ArrayLike) -> float:
-    """The larger of the true positive and the false positive rate's gap among groups; arrays of shape (2, groups).
+    """The larger of the true positive and the false positive rate's gap among groups; arrays of
+    shape (2, groups).
 
     Source: Hardt et al., 2016. Raises ValueError for more than two classes. 0 means equalised odds.
     """
@@ -132,9 +143,13 @@ def equalized_odds_gap(correct: ArrayLike, total: ArrayLike) -> float:
 
 
 def _binary(correct: ArrayLike, total: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    correct, total = np.asarray(correct), np.asarray(total)
+    correct = np.asarray(correct)
+    total = np.asarray(total)
     if total.ndim != 2 or len(total) != 2:
-        raise ValueError(f"counts of shape {total.shape} are not those of a binary task: expected (2, groups), use cwv or mcd.")
+        raise ValueError(
+            f"counts of shape {total.shape} are not those of a binary task: expected (2, groups), "
+            "use cwv or mcd."
+        )
     return correct, total
 
 
@@ -145,29 +160,41 @@ def _sizes(total: ArrayLike) -> Floats:
 
 
 def cwv_floor(correct: ArrayLike, total: ArrayLike) -> float:
-    """The CWV that chance alone gives a classifier with one accuracy p for all groups: (G-1)/G^2 sum_g p(1-p)/n_g.
+    """The CWV that chance alone gives: (G-1)/G^2 sum_g p(1-p)/n_g, one accuracy p for all groups.
 
-    p is the accuracy over all images. A CWV near its floor cannot be told from perfect fairness with that many images.
+    p is the accuracy over all images. A CWV near its floor cannot be told from perfect fairness
+    with that many images.
     """
-    p, total = accuracy(correct, total), _sizes(total)
-    n_groups = len(total)
-    return float((n_groups - 1) / n_groups**2 * np.sum(p * (1 - p) / total))
+    p = accuracy(correct, total)
+    sizes = _sizes(total)
+    n_groups = len(sizes)
+    return float((n_groups - 1) / n_groups**2 * np.sum(p * (1 - p) / sizes))
 
 
 def cwv_error(correct: ArrayLike, total: ArrayLike) -> float:
-    """Standard error of the CWV from the number of images: (v/G) sqrt(2 (G-1) + 4 G (CWV - floor)/v), v = p(1-p) mean 1/n_g.
+    """Standard error of the CWV from the number of images.
 
-    The deviation of a noncentral chi-square variable, for groups of similar size; what lies above the floor counts as real.
+    (v/G) sqrt(2 (G-1) + 4 G (CWV - floor)/v), with v = p(1-p) mean 1/n_g.
+
+    The deviation of a noncentral chi-square variable, for groups of similar size; what lies above
+    the floor counts as real.
     """
-    p, sizes = accuracy(correct, total), _sizes(total)
-    n_groups, v = len(sizes), p * (1 - p) * np.mean(1 / sizes)
+    p = accuracy(correct, total)
+    sizes = _sizes(total)
+    n_groups = len(sizes)
+    v = p * (1 - p) * np.mean(1 / sizes)
     real = max(cwv(correct, total) - cwv_floor(correct, total), 0.0)
-    return float(v / n_groups * np.sqrt(2 * (n_groups - 1) + 4 * n_groups * real / v)) if v > 0 else 0.0
+    if v <= 0:
+        return 0.0
+    return float(v / n_groups * np.sqrt(2 * (n_groups - 1) + 4 * n_groups * real / v))
 
 
 def mcd_floor(correct: ArrayLike, total: ArrayLike, draws: int = 2000, seed: int = 0) -> float:
-    """The mean MCD that chance alone gives a classifier with one accuracy for all groups, by simulation."""
-    p, sizes = accuracy(correct, total), _sizes(total)
+    """The mean MCD that chance alone gives a classifier with one accuracy for all groups, by
+    simulation.
+    """
+    p = accuracy(correct, total)
+    sizes = _sizes(total)
     rates = np.random.default_rng(seed).binomial(np.asarray(total), p, (draws, len(sizes))) / sizes
     return float(np.mean(rates.max(1) - rates.min(1)))
 

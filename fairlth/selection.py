@@ -1,4 +1,6 @@
-"""Selection: from scores to a mask of exactly the wanted number of weights, in one level or several."""
+"""Selection: from scores to a mask of exactly the wanted number of weights, in one level or
+several.
+"""
 
 import math
 from collections.abc import Mapping
@@ -7,31 +9,41 @@ import torch
 from torch import Tensor
 
 from fairlth import config
+from fairlth.config.method_table import n_levels
 from fairlth.masks import MaskSet, count_kept
 
 Scores = dict[str, Tensor]
 
 
 def magnitude(weights: Mapping[str, Tensor]) -> Scores:
-    """|w| of every weight (Han et al., 2015; the criterion of the lottery ticket hypothesis, Frankle and Carbin, 2019)."""
+    """|w| of every weight (Han et al., 2015; the criterion of the lottery ticket hypothesis,
+    Frankle and Carbin, 2019).
+    """
     return {name: weight.detach().abs() for name, weight in weights.items()}
 
 
-def conflict_aware(weights: Mapping[str, Tensor], conflict: Mapping[str, Tensor], strength: float) -> Scores:
+def conflict_aware(
+    weights: Mapping[str, Tensor], conflict: Mapping[str, Tensor], strength: float
+) -> Scores:
     """|w| exp(-strength z_u): the weights of units in conflict come last.
 
-    z_u is the conflict of the weight's unit in standard deviations of its layer (units of conflict exactly 0 do not count),
-    where the unit is in conflict (above 0) and above its layer's mean, else 0. Our reconstruction of the paper's
-    conflict-detection-based mask generation (arXiv 2407.02805); `strength` 0 is plain magnitude. The sign that hurts can be
-    tried with a negative strength.
+    z_u is the conflict of the weight's unit in standard deviations of its layer (units of conflict
+    exactly 0 do not count), where the unit is in conflict (above 0) and above its layer's mean,
+    else 0. Our reconstruction of the paper's conflict-detection-based mask generation (arXiv
+    2407.02805); `strength` 0 is plain magnitude. The sign that hurts can be tried with a negative
+    strength.
 
     Args:
         weights: name -> weight.
         conflict: name -> (units,) in [-1, 1], see `conflict.unit_conflict`.
-        strength: in units of log magnitude per standard deviation; 0.1 lowers a clear conflict's score by about a fifth.
+        strength: in units of log magnitude per standard deviation; 0.1 lowers a clear conflict's
+            score by about a fifth.
     """
     scores = magnitude(weights)
-    return {name: score.mul_(_factor(conflict[name], strength, score.dim())) for name, score in scores.items()}
+    return {
+        name: score.mul_(_factor(conflict[name], strength, score.dim()))
+        for name, score in scores.items()
+    }
 
 
 def _factor(conflict: Tensor, strength: float, dim: int) -> Tensor:
@@ -42,11 +54,13 @@ def _factor(conflict: Tensor, strength: float, dim: int) -> Tensor:
 
 
 def select(scores: Scores, density: float, within: MaskSet | None = None) -> MaskSet:
-    """The mask of the floor(density * N) highest scores over all layers together, of which no layer and no class dies.
+    """The mask of the floor(density * N) highest scores over all layers together, of which no layer
+    and no class dies.
 
-    Where the highest scores alone would leave a layer, or a row of the last one (the output of a class), without any weight,
-    its best weight is kept in place of the lowest one kept elsewhere, if the density allows. A layer without weights makes all
-    outputs constant, a class without weights is never told from the others. `MaskSet.rescued` says where this acted.
+    Where the highest scores alone would leave a layer, or a row of the last one (the output of a
+    class), without any weight, its best weight is kept in place of the lowest one kept elsewhere,
+    if the density allows. A layer without weights makes all outputs constant, a class without
+    weights is never told from the others. `MaskSet.rescued` says where this acted.
 
     Args:
         scores: name -> score of each weight, the output layer last.
@@ -57,7 +71,9 @@ def select(scores: Scores, density: float, within: MaskSet | None = None) -> Mas
         ValueError: the density keeps no weight, or a score is nan.
     """
     if within is not None:
-        scores = {name: torch.where(within[name], score, -math.inf) for name, score in scores.items()}
+        scores = {
+            name: torch.where(within[name], score, -math.inf) for name, score in scores.items()
+        }
     n_keep = count_kept(density, scores)
     mask = MaskSet.from_scores(scores, n_keep)
     return mask if all_alive(mask) else _rescue(scores, mask, n_keep)
@@ -66,11 +82,15 @@ def select(scores: Scores, density: float, within: MaskSet | None = None) -> Mas
 def all_alive(mask: MaskSet) -> bool:
     """Whether every layer, and every row of the last one, keeps a weight."""
     last = [*mask.values()][-1]
-    return all(bool(kept.any()) for kept in mask.values()) and bool(last.reshape(len(last), -1).any(1).all())
+    return all(bool(kept.any()) for kept in mask.values()) and bool(
+        last.reshape(len(last), -1).any(1).all()
+    )
 
 
 def _rescue(scores: Scores, plain: MaskSet, n_keep: int) -> MaskSet:
-    """The mask that keeps the best weight of each layer and each class whatever it scores; `plain` where they are too many."""
+    """The mask that keeps the best weight of each layer and each class whatever it scores; `plain`
+    where they are too many.
+    """
     best = {name: _best(score.reshape(1, -1), score.shape) for name, score in scores.items()}
     last = [*scores][-1]
     best[last] = best[last] | _best(scores[last].reshape(len(scores[last]), -1), scores[last].shape)
@@ -83,28 +103,41 @@ def _rescue(scores: Scores, plain: MaskSet, n_keep: int) -> MaskSet:
 
 
 def _best(rows: Tensor, shape: torch.Size) -> Tensor:
-    """True at the highest score of each row, in the layer's shape; nowhere in a row whose weights are all pruned already."""
+    """True at the highest score of each row, in the layer's shape; nowhere in a row whose weights
+    are all pruned already.
+    """
     highest, place = rows.max(1, keepdim=True)
     found = torch.zeros_like(rows, dtype=torch.bool).scatter_(1, place, highest > -math.inf)
     return found.reshape(shape)
 
 
 def select_by_layer(scores: Mapping[str, Tensor], budget: Mapping[str, int]) -> MaskSet:
-    """The mask of the highest scores within each layer, as many as the budget (see `allocation`) gives it, which may be 0."""
+    """The mask of the highest scores within each layer, as many as the budget (see `allocation`)
+    gives it, which may be 0.
+    """
     return MaskSet({name: _highest(score, budget[name]) for name, score in scores.items()})
 
 
 def _highest(scores: Tensor, n_keep: int) -> Tensor:
-    return MaskSet.from_scores({"": scores}, n_keep)[""] if n_keep else torch.zeros_like(scores, dtype=torch.bool)
+    return (
+        MaskSet.from_scores({"": scores}, n_keep)[""]
+        if n_keep
+        else torch.zeros_like(scores, dtype=torch.bool)
+    )
 
 
 def random_scores(weights: Mapping[str, Tensor], seed: int) -> Scores:
     """One uniform random number per weight, from a generator of the run's seed for selection."""
     generator = torch.Generator().manual_seed(config.seed_for(seed, "selection"))
-    return {name: torch.rand(weight.shape, generator=generator).to(weight.device) for name, weight in weights.items()}
+    return {
+        name: torch.rand(weight.shape, generator=generator).to(weight.device)
+        for name, weight in weights.items()
+    }
 
 
 def levels(density: float, keep_per_level: float) -> list[float]:
-    """Densities after each level of pruning, geometric, the last one exactly `density`; at least one level."""
-    n = max(1, math.ceil(math.log(density) / math.log(keep_per_level) - 1e-9))
+    """Densities after each level of pruning, geometric, the last one exactly `density`; at least
+    one level.
+    """
+    n = n_levels(density, keep_per_level)
     return [density ** (level / n) for level in range(1, n)] + [density]

@@ -1,4 +1,6 @@
-"""Training and prediction; knows nothing of masks: a method passes what is to happen after each step."""
+"""Training and prediction; knows nothing of masks: a method passes what is to happen after each
+step.
+"""
 
 import math
 from collections.abc import Callable, Iterator
@@ -9,8 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm.auto import tqdm
 
-from fairlth import config, progress
+from fairlth import config
 from fairlth.config import Schedule
 from fairlth.images import Data, Split, as_float, augment
 from fairlth.metrics import Counts
@@ -19,7 +22,9 @@ PREDICT_BATCH = 128  # images: what activations fit in cache by is faster than l
 
 
 class Batch(NamedTuple):
-    """The images of one step: `x` floats, `y` classes, `group` groups, `rows` their places in the training split."""
+    """The images of one step: `x` floats, `y` classes, `group` groups, `rows` their places in the
+    training split.
+    """
 
     x: Tensor
     y: Tensor
@@ -28,7 +33,9 @@ class Batch(NamedTuple):
 
 
 AfterStep = Callable[[nn.Module], None]
-Loss = Callable[[Tensor, Batch], Tensor]  # from the outputs (batch, classes) to the scalar that a step lowers
+Loss = Callable[
+    [Tensor, Batch], Tensor
+]  # from the outputs (batch, classes) to the scalar that a step lowers
 State = dict[str, Tensor]
 
 
@@ -38,7 +45,9 @@ def cross_entropy(outputs: Tensor, batch: Batch) -> Tensor:
 
 
 def weighted_by_group(weights: Tensor) -> Loss:
-    """Cross-entropy with a weight for each image by its group: (1/n) sum_i w_{g(i)} loss_i; weights (groups,)."""
+    """Cross-entropy with a weight for each image by its group: (1/n) sum_i w_{g(i)} loss_i; weights
+    (groups,).
+    """
 
     def loss(outputs: Tensor, batch: Batch) -> Tensor:
         return (F.cross_entropy(outputs, batch.y, reduction="none") * weights[batch.group]).mean()
@@ -48,7 +57,9 @@ def weighted_by_group(weights: Tensor) -> Loss:
 
 @dataclass
 class Passes:
-    """Images that went through networks in this process, in training steps on one image each: a forward pass is a third."""
+    """Images that went through networks in this process, in training steps on one image each: a
+    forward pass is a third.
+    """
 
     images: float = 0.0
 
@@ -73,7 +84,8 @@ class History:
 
 
 class Trainer:
-    """An optimiser on a model and the epochs it can train; the order of images and their shifts depend on seed and epoch only.
+    """An optimiser on a model and the epochs it can train; the order of images and their shifts
+    depend on seed and epoch only.
 
     Args:
         model: trained in place.
@@ -84,10 +96,18 @@ class Trainer:
     """
 
     def __init__(
-        self, model: nn.Module, data: Data, schedule: Schedule, seed: int, after_step: AfterStep | None = None
+        self,
+        model: nn.Module,
+        data: Data,
+        schedule: Schedule,
+        seed: int,
+        after_step: AfterStep | None = None,
     ) -> None:
-        self.model, self.data, self.schedule, self.seed = model.to(memory_format=torch.channels_last), data, schedule, seed
-        self.after_step = after_step or (lambda model: None)
+        self.model = model.to(memory_format=torch.channels_last)
+        self.data = data
+        self.schedule = schedule
+        self.seed = seed
+        self.after_step = after_step or nothing
         self.forward = torch.compile(model) if schedule.compile else model
         self.low = low_precision(schedule, data.train.y.device)
         self.optimizer = _optimizer(model, schedule)
@@ -98,37 +118,55 @@ class Trainer:
         return max(1, len(self.data.train) // self.schedule.batch_size)
 
     def epoch(
-        self, number: int, loss: Loss = cross_entropy, lr_scale: float = 1.0, first: int = 0, last: int | None = None
+        self,
+        number: int,
+        loss: Loss = cross_entropy,
+        lr_scale: float = 1.0,
+        first: int = 0,
+        last: int | None = None,
     ) -> tuple[float, float]:
-        """Trains epoch `number` of the schedule, or part of it, and returns its mean loss and last learning rate.
+        """Trains epoch `number` of the schedule, or part of it, and returns its mean loss and last
+        learning rate.
 
         Args:
             number: 0 ... schedule.epochs - 1; sets learning rate, order and augmentation.
             loss: what a step lowers.
             lr_scale: factor on the schedule's learning rate.
-            first, last: trains the batches first ... last - 1 of the epoch, each as in the whole one.
+            first, last: trains the batches first ... last - 1 of the epoch, each as in the whole
+                one.
 
         Raises:
             FloatingPointError: the loss is not finite.
         """
         self.model.train()
-        total, steps, rate = torch.zeros((), device=self.data.train.y.device), 0, 0.0
+        total = torch.zeros((), device=self.data.train.y.device)
+        steps = 0
+        rate = 0.0
         for steps, batch in enumerate(islice(self._batches(number), first, last), 1):
-            rate = lr_scale * learning_rate(self.schedule, number + (first + steps - 1) / self.steps_per_epoch)
+            done = number + (first + steps - 1) / self.steps_per_epoch
+            rate = lr_scale * learning_rate(self.schedule, done)
             total += self._step(batch, loss, rate)
-        if not math.isfinite(mean := float(total) / max(steps, 1)):
+        mean = float(total) / max(steps, 1)
+        if not math.isfinite(mean):
             raise FloatingPointError(
-                f"the training loss became {mean} in epoch {number + 1} at learning rate {rate:.3g}: choose a lower one."
+                f"the training loss became {mean} in epoch {number + 1} at learning rate "
+                f"{rate:.3g}: choose a lower one."
             )
         return mean, rate
 
     def _batches(self, number: int) -> Iterator[Batch]:
-        """Batches of one epoch, images as floats; the last incomplete batch is left out unless it is the only one."""
-        split, size = self.data.train, self.schedule.batch_size
-        order = torch.randperm(len(split), generator=_generator(self.seed, f"order/{number}")).to(split.y.device)
-        generator = _generator(self.seed, f"augment/{number}", split.y.device)
-        for rows in order[: max(size, len(split) // size * size)].split(size):
-            x = augment(split.x[rows], self.schedule.shift, self.schedule.mirror and self.data.mirror, generator)
+        """Batches of one epoch, images as floats; the last incomplete batch is left out unless it
+        is the only one.
+        """
+        split = self.data.train
+        size = self.schedule.batch_size
+        mirror = self.schedule.mirror and self.data.mirror
+        shuffle = _generator(self.seed, f"order/{number}")
+        change = _generator(self.seed, f"augment/{number}", split.y.device)
+        order = torch.randperm(len(split), generator=shuffle).to(split.y.device)
+        whole_batches = max(size, len(split) // size * size)
+        for rows in order[:whole_batches].split(size):
+            x = augment(split.x[rows], self.schedule.shift, mirror, change)
             yield Batch(as_float(x), split.y[rows], split.group[rows], rows)
 
     def _step(self, batch: Batch, loss: Loss, rate: float) -> Tensor:
@@ -159,26 +197,39 @@ def fit(
 ) -> History:
     """Trains epochs `start` ... `stop` - 1 of the schedule with a fresh optimiser, in place.
 
-    Training in two calls differs from one only by the optimiser's momentum, which is not carried over: that is the rewind
-    of a lottery ticket, with the learning rate and the order of images of the epoch it is rewound to.
+    Training in two calls differs from one only by the optimiser's momentum, which is not carried
+    over: that is the rewind of a lottery ticket, with the learning rate and the order of images of
+        the epoch it is rewound to.
 
     Raises:
         FloatingPointError: the loss is not finite.
     """
-    trainer, history = Trainer(model, data, schedule, seed, after_step), History()
-    stop = schedule.epochs if stop is None else stop
-    for number in range(start, stop):
+    trainer = Trainer(model, data, schedule, seed, after_step)
+    history = History()
+    for number in epochs(start, schedule.epochs if stop is None else stop, label):
         mean, rate = trainer.epoch(number, loss)
         history.loss.append(mean)
         history.lr.append(rate)
-        progress.say(f"{label}: epoch {number + 1} of {stop}, loss {mean:.3f}")
     return history
 
 
-def low_precision(schedule: Schedule, device: torch.device) -> bool:
-    """Whether a training multiplies in bfloat16: the schedule asks for it and the device does it in hardware.
+def epochs(start: int, stop: int, label: str) -> Iterator[int]:
+    """The numbers start ... stop - 1, with a bar that shows how far a training is after two
+    seconds.
+    """
+    return iter(tqdm(range(start, stop), label, leave=False, delay=2, unit="epoch"))
 
-    Weights, gradients' sums, losses and all predictions stay float32 (torch's automatic mixed precision).
+
+def nothing(model: nn.Module) -> None:
+    """An `after_step` that does nothing."""
+
+
+def low_precision(schedule: Schedule, device: torch.device) -> bool:
+    """Whether a training multiplies in bfloat16: the schedule asks for it and the device does it in
+    hardware.
+
+    Weights, gradients' sums, losses and all predictions stay float32 (torch's automatic mixed
+    precision).
     """
     if schedule.precision != "bfloat16":
         return False
@@ -198,7 +249,9 @@ def in_turn(*steps: AfterStep) -> AfterStep:
 
 
 def learning_rate(schedule: Schedule, epoch: float) -> float:
-    """Linear warm-up over `warmup` epochs to `lr`, then a half cosine to 0 at the last epoch; `epoch` counts fractions."""
+    """Linear warm-up over `warmup` epochs to `lr`, then a half cosine to 0 at the last epoch;
+    `epoch` counts fractions.
+    """
     if epoch < schedule.warmup:
         return schedule.lr * max(epoch, 0.01) / schedule.warmup
     done = (epoch - schedule.warmup) / max(schedule.epochs - schedule.warmup, 1e-9)
@@ -218,9 +271,10 @@ def logits(model: nn.Module, split: Split) -> Tensor:
 
 def count(outputs: Tensor, split: Split) -> Counts:
     """Right and all predictions per class and group from outputs (n, classes)."""
-    cells, n_cells = split.y * split.n_groups + split.group, split.n_classes * split.n_groups
+    cells = split.cells
     right = outputs.argmax(1) == split.y
-    correct, total = torch.bincount(cells[right], minlength=n_cells), torch.bincount(cells, minlength=n_cells)
+    correct = torch.bincount(cells[right], minlength=split.n_cells)
+    total = torch.bincount(cells, minlength=split.n_cells)
     shape = (split.n_classes, split.n_groups)
     return Counts(correct.reshape(shape).cpu().numpy(), total.reshape(shape).cpu().numpy())
 
@@ -231,15 +285,25 @@ def predict(model: nn.Module, split: Split) -> Counts:
 
 
 def snapshot(model: nn.Module) -> State:
-    """A copy of parameters and buffers, the count of batches seen by batch norm included; `load_state_dict` restores it."""
+    """A copy of parameters and buffers, the count of batches seen by batch norm included;
+    `load_state_dict` restores it.
+    """
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 def _optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if schedule.optimizer == "adamw":
-        return torch.optim.AdamW(trained, lr=schedule.lr, weight_decay=schedule.weight_decay, fused=True)
-    return torch.optim.SGD(trained, lr=schedule.lr, momentum=schedule.momentum, weight_decay=schedule.weight_decay, fused=True)
+        return torch.optim.AdamW(
+            trained, lr=schedule.lr, weight_decay=schedule.weight_decay, fused=True
+        )
+    return torch.optim.SGD(
+        trained,
+        lr=schedule.lr,
+        momentum=schedule.momentum,
+        weight_decay=schedule.weight_decay,
+        fused=True,
+    )
 
 
 def _generator(seed: int, purpose: str, device: torch.device | str = "cpu") -> torch.Generator:

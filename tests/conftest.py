@@ -4,8 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fairlth import config
-from fairlth.config import Run
+from fairlth.config import Run, paths
 from fairlth.images import Data, Split
 
 torch.set_num_threads(1)
@@ -27,7 +26,11 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     """Tests to opt in to run where -m names them and nowhere else."""
     named = config.getoption("-m")
-    left_out = [item for item in items if any(item.get_closest_marker(name) and name not in named for name in OPT_IN)]
+    left_out = [
+        item
+        for item in items
+        if any(item.get_closest_marker(name) and name not in named for name in OPT_IN)
+    ]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
 
@@ -36,7 +39,7 @@ def pytest_collection_modifyitems(config, items):
 def own_runs(tmp_path_factory):
     """Dense trainings that tests share lie in a folder of the session's own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config, "RUNS", tmp_path_factory.mktemp("runs"))
+        patch.setattr(paths, "RUNS", tmp_path_factory.mktemp("runs"))
         yield
 
 
@@ -61,6 +64,6 @@ def random_data():
 @pytest.fixture
 def real_data():
     """The folder of real parquet files, where there is one."""
-    if not os.environ.get("FAIRLTH_DATA") or not Path(config.DATA / "cifar10").is_dir():
+    if not os.environ.get("FAIRLTH_DATA") or not Path(paths.DATA / "cifar10").is_dir():
         pytest.skip("FAIRLTH_DATA does not name a folder with cifar10")
-    return config.DATA
+    return paths.DATA

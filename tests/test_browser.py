@@ -14,17 +14,23 @@ import urllib.request
 
 import pytest
 
-from fairlth import config
+from fairlth.config import paths
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-SHOTS = config.ROOT / "runs" / "browser"
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+SHOTS = paths.ROOT / "runs" / "browser"
 MINUTES = 60_000  # milliseconds
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.timeout(1500),
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: install the system's package"),
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="no Chromium on this machine: install the system's package"
+    ),
 ]
-CELLS = "[...jupyterapp.shell.currentWidget.content.model.cells].filter(cell => cell.type === 'code')"
+CELLS = (
+    "[...jupyterapp.shell.currentWidget.content.model.cells].filter(cell => cell.type === 'code')"
+)
 KERNEL = "jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status"
 FAULTS = f"{CELLS}.flatMap(cell => cell.outputs.toJSON()).filter(out => out.output_type === 'error' || out.name === 'stderr')"
 DONE = f"() => {FAULTS}.length > 0 || ({KERNEL} === 'idle' && {CELLS}.every(cell => cell.executionCount !== null))"
@@ -34,14 +40,34 @@ DONE = f"() => {FAULTS}.length > 0 || ({KERNEL} === 'idle' && {CELLS}.every(cell
 def lab(tmp_path_factory):
     """JupyterLab as `make lab` starts it, on a copy of the notebooks, with folders and a port of its own; its address."""
     home = tmp_path_factory.mktemp("lab")
-    shutil.copytree(config.ROOT / "notebooks", home / "notebooks")
+    shutil.copytree(paths.ROOT / "notebooks", home / "notebooks")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    folders = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "FAIRLTH_HOME")
-    own = {name: str(home / name.lower()) for name in folders} | {"PYTHONPATH": str(config.ROOT)}
-    command = [sys.executable, "-m", "jupyterlab", "--notebook-dir", home / "notebooks", "--no-browser", "--allow-root"]
-    command += ["--port", str(port), "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--expose-app-in-browser"]
+    folders = (
+        "JUPYTER_CONFIG_DIR",
+        "JUPYTER_DATA_DIR",
+        "JUPYTER_RUNTIME_DIR",
+        "IPYTHONDIR",
+        "FAIRLTH_HOME",
+    )
+    own = {name: str(home / name.lower()) for name in folders} | {"PYTHONPATH": str(paths.ROOT)}
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--notebook-dir",
+        home / "notebooks",
+        "--no-browser",
+        "--allow-root",
+    ]
+    command += [
+        "--port",
+        str(port),
+        "--ServerApp.port_retries=0",
+        "--IdentityProvider.token=",
+        "--expose-app-in-browser",
+    ]
     with (home / "lab.log").open("w") as log:
         server = subprocess.Popen(command, cwd=home, env=os.environ | own, stdout=log, stderr=log)
         try:
@@ -67,7 +93,9 @@ def wait_for(address, server, seconds=120):
 @pytest.fixture
 def page():
     """A page of headless Chromium."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: install the package playwright")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="no Playwright: install the package playwright"
+    )
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser.new_page(viewport={"width": 1280, "height": 960})
@@ -90,7 +118,9 @@ def run_all(page, name):
     assert page.evaluate(FAULTS) == []
     counts = page.evaluate(f"{CELLS}.map(cell => cell.executionCount)")
     assert counts == list(range(1, len(counts) + 1))
-    for place in range(0, page.evaluate("jupyterapp.shell.currentWidget.content.model.cells.length"), 6):
+    for place in range(
+        0, page.evaluate("jupyterapp.shell.currentWidget.content.model.cells.length"), 6
+    ):
         show(page, place)
         shot(page, f"{name}_{place:02d}")
 
@@ -110,7 +140,9 @@ def shot(page, name):
 def place_of(page, words):
     """The place of the first cell whose source holds these words."""
     cells = "[...jupyterapp.shell.currentWidget.content.model.cells]"
-    return page.evaluate(f"{cells}.findIndex(cell => cell.sharedModel.getSource().includes({words!r}))")
+    return page.evaluate(
+        f"{cells}.findIndex(cell => cell.sharedModel.getSource().includes({words!r}))"
+    )
 
 
 def test_the_walkthrough_runs_and_its_sliders_move_the_picture(lab, page):
@@ -118,7 +150,10 @@ def test_the_walkthrough_runs_and_its_sliders_move_the_picture(lab, page):
     place = place_of(page, "SelectionSlider")
     show(page, place)
     shot(page, "02_walkthrough_as_committed")
-    assert page.locator(".jp-RenderedImage img").count() and not page.locator(".jupyter-widgets").count()
+    assert (
+        page.locator(".jp-RenderedImage img").count()
+        and not page.locator(".jupyter-widgets").count()
+    )
     run_all(page, "02_walkthrough")
     show(page, place)
     cell = page.locator(".jp-Cell", has=page.locator(".noUi-handle"))
@@ -136,11 +171,15 @@ def test_the_walkthrough_runs_and_its_sliders_move_the_picture(lab, page):
         pictures.append(picture.get_attribute("src"))
     show(page, place)
     shot(page, "02_walkthrough_sliders_moved")
-    assert len(set(pictures)) == 3 and all(source.startswith("data:image/png") for source in pictures)
+    assert len(set(pictures)) == 3 and all(
+        source.startswith("data:image/png") for source in pictures
+    )
     assert page.evaluate(FAULTS) == []
 
 
 def test_one_run_runs(lab, page):
     open_notebook(page, lab, "03_one_run")
     run_all(page, "03_one_run")
-    assert "accuracy" in page.evaluate(f"JSON.stringify({CELLS}.flatMap(cell => cell.outputs.toJSON()))")
+    assert "accuracy" in page.evaluate(
+        f"JSON.stringify({CELLS}.flatMap(cell => cell.outputs.toJSON()))"
+    )

@@ -10,14 +10,18 @@ import pytest
 import yaml
 
 import fairlth
-from fairlth import config
+from fairlth.config import paths
 
-PROJECT = tomllib.loads((config.ROOT / "pyproject.toml").read_text())
-TRACKED = subprocess.run(["git", "ls-files"], cwd=config.ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+PROJECT = tomllib.loads((paths.ROOT / "pyproject.toml").read_text())
+TRACKED = subprocess.run(
+    ["git", "ls-files"], cwd=paths.ROOT, capture_output=True, text=True, check=True
+).stdout.splitlines()
 TEXTS = [
     name
     for name in TRACKED
-    if name.endswith((".py", ".md", ".toml", ".yml", ".yaml", ".cff", ".ipynb", "Makefile", "Snakefile"))
+    if name.endswith(
+        (".py", ".md", ".toml", ".yml", ".yaml", ".cff", ".ipynb", "Makefile", "Snakefile")
+    )
 ]
 
 
@@ -26,11 +30,13 @@ def names(requirements):
 
 
 def test_environment_yml_keeps_step_with_pyproject():
-    environment = yaml.safe_load((config.ROOT / "environment.yml").read_text())
+    environment = yaml.safe_load((paths.ROOT / "environment.yml").read_text())
     python, pip, nested = environment["dependencies"]
     assert environment["name"] == PROJECT["project"]["name"] and pip == "pip"
     assert environment["channels"] == ["conda-forge"]
-    low, high = re.fullmatch(r">=(3\.\d+),<(3\.\d+)", PROJECT["project"]["requires-python"]).groups()
+    low, high = re.fullmatch(
+        r">=(3\.\d+),<(3\.\d+)", PROJECT["project"]["requires-python"]
+    ).groups()
     assert (
         tuple(map(int, low.split(".")))
         <= tuple(map(int, python.removeprefix("python=").split(".")))
@@ -40,9 +46,21 @@ def test_environment_yml_keeps_step_with_pyproject():
 
 
 def test_the_required_packages_are_required():
-    wanted = {"torch", "torchvision", "jupyterlab", "papermill", "nbval", "matplotlib", "seaborn", "pandas"}
+    wanted = {
+        "torch",
+        "torchvision",
+        "jupyterlab",
+        "papermill",
+        "nbval",
+        "matplotlib",
+        "seaborn",
+        "pandas",
+    }
     extras = PROJECT["project"]["optional-dependencies"]
-    required = [*PROJECT["project"]["dependencies"], *(name for extra in extras.values() for name in extra)]
+    required = [
+        *PROJECT["project"]["dependencies"],
+        *(name for extra in extras.values() for name in extra),
+    ]
     assert wanted <= names(required)
     assert extras["all"] == ["fairlth[notebooks,workflow,export]"]
 
@@ -58,14 +76,22 @@ def imported(path):
     return found - sys.stdlib_module_names - {"fairlth"}
 
 
-EXTRAS = {"workflow": {"workflow"}, "export": {"export"}}  # part of a file's path -> extras that it may need
-COME_ALONG = {"PIL": "torchvision", "nbformat": "papermill", "nbclient": "papermill", "sklearn": "scikit-learn"}
+EXTRAS = {
+    "workflow": {"workflow"},
+    "export": {"export"},
+}  # part of a file's path -> extras that it may need
+COME_ALONG = {
+    "PIL": "torchvision",
+    "nbformat": "papermill",
+    "nbclient": "papermill",
+    "sklearn": "scikit-learn",
+}
 
 
-@pytest.mark.parametrize("path", sorted(config.PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(paths.PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
 def test_a_plain_install_brings_what_is_imported(path):
     required = [*PROJECT["project"]["dependencies"]]
-    for part in path.relative_to(config.PACKAGE).with_suffix("").parts:
+    for part in path.relative_to(paths.PACKAGE).with_suffix("").parts:
         for extra in EXTRAS.get(part, set()):
             required += PROJECT["project"]["optional-dependencies"][extra]
     wanted = {COME_ALONG.get(name, name).lower() for name in imported(path)}
@@ -73,22 +99,34 @@ def test_a_plain_install_brings_what_is_imported(path):
 
 
 def test_one_version_everywhere():
-    citation = yaml.safe_load((config.ROOT / "CITATION.cff").read_text())
-    changes = (config.ROOT / "CHANGELOG.md").read_text()
+    citation = yaml.safe_load((paths.ROOT / "CITATION.cff").read_text())
+    changes = (paths.ROOT / "CHANGELOG.md").read_text()
     assert fairlth.__version__ == PROJECT["project"]["version"] == citation["version"]
     assert f"## {fairlth.__version__}" in changes
 
 
 def test_the_citation_prefers_the_paper():
-    paper = yaml.safe_load((config.ROOT / "CITATION.cff").read_text())["preferred-citation"]
+    paper = yaml.safe_load((paths.ROOT / "CITATION.cff").read_text())["preferred-citation"]
     assert paper["doi"] == "10.1145/3650212.3680336" and len(paper["authors"]) == 6
 
 
 def test_the_readme_names_the_commands_and_ci_calls_the_tests():
-    readme = (config.ROOT / "README.md").read_text()
-    for command in ("make reproduce", "make test", "make figures", "make bench", "make lab", "VENV=", "environment.yml"):
+    readme = (paths.ROOT / "README.md").read_text()
+    for command in (
+        "make reproduce",
+        "make test",
+        "make figures",
+        "make bench",
+        "make lab",
+        "VENV=",
+        "environment.yml",
+    ):
         assert command in readme, command
-    commands = [line for line in (config.ROOT / ".ci/run").read_text().splitlines() if line.startswith("make")]
+    commands = [
+        line
+        for line in (paths.ROOT / ".ci/run").read_text().splitlines()
+        if line.startswith("make")
+    ]
     assert commands == ["make test"]
 
 
@@ -96,15 +134,21 @@ def test_the_readme_names_the_commands_and_ci_calls_the_tests():
 def test_no_text_carries_a_path_of_a_machine(name):
     if name.startswith("tests/"):
         return
-    assert not re.search(r"(?<![\w.])/(home|root|work|tmp)/", (config.ROOT / name).read_text())
+    assert not re.search(r"(?<![\w.])/(home|root|work|tmp)/", (paths.ROOT / name).read_text())
 
 
 def test_no_data_weights_or_pickles_are_tracked_and_none_are_read():
-    assert not [name for name in TRACKED if name.endswith((".parquet", ".pt", ".pth", ".pkl", ".npz", ".safetensors", ".zlib"))]
+    assert not [
+        name
+        for name in TRACKED
+        if name.endswith((".parquet", ".pt", ".pth", ".pkl", ".npz", ".safetensors", ".zlib"))
+    ]
     for name in TRACKED:
         if name.startswith(("fairlth/", "notebooks/", "benchmarks/")) and name in TEXTS:
-            text = (config.ROOT / name).read_text()
-            assert not re.search(r"pickle|torch\.(load|save)\b|export\.(load|save)\b|joblib|\bdill\b", text), name
+            text = (paths.ROOT / name).read_text()
+            assert not re.search(
+                r"pickle|torch\.(load|save)\b|export\.(load|save)\b|joblib|\bdill\b", text
+            ), name
 
 
 def test_nothing_that_smoke_writes_is_tracked():
@@ -117,6 +161,6 @@ def test_nothing_that_smoke_writes_is_tracked():
         ".venv/x",
     ]
     ignored = subprocess.run(
-        ["git", "check-ignore", *made], cwd=config.ROOT, capture_output=True, text=True, check=False
+        ["git", "check-ignore", *made], cwd=paths.ROOT, capture_output=True, text=True, check=False
     ).stdout
     assert ignored.split() == made

@@ -25,7 +25,9 @@ def net(seed=0, name="convnet"):
 @pytest.mark.parametrize("n_keep", [1, 7, 50, 99, 100])
 def test_from_scores_is_exact_and_gives_ties_to_the_earlier_weight(coarse, n_keep):
     generator = torch.Generator().manual_seed(n_keep)
-    scores = {name: (torch.rand(50, generator=generator) * coarse).floor().reshape(5, 10) for name in "ab"}
+    scores = {
+        name: (torch.rand(50, generator=generator) * coarse).floor().reshape(5, 10) for name in "ab"
+    }
     mask = MaskSet.from_scores(scores, n_keep)
     flat = torch.cat([mask["a"].flatten(), mask["b"].flatten()])
     everything = torch.cat([scores["a"].flatten(), scores["b"].flatten()]).tolist()
@@ -52,13 +54,17 @@ def test_the_mask_is_torchs_own_global_one_where_there_are_no_ties():
         assert torch.equal(module.weight_mask.bool(), kept)
 
 
-@pytest.mark.parametrize(("density", "kept"), [(1.0, 1000), (0.5, 500), (0.0509, 50), (0.001, 1), (1 / 3, 333)])
+@pytest.mark.parametrize(
+    ("density", "kept"), [(1.0, 1000), (0.5, 500), (0.0509, 50), (0.001, 1), (1 / 3, 333)]
+)
 def test_count_kept_is_the_floor(density, kept):
     assert count_kept(density, {"a": torch.zeros(20, 30), "b": torch.zeros(400)}) == kept
 
 
 def test_a_density_that_keeps_nothing_is_refused_with_what_would_do():
-    with pytest.raises(ValueError, match="density=0.001 keeps none of 100 weights: choose at least 0.01"):
+    with pytest.raises(
+        ValueError, match="density=0.001 keeps none of 100 weights: choose at least 0.01"
+    ):
         count_kept(0.001, {"w": torch.zeros(100)})
 
 
@@ -95,7 +101,9 @@ def test_pruned_weights_are_exactly_zero_after_every_step(optimizer):
 
     for _ in range(3):  # fill the optimiser's buffers while dense
         step()
-    mask = MaskSet.from_scores({name: weight.detach().abs() for name, weight in weights.items()}, 500)
+    mask = MaskSet.from_scores(
+        {name: weight.detach().abs() for name, weight in weights.items()}, 500
+    )
     revived = 0
     for _ in range(10):
         step()
@@ -109,7 +117,9 @@ def test_pruned_weights_are_exactly_zero_after_every_step(optimizer):
 def test_apply_touches_pruned_weights_only():
     model = net()
     before = snapshot(model)
-    mask = MaskSet.from_scores({name: torch.rand_like(weight) for name, weight in prunable(model).items()}, 1000)
+    mask = MaskSet.from_scores(
+        {name: torch.rand_like(weight) for name, weight in prunable(model).items()}, 1000
+    )
     mask.apply(model)
     for name, value in model.state_dict().items():
         kept = mask.get(name, torch.ones_like(value, dtype=torch.bool))
@@ -117,7 +127,9 @@ def test_apply_touches_pruned_weights_only():
 
 
 def test_the_report_counts_layers_and_dead_units():
-    mask = MaskSet({"a": torch.tensor([[True, False], [False, False]]), "b": torch.tensor([[True, True]])})
+    mask = MaskSet(
+        {"a": torch.tensor([[True, False], [False, False]]), "b": torch.tensor([[True, True]])}
+    )
     assert mask.layers() == [
         {"layer": "a", "kept": 1, "total": 4, "density": 0.25, "dead_units": 1},
         {"layer": "b", "kept": 2, "total": 2, "density": 1.0, "dead_units": 0},
@@ -128,10 +140,16 @@ def test_the_report_counts_layers_and_dead_units():
 def test_a_mask_that_does_not_fit_is_refused_by_name_and_shape():
     mask = MaskSet.full(prunable(net()))
     mask.check_fits(net(seed=1))
-    with pytest.raises(ValueError, match=r"the mask of conv1.weight has shape \(16, 3, 3, 3\) and the model's is missing"):
+    with pytest.raises(
+        ValueError,
+        match=r"the mask of conv1.weight has shape \(16, 3, 3, 3\) and the model's is missing",
+    ):
         mask.check_fits(net(name="resnet20"))
     wrong = MaskSet({"conv1.weight": torch.ones(16, 1, 3, 3, dtype=torch.bool)})
-    with pytest.raises(ValueError, match=r"conv1.weight has shape \(16, 1, 3, 3\) and the model's is \(16, 3, 3, 3\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"conv1.weight has shape \(16, 1, 3, 3\) and the model's is \(16, 3, 3, 3\)",
+    ):
         wrong.check_fits(net())
 
 
@@ -148,12 +166,15 @@ def test_every_kind_of_number_is_counted_exactly_and_scores_stay_as_they_are(dty
     for n_keep in (1, 77, 299, 300):
         mask = MaskSet.from_scores(scores, n_keep)
         first = sorted(range(300), key=lambda i: (-float(flat[i]), i))[:n_keep]
-        assert torch.cat([kept.flatten() for kept in mask.values()]).nonzero()[:, 0].tolist() == sorted(first)
+        assert torch.cat([kept.flatten() for kept in mask.values()]).nonzero()[
+            :, 0
+        ].tolist() == sorted(first)
     assert all(torch.equal(score, before[name]) for name, score in scores.items())
 
 
 @pytest.mark.parametrize(
-    ("density", "n", "kept"), [(0.29, 100, 29), (0.57, 100, 57), (0.05, 89_000, 4450), (1.0, 7, 7), (0.1, 9, 0)]
+    ("density", "n", "kept"),
+    [(0.29, 100, 29), (0.57, 100, 57), (0.05, 89_000, 4450), (1.0, 7, 7), (0.1, 9, 0)],
 )
 def test_shares_of_counts_are_exact(density, n, kept):
     """In floats 0.29 * 100 and 0.57 * 100 are less than 29 and 57."""

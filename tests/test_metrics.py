@@ -32,7 +32,9 @@ def binary(request):
 
 def test_gaps_equal_fairlearns_on_random_predictions(binary):
     y, predicted, group, (correct, total) = binary
-    frame = MetricFrame(metrics=accuracy_score, y_true=y, y_pred=predicted, sensitive_features=group)
+    frame = MetricFrame(
+        metrics=accuracy_score, y_true=y, y_pred=predicted, sensitive_features=group
+    )
     by_group = frame.by_group.to_numpy()
     own = correct.sum(0), total.sum(0)
     assert np.abs(metrics.group_accuracy(*own) - by_group).max() < 1e-12
@@ -44,8 +46,17 @@ def test_gaps_equal_fairlearns_on_random_predictions(binary):
 def test_binary_gaps_equal_fairlearns(binary):
     y, predicted, group, (correct, total) = binary
     features = {"y_true": y, "y_pred": predicted, "sensitive_features": group}
-    assert abs(metrics.demographic_parity_gap(correct, total) - demographic_parity_difference(**features)) < 1e-12
-    assert abs(metrics.equalized_odds_gap(correct, total) - equalized_odds_difference(**features)) < 1e-12
+    assert (
+        abs(
+            metrics.demographic_parity_gap(correct, total)
+            - demographic_parity_difference(**features)
+        )
+        < 1e-12
+    )
+    assert (
+        abs(metrics.equalized_odds_gap(correct, total) - equalized_odds_difference(**features))
+        < 1e-12
+    )
     rates = MetricFrame(metrics=true_positive_rate, **features)
     assert abs(metrics.equal_opportunity_gap(correct, total) - rates.difference()) < 1e-12
     assert MetricFrame(metrics=selection_rate, **features).difference() > 0  # the test can fail
@@ -58,7 +69,9 @@ def test_cases_worked_by_hand():
     assert metrics.mean_accuracy(correct, total) == pytest.approx(11 / 15)
     assert metrics.worst_accuracy(correct, total) == 0.5
     assert metrics.mcd(correct, total) == pytest.approx(0.4)
-    assert metrics.cwv(correct, total) == pytest.approx((0.9**2 + 0.5**2 + 0.8**2) / 3 - (11 / 15) ** 2)
+    assert metrics.cwv(correct, total) == pytest.approx(
+        (0.9**2 + 0.5**2 + 0.8**2) / 3 - (11 / 15) ** 2
+    )
 
 
 def test_equal_accuracies_are_fair_whatever_the_sizes():
@@ -98,7 +111,9 @@ def test_the_standard_error_matches_repeated_draws():
 def test_the_mcd_floor_depends_on_nothing_but_its_arguments():
     correct, total = [930] * 10, [1000] * 10
     assert metrics.mcd_floor(correct, total) == metrics.mcd_floor(correct, total)
-    assert metrics.mcd_floor(correct, total) == pytest.approx(0.025, abs=0.001)  # mean range of ten such shares
+    assert metrics.mcd_floor(correct, total) == pytest.approx(
+        0.025, abs=0.001
+    )  # mean range of ten such shares
     assert metrics.mcd_floor(correct, total, seed=1) != metrics.mcd_floor(correct, total)
 
 

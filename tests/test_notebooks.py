@@ -10,12 +10,13 @@ import nbformat
 import pandas as pd
 import pytest
 
-from fairlth import config, execute, metrics, results
-from fairlth.config import Run
-from fairlth.results import KEYS
+from fairlth import config, execute, metrics
+from fairlth.analysis import records
+from fairlth.analysis.records import KEYS
+from fairlth.config import Run, paths
 from fairlth.shipping import ticket as tickets
 
-NOTEBOOKS = sorted((config.ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((paths.ROOT / "notebooks").glob("*.ipynb"))
 SMOKE = config.PRESETS["smoke"]
 
 
@@ -27,36 +28,62 @@ def home(tmp_path_factory):
 
 def overview(home, text):
     claims = (home / "runs/smoke/claims.txt").read_text()
-    assert "CWV lower than magnitude" in claims and "better" in claims and "38.0%" in claims and "not run" not in claims
     assert (
-        len(re.findall(r"^ *(lth|lth_rate|constrained|fairgrape) +digits by class, mlp .* (better|open|worse)\b", claims, re.M))
+        "CWV lower than magnitude" in claims
+        and "better" in claims
+        and "38.0%" in claims
+        and "not run" not in claims
+    )
+    assert (
+        len(
+            re.findall(
+                r"^ *(lth|lth_rate|constrained|fairgrape) +digits by class, mlp .* (better|open|worse)\b",
+                claims,
+                re.M,
+            )
+        )
         == 4
     )
     table = pd.read_csv(home / "data/results/smoke.csv")
-    assert len(table[KEYS].drop_duplicates()) == len(config.every_run("smoke")) == 44 * len(SMOKE.seeds)
+    assert (
+        len(table[KEYS].drop_duplicates())
+        == len(config.every_run("smoke"))
+        == 44 * len(SMOKE.seeds)
+    )
     assert (table[table["split"] == "test"].groupby(KEYS, dropna=False)["total"].sum() == 449).all()
 
 
 def one_run(home, text):
     run = Run(dataset="digits", model="mlp", method="ballot", density=0.02, seed=0, preset="smoke")
-    record = results.read(config.record_path(run, home / "runs"))
+    record = records.read(config.record_path(run, home / "runs"))
     assert record.kept == 340
     assert f"accuracy {metrics.accuracy(*record.split('test')):.1%} on 449 test images" in text
 
 
 def motivation(home, text):
-    assert re.search(r"^ *training +[+-]?\d\.\d\d \(", text, re.M) and "Pruning alone, lth_rate: CWV " in text
-    assert re.search(r"^selection .*on its log", text, re.M) and (home / "figures/smoke/10_factorial.png").exists()
+    assert (
+        re.search(r"^ *training +[+-]?\d\.\d\d \(", text, re.M)
+        and "Pruning alone, lth_rate: CWV " in text
+    )
+    assert (
+        re.search(r"^selection .*on its log", text, re.M)
+        and (home / "figures/smoke/10_factorial.png").exists()
+    )
 
 
 def comparison(home, text):
     assert re.search(r"^ *lth_bias +-?\d+% \(", text, re.M)
     assert "digits: 449 test images, 3 seeds" in text
-    assert (home / "figures/smoke/11_tradeoff.png").exists() and (home / "figures/smoke/11_groups.png").exists()
+    assert (home / "figures/smoke/11_tradeoff.png").exists() and (
+        home / "figures/smoke/11_groups.png"
+    ).exists()
 
 
 def sparsity(home, text):
-    assert "102 of 102 runs are in the table" in text and (home / "figures/smoke/12_curves.png").exists()
+    assert (
+        "102 of 102 runs are in the table" in text
+        and (home / "figures/smoke/12_curves.png").exists()
+    )
     assert len(re.findall(r"^ *\w+ +0.02 +\d\d\.\d ± ", text, re.M)) == 10  # the sparsest
 
 
@@ -66,14 +93,25 @@ def ablation(home, text):
 
 
 def cost(home, text):
-    assert re.search(r"lth_fine +17.20 ", text) and re.search(r"lth +4.60 ", text)  # 18 levels at density 0.02, and 4
+    assert re.search(r"lth_fine +17.20 ", text) and re.search(
+        r"lth +4.60 ", text
+    )  # 18 levels at density 0.02, and 4
     assert re.search(r"^ *ballot +0.5 +\d\d\.\d ", text, re.M)
     assert re.search(r"resnet20 +(bfloat16|float32) +15.51", text)
 
 
 def equal(home, text):
     assert "At equal accuracy and budget" in text
-    assert len(re.findall(r"^ *(lth|lth_rate|constrained|fairgrape) +-?\d+% \(.* (better|open|worse)", text, re.M)) == 8
+    assert (
+        len(
+            re.findall(
+                r"^ *(lth|lth_rate|constrained|fairgrape) +-?\d+% \(.* (better|open|worse)",
+                text,
+                re.M,
+            )
+        )
+        == 8
+    )
 
 
 def deploy(home, text):
@@ -83,26 +121,40 @@ def deploy(home, text):
     assert len(list(path.parent.glob(f"{run.slug()}*.onnx"))) == 4
     assert "ONNX Runtime and the card differ by 0 of 449 images" in text
     assert re.search(r"ticket, compact +other predictions, seed by seed: 0, 0, 0 of 449", text)
-    assert re.search(r"int8 of ticket +cwv +[+-]\d+\.\d+ \(", text) and "is not what its card describes" in text
+    assert (
+        re.search(r"int8 of ticket +cwv +[+-]\d+\.\d+ \(", text)
+        and "is not what its card describes" in text
+    )
 
 
 def groups(home, text):
     assert "Every run of this notebook is in the table." in text
     assert re.search(r"odd +68 +109 +49", text)  # test images of thin, medium and thick odd digits
-    assert "digits odd by ink, mlp" in text and "smallest group thick, images 114" in text and "equalised odds" in text
+    assert (
+        "digits odd by ink, mlp" in text
+        and "smallest group thick, images 114" in text
+        and "equalised odds" in text
+    )
 
 
 def your_data(home, text):
     assert "label: eight 65, five 67, three 68" in text and "spell it one way" in text
     assert "18 layers with 89880 weights to prune" in text
     records = [path.name for path in (home / "runs/mine/records").glob("three_digits_*.json")]
-    assert len(records) == 4 * 3 + 1 and "three_digits_shufflenet_ballot_d0.1_s0_group-by-pen.json" in records
+    assert (
+        len(records) == 4 * 3 + 1
+        and "three_digits_shufflenet_ballot_d0.1_s0_group-by-pen.json" in records
+    )
 
 
 CHECKS = {
     "00_overview": overview,
-    "01_data": lambda home, text: "'train': 1079, 'val': 269, 'test': 449" in text or pytest.fail("no sizes"),
-    "02_walkthrough": lambda home, text: "85 of 17024 weights stay" in text or pytest.fail("no count"),
+    "01_data": lambda home, text: (
+        "'train': 1079, 'val': 269, 'test': 449" in text or pytest.fail("no sizes")
+    ),
+    "02_walkthrough": lambda home, text: (
+        "85 of 17024 weights stay" in text or pytest.fail("no count")
+    ),
     "03_one_run": one_run,
     "10_motivation": motivation,
     "11_comparison": comparison,
@@ -126,7 +178,12 @@ def texts(cell):
 def test_a_notebook_runs_and_produces_its_number(path, home, tmp_path, monkeypatch):
     monkeypatch.setenv("FAIRLTH_HOME", str(home))
     execute.execute(path, tmp_path / "out.ipynb", {})
-    CHECKS[path.stem](home, "\n".join(text for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells for text in texts(cell)))
+    CHECKS[path.stem](
+        home,
+        "\n".join(
+            text for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells for text in texts(cell)
+        ),
+    )
     assert (home / "figures" / "smoke" / f"{path.stem}.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -145,7 +202,13 @@ def test_every_notebook_is_checked_and_there_are_some():
     ],
 )
 def test_papermills_own_command_refuses_bad_values_in_one_sentence(parameters, sentence, tmp_path):
-    command = [sys.executable, "-m", "papermill", config.ROOT / "notebooks/03_one_run.ipynb", tmp_path / "out.ipynb"]
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        paths.ROOT / "notebooks/03_one_run.ipynb",
+        tmp_path / "out.ipynb",
+    ]
     command += ["-k", "python3", "-y", json.dumps(parameters), "--no-progress-bar"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -173,15 +236,26 @@ class TestForm:
             assert re.fullmatch(r"\w+: (str|int|float|bool) = [^=]+  # [^=]+", line), line
 
     def test_outputs_are_those_of_one_run_from_top_to_bottom(self, path):
-        assert [cell.execution_count for cell in self.code(path)] == list(range(1, len(self.code(path)) + 1))
+        assert [cell.execution_count for cell in self.code(path)] == list(
+            range(1, len(self.code(path)) + 1)
+        )
         kinds = [output.output_type for cell in self.code(path) for output in cell.outputs]
         assert "error" not in kinds
-        assert not [output for cell in self.code(path) for output in cell.outputs if output.get("name") == "stderr"]
+        assert not [
+            output
+            for cell in self.code(path)
+            for output in cell.outputs
+            if output.get("name") == "stderr"
+        ]
 
     def test_prose_first_and_short_cells(self, path):
-        assert self.cells(path)[0].cell_type == "markdown" and self.cells(path)[0].source.startswith(f"# {path.stem[:2]}")
+        assert self.cells(path)[0].cell_type == "markdown" and self.cells(path)[
+            0
+        ].source.startswith(f"# {path.stem[:2]}")
         lines = [len(cell.source.splitlines()) for cell in self.code(path)]
-        words = sum(len(cell.source.split()) for cell in self.cells(path) if cell.cell_type == "markdown")
+        words = sum(
+            len(cell.source.split()) for cell in self.cells(path) if cell.cell_type == "markdown"
+        )
         assert max(lines) <= 12 and words >= 3 * sum(lines), (max(lines), words / sum(lines))
 
     def test_only_the_walkthrough_defines_functions(self, path):

@@ -23,18 +23,25 @@ def test_conflict_lowers_the_weights_of_units_in_conflict_only():
 
 def test_units_of_which_nothing_is_known_do_not_shift_the_others():
     few, many = torch.tensor([0.3, -0.3, 0.1]), torch.tensor([0.3, -0.3, 0.1] + [0.0] * 100)
-    factors = [conflict_aware({"a": torch.ones(len(c), 1)}, {"a": c}, 0.1)["a"].flatten()[:3] for c in (few, many)]
+    factors = [
+        conflict_aware({"a": torch.ones(len(c), 1)}, {"a": c}, 0.1)["a"].flatten()[:3]
+        for c in (few, many)
+    ]
     assert torch.equal(factors[0], factors[1])
 
 
 def test_strength_is_a_switch_with_a_sign():
     conflict = {"a": torch.tensor([0.5, -0.5]), "b": torch.tensor([0.3])}
-    none, some, other = (conflict_aware(WEIGHTS, conflict, strength)["a"][0, 0] for strength in (0.0, 0.1, -0.1))
+    none, some, other = (
+        conflict_aware(WEIGHTS, conflict, strength)["a"][0, 0] for strength in (0.0, 0.1, -0.1)
+    )
     assert some < none == 1 < other
 
 
 def test_units_that_agree_are_left_alone_even_above_the_mean():
-    scores = conflict_aware({"a": torch.ones(2, 1)}, {"a": torch.tensor([-0.1, -0.9])}, strength=1.0)
+    scores = conflict_aware(
+        {"a": torch.ones(2, 1)}, {"a": torch.tensor([-0.1, -0.9])}, strength=1.0
+    )
     assert scores["a"].flatten().tolist() == [1, 1]
 
 
@@ -48,7 +55,12 @@ def test_select_keeps_the_floor_and_never_brings_a_weight_back():
 
 def test_select_never_brings_back_a_weight_whose_rivals_are_zero():
     within = MaskSet({"w": torch.tensor([False, False, True, True])})
-    assert select({"w": torch.tensor([0.0, 0.0, 0.0, 1.0])}, 0.5, within)["w"].tolist() == [False, False, True, True]
+    assert select({"w": torch.tensor([0.0, 0.0, 0.0, 1.0])}, 0.5, within)["w"].tolist() == [
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -77,13 +89,20 @@ def test_no_layer_and_no_class_loses_its_last_weight():
     }
     mask = select(scores, 0.4)
     assert mask["first"].tolist() == [[True, False, False, False]]
-    assert mask["second"].tolist() == [[False, True]] and mask["classes"].tolist() == [[False, True], [True, False]]
+    assert mask["second"].tolist() == [[False, True]] and mask["classes"].tolist() == [
+        [False, True],
+        [True, False],
+    ]
     assert mask.rescued == {"second": 1, "classes": 2} and mask.n_kept == 4 and all_alive(mask)
 
 
 def test_the_rule_leaves_a_mask_alone_that_needs_it_not_or_cannot_have_it():
     alive = select({"a": torch.tensor([[1.0, 4.0]]), "b": torch.tensor([[2.0, 3.0]])}, 0.5)
-    assert alive["a"].tolist() == [[False, True]] and alive["b"].tolist() == [[False, True]] and alive.rescued == {}
+    assert (
+        alive["a"].tolist() == [[False, True]]
+        and alive["b"].tolist() == [[False, True]]
+        and alive.rescued == {}
+    )
     three_alike = {name: torch.full((2, 2), float(place)) for place, name in enumerate("abc")}
     starved = select(three_alike, 0.25)  # 3 weights, and two layers and two classes need 4
     assert starved["c"].sum() == 3 and starved.rescued == {} and not all_alive(starved)

@@ -6,7 +6,17 @@ import torch
 
 from fairlth.config import Schedule
 from fairlth.models import build
-from fairlth.training import Trainer, count, fit, learning_rate, logits, low_precision, predict, snapshot, weighted_by_group
+from fairlth.training import (
+    Trainer,
+    count,
+    fit,
+    learning_rate,
+    logits,
+    low_precision,
+    predict,
+    snapshot,
+    weighted_by_group,
+)
 
 LOW = Schedule(epochs=1, batch_size=32, lr=0.1, precision="bfloat16")
 
@@ -121,7 +131,10 @@ def test_a_loss_that_is_not_finite_stops_with_one_sentence(random_data):
     model = net()
     with torch.no_grad():
         model.conv1.weight.fill_(math.nan)
-    with pytest.raises(FloatingPointError, match=r"the training loss became nan in epoch 1 at learning rate .*lower"):
+    with pytest.raises(
+        FloatingPointError,
+        match=r"the training loss became nan in epoch 1 at learning rate .*lower",
+    ):
         fit(model, random_data, SCHEDULE, seed=0)
 
 
@@ -138,7 +151,9 @@ def test_counts_agree_with_a_loop_over_images(random_data):
     model, split = net(), random_data.test
     outputs = logits(model, split)
     correct, total = np.zeros((3, 2), int), np.zeros((3, 2), int)
-    for y, group, guess in zip(split.y.tolist(), split.group.tolist(), outputs.argmax(1).tolist(), strict=True):
+    for y, group, guess in zip(
+        split.y.tolist(), split.group.tolist(), outputs.argmax(1).tolist(), strict=True
+    ):
         total[y, group] += 1
         correct[y, group] += y == guess
     counts = predict(model, split)

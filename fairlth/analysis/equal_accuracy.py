@@ -1,4 +1,5 @@
-"""Comparison at equal accuracy: a method's CWV against a rival's whole curve of shifted class biases.
+"""Comparison at equal accuracy: a method's CWV against a rival's whole curve of shifted class
+biases.
 
 Any method can lower CWV by giving up accuracy: a shift of the class biases of a finished ticket
 trades one for the other, for nothing. So Ballot is compared with each rival where both have the
@@ -13,8 +14,8 @@ import pandas as pd
 from fairlth import config
 from fairlth.analysis.paired_gains import PAPER, by_setting, improvements, log_ratio, named
 from fairlth.analysis.premise import geometric
+from fairlth.analysis.records import SHIFTS
 from fairlth.analysis.summaries import SETTING, interval_of, per_run, told
-from fairlth.results import SHIFTS
 
 BUDGET = "lth_long"  # the plain ticket trained as long as Ballot's: an even fight
 RIVALS = (BUDGET, "lth_rate", "lth", "constrained", "fairgrape")
@@ -43,7 +44,8 @@ def shifted(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def at_equal_accuracy(points: pd.DataFrame, control: str = "lth") -> pd.DataFrame:
-    """Every point's CWV over that of a control's curve at the same accuracy, in a column `relative`.
+    """Every point's CWV over that of a control's curve at the same accuracy, in a column
+    `relative`.
 
     Below 1 is fairer. The curve is that of the control with the same task, density and seed, along
     the shift of its class biases: straight lines in log CWV; beyond its ends the end counts. Where

@@ -1,4 +1,6 @@
-"""What a table says of groups: accuracy by group, what pruning took from each, binary tasks' gaps."""
+"""What a table says of groups: accuracy by group, what pruning took from each, binary tasks'
+gaps.
+"""
 
 from typing import Any
 
@@ -6,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from fairlth import config, metrics
+from fairlth.analysis.records import KEYS
 from fairlth.analysis.summaries import means, told
 from fairlth.metrics import Counts
-from fairlth.results import KEYS
 
 GAPS = {  # of a binary task, see metrics -> what they are called
     "equal_opportunity": "equal opportunity",
@@ -89,7 +91,9 @@ def readable_gaps(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _matrices(cells: pd.DataFrame, classes: list[str]) -> Counts:
-    """One run's counts as arrays (classes, groups), in the order of `classes` and of groups' names."""
+    """One run's counts as arrays (classes, groups), in the order of `classes` and of groups'
+    names.
+    """
     wide = cells.set_index(["class", "group"])[["correct", "total"]].unstack("group")  # noqa: PD010
     ordered = wide.loc[classes]
     return Counts(ordered["correct"].to_numpy(), ordered["total"].to_numpy())
@@ -148,7 +152,8 @@ def readable_groups(frame: pd.DataFrame, seed: int, split: str = "test") -> pd.D
 
 
 def readable_smallest(groups: pd.DataFrame) -> pd.DataFrame:
-    """What the smallest group of each task gained on the dense net, in points with 95 % t intervals.
+    """What the smallest group of each task gained on the dense net, in points with 95 % t
+    intervals.
 
     Args:
         groups: from `by_group`.

@@ -1,4 +1,6 @@
-"""How much fairer one method is than others, paired by seed, and what that says of the paper's claims."""
+"""How much fairer one method is than others, paired by seed, and what that says of the paper's
+claims.
+"""
 
 from collections.abc import Iterable, Iterator
 from typing import Any

@@ -97,7 +97,9 @@ def in_words(rows: pd.DataFrame) -> str:
 
 
 def left_out(rows: pd.DataFrame) -> list[str]:
-    """A sentence on the pairs without a ratio, by method, task and density; none where there are none."""
+    """A sentence on the pairs without a ratio, by method, task and density; none where there are
+    none.
+    """
     zero = rows[(rows["zeros"] > 0) & (rows["dataset"] != "all")]
     if zero.empty:
         return []

@@ -1,4 +1,6 @@
-"""What a table of results comes to, in words and tables: for a terminal, and as a page beside it."""
+"""What a table of results comes to, in words and tables: for a terminal, and as a page beside
+it.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,11 +9,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fairlth import config, results
-from fairlth.analysis import equal_accuracy, paired_gains, premise, scope, summaries, two_halves
+from fairlth import config
+from fairlth.analysis import (
+    equal_accuracy,
+    paired_gains,
+    premise,
+    records,
+    scope,
+    summaries,
+    two_halves,
+)
 from fairlth.analysis.summaries import interval_of
 from fairlth.analysis.tables import markdown
-from fairlth.methods import METHODS
+from fairlth.config import METHOD_TABLE, paths
 
 ALL = "all tasks"
 
@@ -112,7 +122,9 @@ def _titled(title: str, frame: pd.DataFrame) -> str:
 
 
 def headline(claims: pd.DataFrame, duels: pd.DataFrame) -> str:
-    """What claims and duels come to: the paper's rivals, then each rival at equal accuracy, a line each."""
+    """What claims and duels come to: the paper's rivals, then each rival at equal accuracy, a line
+    each.
+    """
     judged = claims.loc[claims["paper"].notna(), "verdict"].value_counts(sort=False)
     lines = ["Claims of the paper: " + ", ".join(f"{n} {said}" for said, n in judged.items()) + "."]
     for rival, rows in duels.groupby("rival", sort=False):
@@ -147,7 +159,7 @@ def readable_claims(rows: pd.DataFrame) -> pd.DataFrame:
 
 def page(preset: str) -> str:
     """What data/results/<preset>.csv says, as Markdown; ValueError where there is no such table."""
-    table = results.load(preset)
+    table = records.load(preset)
     everything, by_class = findings(table, preset)
     each = over_all(everything.duels)[1]
     notebooks = ("11_comparison", "15_equal_accuracy")
@@ -176,7 +188,9 @@ def page(preset: str) -> str:
 
 
 def subset(runs: pd.DataFrame) -> str:
-    """One sentence on the tasks whose groups are the classes, a named subset of the claims' tasks."""
+    """One sentence on the tasks whose groups are the classes, a named subset of the claims'
+    tasks.
+    """
     if set(runs["group_by"]) <= {"class"}:
         return "In all tasks the groups are the classes."
     tasks = runs.loc[runs["group_by"] == "class", config.TASK].drop_duplicates()
@@ -186,7 +200,7 @@ def subset(runs: pd.DataFrame) -> str:
 
 def conditions(table: pd.DataFrame) -> str:
     """One paragraph on how the runs of a table were made."""
-    runs = table.drop_duplicates([name for name in results.KEYS if name != "preset"])
+    runs = table.drop_duplicates([name for name in records.KEYS if name != "preset"])
     seeds = ", ".join(str(seed) for seed in sorted(runs["seed"].unique()))
     lines = [f"{len(runs)} runs, seeds {seeds}. Number of runs by\n"]
     for name in ("device", "precision", "torch", "commit"):
@@ -196,8 +210,10 @@ def conditions(table: pd.DataFrame) -> str:
 
 
 def tasks(summary: pd.DataFrame) -> Iterator[str]:
-    """A section for each task and density: every method's means on test images with their intervals."""
-    order = [*METHODS].index
+    """A section for each task and density: every method's means on test images with their
+    intervals.
+    """
+    order = [*METHOD_TABLE].index
     for keys, rows in summary.groupby(config.TASK):
         name = config.task_name(dict(zip(config.TASK, keys, strict=True)))
         for density in sorted(set(rows["density"]) - {1.0}, reverse=True):
@@ -208,7 +224,8 @@ def tasks(summary: pd.DataFrame) -> Iterator[str]:
             yield (
                 f"{own['images'].max():,} test images; mean ± half the 95 % t interval over n "
                 "seeds. By chance alone (median over methods): "
-                f"CWV x1e4 {1e4 * floors['cwv_floor']:.1f}, MCD {100 * floors['mcd_floor']:.1f} points."
+                f"CWV x1e4 {1e4 * floors['cwv_floor']:.1f}, MCD {100 * floors['mcd_floor']:.1f} "
+                "points."
             )
             shown = summaries.readable(own)
             yield markdown(
@@ -218,6 +235,6 @@ def tasks(summary: pd.DataFrame) -> Iterator[str]:
 
 def write(preset: str) -> Path:
     """Writes data/results/<preset>.md beside its table."""
-    path = config.TABLES / f"{preset}.md"
-    config.write_atomically(path, page(preset).encode())
+    path = paths.TABLES / f"{preset}.md"
+    paths.write_atomically(path, page(preset).encode())
     return path

@@ -5,7 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from fairlth import config, data, results
+from fairlth import config, data
+from fairlth.analysis import records
 from fairlth.config import Run
 
 PAIRED = [*config.TASK, "method", "density", "seed"]
@@ -18,14 +19,16 @@ def task_of(run: Run) -> tuple[str, str, str, str]:
 
 
 def key(run: Run) -> tuple[Any, ...]:
-    """What tells a run from others of its preset in a table, see `results.run_keys`."""
+    """What tells a run from others of its preset in a table, see `records.run_keys`."""
     return (*task_of(run), run.method, run.density, run.seed, run.pressure)
 
 
 def rows_of(frame: pd.DataFrame, runs: Iterable[Run]) -> pd.DataFrame:
-    """The rows of a table that belong to some runs: their tasks, methods, densities, pressures and seeds."""
+    """The rows of a table that belong to some runs: their tasks, methods, densities, pressures and
+    seeds.
+    """
     wanted = {key(run) for run in runs}
-    return frame[[one in wanted for one in results.run_keys(frame)]]
+    return frame[[one in wanted for one in records.run_keys(frame)]]
 
 
 def missing(frame: pd.DataFrame, runs: Iterable[Run]) -> str:

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from fairlth import config, metrics
+from fairlth.analysis.records import KEYS
 from fairlth.metrics import Interval
-from fairlth.results import KEYS
 
 SETTING = [*config.TASK, "density"]
 AVERAGED = ("accuracy", "mean_accuracy", "worst_accuracy", "cwv", "mcd")
@@ -45,7 +45,9 @@ def per_run(
 
 
 def measures(correct: Any, total: Any, names: Iterable[str] = METRICS) -> dict[str, float]:
-    """Metrics of one run, all of them or some, from its counts per group, both of shape (groups,)."""
+    """Metrics of one run, all of them or some, from its counts per group, both of shape
+    (groups,).
+    """
     right = np.asarray(correct)
     images = np.asarray(total)
     return {name: getattr(metrics, name)(right, images) for name in names}

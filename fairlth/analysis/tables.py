@@ -35,7 +35,8 @@ def shown(frame: pd.DataFrame, caption: str = "") -> Shown:
 
 
 def by_task(frame: pd.DataFrame, caption: str = "") -> Shown:
-    """One table per task, in the order of its rows; conditions that do not vary are told in captions.
+    """One table per task, in the order of its rows; conditions that do not vary are told in
+    captions.
 
     Args:
         frame: has the columns of `config.TASK`, or a column `task`.

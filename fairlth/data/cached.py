@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fairlth import config
+from fairlth.config import paths
 from fairlth.data.catalogue import Table, Tables, first_line
 
 CODE = ("data/pixels", "data/listing", "data/folder", "data/decode")  # what decides the content
@@ -26,11 +26,11 @@ def keep(path: Path, about: dict[str, Any], tables: Tables) -> None:
         for name, column in table.columns.items():
             tensors[f"{split}/{name}"] = column
     labels = json.dumps({"names": tables.names, "unusable": tables.unusable})
-    code = config.code_fingerprint(CODE)
+    code = paths.code_fingerprint(CODE)
     notes = {"about": json.dumps(about), "code": code, "labels": labels}
     notes["sha256"] = _hash(tensors, labels)
     try:
-        config.write_atomically(path, save(tensors, notes))
+        paths.write_atomically(path, save(tensors, notes))
     except OSError as error:
         warnings.warn(f"{error} The images are decoded again next time.", stacklevel=2)
 
@@ -51,7 +51,7 @@ def read(path: Path, about: dict[str, Any]) -> Tables | None:
         reason = "it does not say what it is" if isinstance(error, KeyError) else first_line(error)
         _set_aside(path, reason)
         return None
-    if notes["code"] != config.code_fingerprint(CODE):
+    if notes["code"] != paths.code_fingerprint(CODE):
         return None
     return _tables(tensors, json.loads(notes["labels"]))
 

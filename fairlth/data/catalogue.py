@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fairlth import config
+from fairlth.config import paths
 
 AGES = {"age_band": ("age", (0, 18, 30, 45, 60))}
 INK = (0.28, 0.33)  # shares of ink from which a digit is medium and thick
@@ -165,7 +166,7 @@ def _lfw(source: Source, side: int) -> Tables:
         people = fetch_lfw_people(min_faces_per_person=70, color=True, resize=None, slice_=None)
     except OSError as error:
         raise ValueError(
-            f"lfw is not in {config.DATA}/lfw/train-*.parquet and scikit-learn could not fetch it "
+            f"lfw is not in {paths.DATA}/lfw/train-*.parquet and scikit-learn could not fetch it "
             f"({first_line(error)}): place the file or connect to the network."
         ) from error
     x = torch.from_numpy(people.images.transpose(0, 3, 1, 2))

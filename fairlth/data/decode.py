@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairlth import config
+from fairlth.config import paths
 from fairlth.data import cached, folder
 from fairlth.data.catalogue import SOURCES, Source, Table, Tables, column_named, first_line
 from fairlth.data.listing import SPLIT_OF, files_of, some
@@ -37,7 +37,7 @@ def fingerprint(name: str) -> str:
     if not source.own:
         return ""
     files = local_files(name)
-    place = source.folder or config.DATA / name
+    place = source.folder or paths.DATA / name
     names = tuple(Path(path).relative_to(place).as_posix() for path in _paths(files))
     how = repr(replace(source, licence="", fetch=None, folder=None))
     return _content(how, place, names, _stamp(source, files))
@@ -61,7 +61,7 @@ def _stamp(source: Source, files: Mapping[str, list[str]]) -> str:
 
 
 def _paths(files: Mapping[str, list[str]]) -> list[str]:
-    return [path for paths in files.values() for path in paths]
+    return [path for named in files.values() for path in named]
 
 
 def decoded(name: str, side: int, downloads: bool) -> Tables:
@@ -80,7 +80,7 @@ def decoded(name: str, side: int, downloads: bool) -> Tables:
     files = local_files(name)
     stamp = fingerprint(name) or _stamp(source, files)
     about = {"data": name, "side": side, "files": stamp}
-    path = config.CACHE / f"{name}-{side}-{stamp}.safetensors"
+    path = paths.CACHE / f"{name}-{side}-{stamp}.safetensors"
     tables = cached.read(path, about)
     if tables is None:
         tables = _made(name, files, side, downloads)
@@ -95,7 +95,7 @@ def _made(name: str, files: dict[str, list[str]], side: int, downloads: bool) ->
     if files:
         return _decode(name, _open(name, files), side)
     if not downloads:
-        place = config.DATA / name
+        place = paths.DATA / name
         raise ValueError(
             f"{name} is not in {place}/train-*.parquet and this preset downloads nothing: place it."
         )
@@ -117,7 +117,7 @@ def local_files(name: str) -> dict[str, list[str]]:
     source = SOURCES[name]
     if source.folder is not None:
         return {"all": [str(source.folder / file) for file in files_of(source.folder)]}
-    place = config.DATA / (source.like or name)
+    place = paths.DATA / (source.like or name)
     found: dict[str, list[str]] = {"train": [], "valid": [], "test": []}
     others = []
     for path in sorted(place.glob("[!.]*")):
@@ -129,7 +129,7 @@ def local_files(name: str) -> dict[str, list[str]]:
     _check_files(place, found, others)
     if not found["test"] and source.splits.get("test") in ("valid", "validation"):
         found["test"] = found.pop("valid")
-    return {split: paths for split, paths in found.items() if paths}
+    return {split: named for split, named in found.items() if named}
 
 
 def _check_files(place: Path, found: dict[str, list[str]], others: list[str]) -> None:
@@ -150,17 +150,17 @@ def _open(name: str, files: dict[str, list[str]]) -> dict[str, Rows]:
     import datasets
 
     splits = {}
-    for split, paths in files.items():
+    for split, named in files.items():
         try:
-            rows = datasets.load_dataset("parquet", data_files=paths, split="train", streaming=True)
+            rows = datasets.load_dataset("parquet", data_files=named, split="train", streaming=True)
             next(iter(rows))
         except StopIteration:
             raise ValueError(
-                f"{paths[0]} has no rows: replace the {split} file of {name}."
+                f"{named[0]} has no rows: replace the {split} file of {name}."
             ) from None
         except Exception as error:
             raise ValueError(
-                f"{paths[0]} is not a whole parquet file ({first_line(error)}): replace it."
+                f"{named[0]} is not a whole parquet file ({first_line(error)}): replace it."
             ) from error
         splits[split] = rows
     return splits
@@ -177,7 +177,7 @@ def _download(name: str) -> dict[str, Rows]:
         }
     except Exception as error:
         raise ValueError(
-            f"{name} is neither in {config.DATA / name}/train-*.parquet nor to be had from the hub "
+            f"{name} is neither in {paths.DATA / name}/train-*.parquet nor to be had from the hub "
             f"as {source.hub} ({first_line(error)}): place the files or connect to the network."
         ) from error
 

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from fairlth import config
+from fairlth.config import paths, schema
 from fairlth.data import catalogue
 from fairlth.data.catalogue import SMALLEST_CLASS, SOURCES, Source, Table, Tables, first_line
 from fairlth.data.listing import MOST_GROUPS, SPLITS, listing, order, some
@@ -80,8 +80,8 @@ def find(name: str) -> None:
 
     So other processes need no `add`.
     """
-    place = config.DATA / name
-    if name in SOURCES or not config.NAME.fullmatch(name) or not place.is_dir():
+    place = paths.DATA / name
+    if name in SOURCES or not schema.NAME.fullmatch(name) or not place.is_dir():
         return
     if any(place.glob("*.parquet")):
         raise ValueError(

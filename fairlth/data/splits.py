@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from fairlth import config
-from fairlth.config import Run
+from fairlth.config import Run, paths
 from fairlth.data import folder
 from fairlth.data.catalogue import SMALLEST_CLASS, SOURCES, Source, Tables, column_named
 from fairlth.data.decode import decoded, local_files
@@ -91,7 +91,7 @@ def check(run: Run) -> None:
         return
     if not local_files(run.dataset):
         raise ValueError(
-            f"{run.dataset} is not in {config.DATA / run.dataset}/train-*.parquet, and preset "
+            f"{run.dataset} is not in {paths.DATA / run.dataset}/train-*.parquet, and preset "
             f"{run.preset!r} downloads nothing: place the file, set FAIRLTH_DATA or choose another "
             "preset."
         )

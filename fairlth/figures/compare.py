@@ -38,7 +38,7 @@ def panels(summary: pd.DataFrame, draw: Draw, width: float = 5.2, height: float 
     gaps. Names of points are placed by `save` or `place_names`.
 
     Args:
-        summary: from `results.summary`.
+        summary: from `summaries.summary`.
         draw: puts one panel's rows on its axes.
         width, height: of a panel, inches.
     """
@@ -80,7 +80,7 @@ def rows(
     """A figure with one row per task and one column per way to draw it.
 
     Args:
-        summary: from `results.summary`.
+        summary: from `summaries.summary`.
         draws: each puts one task's rows on its axes.
         width, height: of a panel, inches.
     """
@@ -98,7 +98,7 @@ def comparison(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:
     """One metric by method: mean and 95 % t interval over seeds, the noise floor as a grey line.
 
     Args:
-        summary: rows of `results.summary` of one task and density.
+        summary: rows of `summaries.summary` of one task and density.
         metric: a key of SCALES.
     """
     scale, label = SCALES[metric]
@@ -132,7 +132,7 @@ def tradeoff(summary: pd.DataFrame, ax: Axes) -> Axes:
     """Accuracy against CWV, one named point per method with both intervals; up and left is better.
 
     Args:
-        summary: rows of `results.summary` of one task and density.
+        summary: rows of `summaries.summary` of one task and density.
     """
     for _, row in summary.iterrows():
         _point(row, ax, named=True)
@@ -143,7 +143,7 @@ def curves(rows: pd.DataFrame, ax: Axes) -> Axes:
     """Accuracy against CWV along each method's pressure, its name at the method's own pressure.
 
     Args:
-        rows: from `results.curves`, of one task; points are joined in their order.
+        rows: from `summaries.curves`, of one task; points are joined in their order.
     """
     for method, own in rows.groupby("method", sort=False):
         line: dict[str, Any] = {"color": COLOURS[str(method)], "linewidth": 1.2, "alpha": 0.7}
@@ -223,7 +223,7 @@ def sweep(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:
     dotted one. Names are labels for a legend, such as `legend_below`.
 
     Args:
-        summary: rows of `results.summary` of one task, each method at its own pressure.
+        summary: rows of `summaries.summary` of one task, each method at its own pressure.
         metric: a key of SCALES.
     """
     pruned = summary[summary["method"] != "dense"]

@@ -14,7 +14,6 @@ from matplotlib.patches import Rectangle
 
 from fairlth import config, metrics
 from fairlth.figures.style import (
-    BALLOT,
     COLOURS,
     GREY,
     LOOKS,
@@ -47,7 +46,7 @@ def forest(rows: pd.DataFrame, ax: Axes) -> Axes:
         "paper" in rows and len(rows) and np.isfinite(rows["paper"].iloc[0])
     ):  # the first line names both
         _above(ax, "the paper", (rows["paper"].iloc[0] * 100, top), "#000000")
-        _above(ax, "ours", (rows["mean"].iloc[0] * 100, top), BALLOT)
+        _above(ax, "ours", (rows["mean"].iloc[0] * 100, top), COLOURS["ballot"])
     ax.axvline(0, color="#000000", linewidth=0.8)
     ax.set_yticks(range(len(rows)), [legible(label) for label in rows["label"].iloc[::-1]])
     ax.set(xlabel="CWV lower by (%), 95 % t intervals", ylim=(-0.6, len(rows) - 0.3))

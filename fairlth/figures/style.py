@@ -23,6 +23,7 @@ from matplotlib.transforms import Bbox
 from numpy.typing import ArrayLike, NDArray
 
 from fairlth import config
+from fairlth.config import paths
 
 plt.style.use(Path(__file__).with_name("fairlth.mplstyle"))
 
@@ -35,34 +36,18 @@ class Look(NamedTuple):
     marker: Any  # of matplotlib; beside the colour, for grey print
 
 
-# Families: seven colours of Okabe and Ito, some of them darker
-DENSE = "#000000"
-CONTROL = "#7F7F7F"
-PLAIN = "#0072B2"  # plain pruning
-SHIFTED = "#B87A00"  # plain pruning with shifted class biases
-RIVAL = "#007D5C"  # fair pruning of others
-HALF = "#B0508A"  # one half of Ballot
-BALLOT = "#D55E00"
-
+FAMILIES = {  # seven colours of Okabe and Ito, some of them darker
+    "dense": "#000000",
+    "control": "#7F7F7F",
+    "plain": "#0072B2",  # plain pruning
+    "shifted": "#B87A00",  # plain pruning with shifted class biases
+    "rival": "#007D5C",  # fair pruning of others
+    "half": "#B0508A",  # one half of Ballot
+    "ballot": "#D55E00",
+}
 LOOKS = {
-    "dense": Look("dense", DENSE, "*"),
-    "random": Look("random mask", CONTROL, "x"),
-    "magnitude": Look("magnitude", PLAIN, "s"),
-    "lth": Look("lottery ticket", PLAIN, "p"),
-    "lth_fine": Look("lottery ticket, fine levels", PLAIN, "H"),
-    "lth_rate": Look("learning-rate rewinding", PLAIN, "d"),
-    "lth_long": Look("learning-rate rewinding, long", PLAIN, (3, 1, 0)),
-    "lth_bias": Look("lottery ticket + bias shift", SHIFTED, "D"),
-    "safecompress": Look("SafeCompress", RIVAL, "^"),
-    "fairscratch": Look("FairScratch", RIVAL, "v"),
-    "fairscratch_train": Look("FairScratch, trained", RIVAL, "<"),
-    "fairgrape": Look("FairGRAPE", RIVAL, "P"),
-    "pw_loss": Look("performance-weighted", RIVAL, "X"),
-    "constrained": Look("Balancing Act", RIVAL, ">"),
-    "shuffled": Look("Ballot, shuffled mask", CONTROL, "h"),
-    "ballot": Look("Ballot", BALLOT, "o"),
-    "ballot_select": Look("Ballot's selection only", HALF, (4, 1, 0)),
-    "ballot_refine": Look("Ballot's training only", HALF, (6, 1, 0)),
+    method: Look(row.title, FAMILIES[row.family], row.marker)
+    for method, row in config.METHOD_TABLE.items()
 }
 NAMES = {method: look.name for method, look in LOOKS.items()}
 COLOURS = {method: look.colour for method, look in LOOKS.items()}
@@ -256,12 +241,12 @@ def save(figure: Figure, notebook: str, preset: str) -> str:
     The same figure gives the same bytes. Returns the PNG's path, relative to the folder of results.
     """
     place_names(figure)
-    path = config.FIGURES / preset / notebook
+    path = paths.FIGURES / preset / notebook
     for ending, metadata in (
         ("png", {"Software": None}),
         ("pdf", {"CreationDate": None, "Producer": None}),
     ):
         content = io.BytesIO()
         figure.savefig(content, format=ending, metadata=metadata)
-        config.write_atomically(path.with_suffix(f".{ending}"), content.getvalue())
-    return str(path.with_suffix(".png").relative_to(config.HOME))
+        paths.write_atomically(path.with_suffix(f".{ending}"), content.getvalue())
+    return str(path.with_suffix(".png").relative_to(paths.HOME))

@@ -10,11 +10,11 @@ from matplotlib.patches import Arc
 from matplotlib.ticker import MaxNLocator
 
 from fairlth import metrics
-from fairlth.figures.style import BALLOT, COLOURS, GREY, NAMES, PLAIN, RIVAL, legible, look, name
+from fairlth.figures.style import COLOURS, FAMILIES, GREY, NAMES, legible, look, name
 from fairlth.metrics import Counts
 
-BLUE = PLAIN
-RED = BALLOT
+BLUE = FAMILIES["plain"]
+RED = FAMILIES["ballot"]
 PALE = "#C4C4C4"  # of groups that have no colour
 
 
@@ -132,7 +132,7 @@ def trace(
 def _group_weights(epochs: list[int], weights: np.ndarray, groups: Sequence[str], ax: Axes) -> None:
     """Lines of the groups' weights (epochs, groups), the three that end farthest from 1 named."""
     farthest = np.argsort(-np.abs(np.log(weights[-1])), kind="stable")[:3].tolist()
-    colours = dict(zip(farthest, (RED, BLUE, RIVAL), strict=False))
+    colours = dict(zip(farthest, (RED, BLUE, FAMILIES["rival"]), strict=False))
     lines = {}
     for group, column in enumerate(weights.T):
         above = 3 if group in colours else 2

@@ -1,53 +1,39 @@
-"""One file, one published method or control. A method takes a Run and its Data and returns a `base.Ticket`."""
+"""One file per published method or control. A method takes a Run, its Data and the dense net.
+
+It returns a `lottery.Ticket`. What others have to know of it is its row in
+`config.method_table`.
+"""
 
 from collections.abc import Callable
+from importlib import import_module
 
-from fairlth.allocation import erk, uniform
-from fairlth.config import KNOBS, Run
+from fairlth.config import KNOBS, METHOD_TABLE, Run
+from fairlth.config.method_table import Method
 from fairlth.images import Data
+from fairlth.lottery import Dense, Ticket
 from fairlth.masks import count_kept, prunable
-from fairlth.methods.ballot import ballot, ballot_refine, ballot_select
-from fairlth.methods.base import Ticket, fresh_model
-from fairlth.methods.constrained import constrained
-from fairlth.methods.dense import dense
-from fairlth.methods.fairgrape import fairgrape
-from fairlth.methods.fairscratch import fairscratch, fairscratch_train
-from fairlth.methods.lth import lth, lth_fine, lth_long, lth_rate
-from fairlth.methods.lth_bias import lth_bias
-from fairlth.methods.magnitude import magnitude
-from fairlth.methods.pw_loss import pw_loss
-from fairlth.methods.random import random
-from fairlth.methods.safecompress import safecompress
-from fairlth.methods.shuffled import shuffled
+from fairlth.methods import allocation, sharing
 from fairlth.models import OWN, check_fits
 
-METHODS: dict[str, Callable[[Run, Data], Ticket]] = {
-    "dense": dense,
-    "random": random,
-    "magnitude": magnitude,
-    "lth": lth,
-    "lth_fine": lth_fine,
-    "lth_rate": lth_rate,
-    "lth_long": lth_long,
-    "lth_bias": lth_bias,
-    "safecompress": safecompress,
-    "fairscratch": fairscratch,
-    "fairscratch_train": fairscratch_train,
-    "fairgrape": fairgrape,
-    "pw_loss": pw_loss,
-    "constrained": constrained,
-    "shuffled": shuffled,
-    "ballot": ballot,
-    "ballot_select": ballot_select,
-    "ballot_refine": ballot_refine,
-}
-BUDGETS = {  # methods that fix each layer's number of weights beforehand, and how
-    "safecompress": erk,
-    "fairscratch": uniform,
-    "fairscratch_train": uniform,
-    "fairgrape": uniform,
-}
-BY_GROUPS = {*KNOBS, "fairgrape", "ballot_select"} - {"pw_loss"}  # methods that compare groups
+Function = Callable[[Run, Data, Dense], Ticket]
+
+
+def function_of(name: str, row: Method) -> Function:
+    """The function of a method, from the module that its row names."""
+    function: Function = getattr(import_module(f"fairlth.methods.{row.module}"), name)
+    return function
+
+
+METHODS = {name: function_of(name, row) for name, row in METHOD_TABLE.items()}
+
+
+def make(run: Run, data: Data) -> Ticket:
+    """The run's ticket; its method is handed the dense net, trained where the method needs it."""
+    if METHOD_TABLE[run.method].needs_dense:
+        dense = sharing.dense_once(run, data)
+    else:
+        dense = Dense(sharing.fresh(run, data))
+    return METHODS[run.method](run, data, dense)
 
 
 def check(run: Run) -> None:
@@ -57,26 +43,34 @@ def check(run: Run) -> None:
     if run.pressure is None:
         return
     if run.method not in KNOBS:
-        raise ValueError(f"pressure={run.pressure} is refused: {run.method} has no fairness knob, leave pressure out.")
-    if run.pressure > KNOBS[run.method].highest:
         raise ValueError(
-            f"pressure={run.pressure} is out of range for {run.method}: expected 0 to {KNOBS[run.method].highest:g}."
+            f"pressure={run.pressure} is refused: {run.method} has no fairness knob, "
+            "leave pressure out."
+        )
+    highest = KNOBS[run.method].highest
+    if run.pressure > highest:
+        raise ValueError(
+            f"pressure={run.pressure} is out of range for {run.method}: expected 0 to {highest:g}."
         )
 
 
 def check_data(run: Run, data: Data) -> None:
     """Raises ValueError, before any training, if a run cannot be made from its data.
 
-    Its density leaves the network or one of its layers without weights, a network of your own does not fit the images, or its
-    method compares groups and there is one only.
+    Its density leaves the network or one of its layers without weights, your network does not fit
+    the images, or its method compares groups and there is one only.
     """
-    weights = prunable(model := fresh_model(run, data))
+    row = METHOD_TABLE[run.method]
+    model = sharing.fresh(run, data)
+    weights = prunable(model)
     count_kept(run.density, weights)
-    if run.method in BUDGETS:
-        BUDGETS[run.method](run.density, weights)
+    if row.budget is not None:
+        budget = getattr(allocation, row.budget)
+        budget(run.density, weights)
     if run.model in OWN:
         check_fits(run.model, model, data.in_shape, data.train.n_classes, run.dataset)
-    if run.method in BY_GROUPS and data.train.n_groups < 2:
+    if row.by_groups and data.train.n_groups < 2:
         raise ValueError(
-            f"{run.dataset} has one group, {data.groups[0]!r}, and {run.method} compares groups: name another group_by."
+            f"{run.dataset} has one group, {data.groups[0]!r}, and {run.method} compares groups: "
+            "name another group_by."
         )

@@ -1,4 +1,6 @@
-"""Performance-weighted loss: what the dense net gets wrong counts more while the pruned net learns."""
+"""Performance-weighted loss: what the dense net gets wrong counts more while the pruned net
+learns.
+"""
 
 import torch
 from torch import Tensor
@@ -6,27 +8,31 @@ from torch.nn import functional as F
 
 from fairlth.config import Run
 from fairlth.images import Data
+from fairlth.lottery import Dense, Ticket
 from fairlth.masks import prunable
-from fairlth.methods.base import Ticket
-from fairlth.methods.dense import dense_model
 from fairlth.selection import magnitude, select
 from fairlth.training import Batch, Loss, fit, logits
 
 GAMMA = 1.0
 
 
-def pw_loss(run: Run, data: Data) -> Ticket:
-    """One-shot magnitude pruning whose second training weighs images by how badly the dense net predicts them.
+def pw_loss(run: Run, data: Data, dense: Dense) -> Ticket:
+    """One-shot magnitude pruning whose second training weighs images by how badly the dense net
+    predicts them.
 
-    An image i weighs omega_i = theta + (1 - theta)(1 - p_i)^gamma, p_i the dense net's probability of its class, and its label
-    is the dense net's prediction where that is right, the class itself where it is wrong. Needs no groups.
+    An image i weighs omega_i = theta + (1 - theta)(1 - p_i)^gamma, p_i the dense net's probability
+    of its class, and its label is the dense net's prediction where that is right, the class itself
+    where it is wrong. Needs no groups.
 
-    `pressure` is 1 - theta in [0, 1]: 0 weighs all images alike, 1 leaves an image that the dense net is sure of no weight.
+    `pressure` is 1 - theta in [0, 1]: 0 weighs all images alike, 1 leaves an image that the dense
+    net is sure of no weight.
 
-    Source: robbiemeyer/pw_loss_pruning, from its code. The source prunes filters and uses the loss there too; reconstructed
+    Source: robbiemeyer/pw_loss_pruning, from its code. The source prunes filters and uses the loss
+        there too; reconstructed
     is its combination with unstructured magnitude pruning, whose scores need no loss.
     """
-    model, schedule = dense_model(run, data), run.settings.schedule
+    model = dense.at(dense.trained)
+    schedule = run.settings.schedule
     loss = performance_weighted(logits(model, data.train).softmax(1), data.train.y, run.knob)
     mask = select(magnitude(prunable(model)), run.density)
     mask.apply(model)
@@ -35,11 +41,16 @@ def pw_loss(run: Run, data: Data) -> Ticket:
 
 
 def performance_weighted(dense: Tensor, y: Tensor, pressure: float) -> Loss:
-    """The loss mean_i omega_i CE(outputs_i, label_i) from the dense net's probabilities (n, classes) and the classes (n,)."""
-    weights, labels = image_weights(dense, y, pressure), corrected_labels(dense, y)
+    """The loss mean_i omega_i CE(outputs_i, label_i) from the dense net's probabilities (n,
+    classes) and the classes (n,).
+    """
+    weights = image_weights(dense, y, pressure)
+    labels = corrected_labels(dense, y)
 
     def loss(outputs: Tensor, batch: Batch) -> Tensor:
-        return (weights[batch.rows] * F.cross_entropy(outputs, labels[batch.rows], reduction="none")).mean()
+        return (
+            weights[batch.rows] * F.cross_entropy(outputs, labels[batch.rows], reduction="none")
+        ).mean()
 
     return loss
 
@@ -51,6 +62,8 @@ def image_weights(dense: Tensor, y: Tensor, pressure: float) -> Tensor:
 
 
 def corrected_labels(dense: Tensor, y: Tensor) -> Tensor:
-    """(n, classes) soft labels: the dense net's probabilities where its prediction is right, else one-hot classes."""
+    """(n, classes) soft labels: the dense net's probabilities where its prediction is right, else
+    one-hot classes.
+    """
     one_hot = F.one_hot(y, dense.shape[1]).to(dense)
     return torch.where((dense.argmax(1) == y)[:, None], dense, one_hot)

@@ -13,7 +13,9 @@ LARGE = 64  # pixels per side above which the stems of larger networks subsample
 
 
 def mlp(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
-    """Two hidden layers; on 8 x 8 digits the incoming weights of a first-layer unit are a picture."""
+    """Two hidden layers; on 8 x 8 digits the incoming weights of a first-layer unit are a
+    picture.
+    """
     channels, height, width = in_shape
     widths = (channels * height * width, 128, 64, n_classes)
     layers: dict[str, nn.Module] = {"flatten": nn.Flatten()}
@@ -52,7 +54,9 @@ def resnet20(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
 
 
 def resnet18(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
-    """torchvision's, with a 3 x 3 stem of stride 1 and no pooling after it up to 64 pixels a side."""
+    """torchvision's, with a 3 x 3 stem of stride 1 and no pooling after it up to 64 pixels a
+    side.
+    """
     from torchvision.models import resnet18
 
     model = resnet18(num_classes=n_classes)
@@ -89,7 +93,8 @@ def mobilenet_v2(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
 
 
 def vgg11_small(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
-    """VGG-11 with batch norm (Simonyan and Zisserman, 2015) at a quarter of its widths and one linear layer; pools round up.
+    """VGG-11 with batch norm (Simonyan and Zisserman, 2015) at a quarter of its widths and one
+    linear layer; pools round up.
 
     577 000 weights and 10 million multiply-adds for an image of 32 x 32 pixels.
     """

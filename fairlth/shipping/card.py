@@ -16,11 +16,11 @@ from torch import Tensor
 
 from fairlth import metrics
 from fairlth.analysis import summaries
+from fairlth.analysis.records import Record
 from fairlth.config import Strict
 from fairlth.data import SOURCES
 from fairlth.images import Data
 from fairlth.metrics import Counts
-from fairlth.results import Record
 
 LARGEST_SIDE = 1024  # pixels of an image that a card may name
 LARGEST_OUTPUT = 100_000  # classes that a card may name

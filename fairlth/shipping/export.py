@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fairlth import config
+from fairlth.config import paths
 from fairlth.images import Split, as_float
 from fairlth.masks import prunable
 from fairlth.shipping.card import Card, card_bytes, preprocessing, why_dead
@@ -118,7 +118,7 @@ def int8(content: bytes) -> bytes:
         return path.read_bytes()
 
 
-def session(content: bytes, threads: int = config.THREADS) -> Any:
+def session(content: bytes, threads: int = paths.THREADS) -> Any:
     """ONNX Runtime's session of an ONNX file, on CPU."""
     import onnxruntime
 

@@ -21,14 +21,13 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from fairlth import config
-from fairlth.config import Run
+from fairlth.analysis.records import Record
+from fairlth.bias_shift import ROOM, make_room
+from fairlth.config import Run, paths
 from fairlth.images import Data
 from fairlth.masks import MaskSet
 from fairlth.methods import Ticket
 from fairlth.models import build
-from fairlth.results import Record
-from fairlth.shift import ROOM, make_room
 from fairlth.shipping.card import Card, card_bytes, card_of
 
 ENDING = ".safetensors.zlib"
@@ -64,8 +63,8 @@ def write(ticket: Ticket, record: Record, data: Data, path: Path) -> None:
     unpacked = to_bytes(tensors(ticket.model, ticket.mask), {"run": json.dumps(record.run)})
     content = zlib.compress(unpacked, 9)
     card = card_of(record, data, path.name, content, len(unpacked))
-    config.write_atomically(path, content)
-    config.write_atomically(card_path(path), card_bytes(card))
+    paths.write_atomically(path, content)
+    paths.write_atomically(card_path(path), card_bytes(card))
 
 
 def tensors(model: nn.Module, mask: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fairlth import config
+from fairlth.config import paths
 
 PREPARED = r"\S+( \S+)? by \S+: train \d+, val \d+, test \d+ images\n"  # a line of `prepare`'s file
 
@@ -72,7 +73,7 @@ def prepare(arguments: argparse.Namespace) -> int:
         sizes = [f"{name} {len(getattr(loaded, name))}" for name in ("train", "val", "test")]
         by = run.group_by or "class"
         lines.append(f"{run.dataset}{target} by {by}: {', '.join(sizes)} images\n")
-    config.write_atomically(output, "".join(lines).encode())
+    paths.write_atomically(output, "".join(lines).encode())
     return 0
 
 
@@ -94,7 +95,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def report(arguments: argparse.Namespace) -> int:
     """Writes what data/results/<preset>.csv says as a Markdown page beside it."""
     config.check_preset(arguments.preset)
-    _check_replaceable(config.TABLES / f"{arguments.preset}.md", r"# Results at preset .*")
+    _check_replaceable(paths.TABLES / f"{arguments.preset}.md", r"# Results at preset .*")
     _say("loading torch")
     from fairlth.analysis import report as page
 
@@ -107,29 +108,29 @@ def gather(arguments: argparse.Namespace) -> int:
     """Merges the finished records of a preset into data/results/<preset>.csv."""
     preset = arguments.preset
     config.check_preset(preset)
-    paths = [config.record_path(run, config.RUNS) for run in config.every_run(preset)]
-    there = [path for path in paths if path.exists()]
+    records_of_preset = [config.record_path(run, paths.RUNS) for run in config.every_run(preset)]
+    there = [path for path in records_of_preset if path.exists()]
     if not there:
         raise ValueError(
-            f"{config.RUNS / preset / 'records'} has no record of preset {preset!r}: "
+            f"{paths.RUNS / preset / 'records'} has no record of preset {preset!r}: "
             f"run `make reproduce PRESET={preset}` first."
         )
     _say("loading torch")
     from tqdm.auto import tqdm
 
-    from fairlth import results
+    from fairlth.analysis import records
 
-    records = [results.read(path) for path in tqdm(there, desc="reading records", unit="record")]
-    results.merge_table(results.table(records), preset)
-    table = config.TABLES / f"{preset}.csv"
-    print(f"== {table}: merged {len(there)} of {len(paths)} runs")
+    found = [records.read(path) for path in tqdm(there, desc="reading records", unit="record")]
+    records.merge_table(records.table(found), preset)
+    table = paths.TABLES / f"{preset}.csv"
+    print(f"== {table}: merged {len(there)} of {len(records_of_preset)} runs")
     return 0
 
 
 def where(arguments: argparse.Namespace) -> int:
     """Prints the folder of a preset's runs, which FAIRLTH_HOME decides."""
     config.check_preset(arguments.preset)
-    print(config.RUNS / arguments.preset)
+    print(paths.RUNS / arguments.preset)
     return 0
 
 

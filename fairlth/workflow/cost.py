@@ -14,10 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm.auto import tqdm
 
 from fairlth import config, data
-from fairlth.config import Run, Schedule
+from fairlth.analysis.conditions import processor
+from fairlth.config import Run, Schedule, paths
 from fairlth.images import Data, Split
 from fairlth.models import build
-from fairlth.results import processor
 from fairlth.training import Trainer, low_precision
 
 SAMPLE = 8  # images of a small batch
@@ -47,7 +47,7 @@ def time_steps(preset: str) -> dict[Step, float]:
     Raises:
         ValueError: there is no such preset.
     """
-    torch.set_num_threads(config.THREADS)
+    torch.set_num_threads(paths.THREADS)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     schedules = {
         step_of(run, device): run.settings.schedule for run in config.grid(preset, ("dense",))
@@ -111,14 +111,14 @@ def write_steps(steps: Mapping[Step, float], path: Path) -> None:
     """
     device = device_name()
     rows = [{"device": device} | step._asdict() | {"seconds": n} for step, n in steps.items()]
-    config.write_atomically(path, pd.DataFrame(rows).to_csv(index=False).encode())
+    paths.write_atomically(path, pd.DataFrame(rows).to_csv(index=False).encode())
 
 
 def device_name() -> str:
     """The device that steps are timed on here."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"{processor()}, {config.THREADS} thread(s)"
+    return f"{processor()}, {paths.THREADS} thread(s)"
 
 
 def step_floor(

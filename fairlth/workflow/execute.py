@@ -14,7 +14,7 @@ import nbformat
 import papermill
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
-from fairlth import config
+from fairlth.config import paths
 from fairlth.workflow import locks
 from fairlth.workflow.status import papermill_metadata
 
@@ -48,7 +48,7 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any]) -> None:
     """
     _check_parameters(notebook, parameters)
     _check_output(notebook, output)
-    config.check_writable(output)
+    paths.check_writable(output)
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # the kernel of this environment
     with locks.notebook(output), locks.gpu(os.environ) as gpu:
         if gpu is not None:
@@ -104,7 +104,7 @@ def _note_failure(output: Path, reason: str) -> None:
     """Writes into the executed notebook that it failed: Papermill does not where a kernel dies."""
     notebook = json.loads(output.read_text())
     notebook["metadata"]["papermill"] |= {"exception": True, "reason": reason}
-    config.write_atomically(output, json.dumps(notebook, indent=1).encode())
+    paths.write_atomically(output, json.dumps(notebook, indent=1).encode())
 
 
 def sentence(error: BaseException) -> str:

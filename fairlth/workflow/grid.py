@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from fairlth import config
-from fairlth.config import Run
+from fairlth.config import Run, paths
 from fairlth.workflow import locks
 
 FORGOTTEN = 86_400  # seconds after which another machine's temporary file counts as left behind
@@ -29,7 +29,7 @@ def put_in_order(preset: str, runs: Iterable[Run]) -> list[str]:
     if locks.holder(preset) is not None:
         return []
     said = []
-    removed = sweep([config.RUNS / preset, config.FIGURES / preset, config.TABLES, config.CACHE])
+    removed = sweep([paths.RUNS / preset, paths.FIGURES / preset, paths.TABLES, paths.CACHE])
     if removed:
         said.append(f"{len(removed)} temporary file(s) of processes that have ended were removed.")
     return said + set_aside(preset, runs)
@@ -38,7 +38,7 @@ def put_in_order(preset: str, runs: Iterable[Run]) -> list[str]:
 def sweep(folders: Iterable[Path]) -> list[Path]:
     """Removes what killed processes have left half written, and returns it.
 
-    These are temporary files of `config.write_atomically`, locks of executed notebooks that nobody
+    These are temporary files of `paths.write_atomically`, locks of executed notebooks that nobody
     holds, and such notebooks where they are not whole.
     """
     removed = []
@@ -55,7 +55,7 @@ def sweep(folders: Iterable[Path]) -> list[Path]:
 
 
 def _is_temporary(path: Path) -> bool:
-    """Whether `config.write_atomically` named the file and its writer has ended."""
+    """Whether `paths.write_atomically` named the file and its writer has ended."""
     here = re.escape(socket.gethostname())
     written_here = re.fullmatch(rf"\..+\.{here}-(\d+)\.\w+", path.name)
     if written_here:
@@ -86,25 +86,25 @@ def _torn_notebook(lock: Path) -> list[Path]:
 
 def set_aside(preset: str, runs: Iterable[Run]) -> list[str]:
     """Moves the records of `runs` that do not count to runs/<preset>/aside/, by kind of fault."""
-    there = [run for run in runs if config.record_path(run, config.RUNS).exists()]
+    there = [run for run in runs if config.record_path(run, paths.RUNS).exists()]
     if not there:
         return []
-    from fairlth import experiments  # with torch, which takes seconds
+    from fairlth.workflow import experiments  # with torch, which takes seconds
 
-    folder = config.RUNS / preset
+    folder = paths.RUNS / preset
     n_torn = 0
     n_other_settings = 0
     n_other_code = 0
     for run in there:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
-            record = experiments._usable(run, config.RUNS)
+            record = experiments._usable(run, paths.RUNS)
         if record is not None:
             n_other_code += len(warned) > 0
             continue
         n_torn += len(warned) > 0
         n_other_settings += len(warned) == 0
-        _move(config.record_path(run, config.RUNS), folder / "aside")
+        _move(config.record_path(run, paths.RUNS), folder / "aside")
     made_anew = f"in {folder / 'aside'} now, and the runs are made anew."
     sentences = {
         f"{n_torn} record(s) were not whole: they are {made_anew}": n_torn,

@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from fairlth import config
+from fairlth.config import paths
 
 WAIT = 0.5  # seconds between two tries while every share of every GPU is taken
 PATIENCE = 1.0  # seconds: whoever only asks whether a lock is held has it for a moment
@@ -57,7 +57,7 @@ def hold(preset: str) -> FileLock:
         ValueError: another workflow holds it, and the sentence names its process; or the folder
             cannot be written.
     """
-    path = config.RUNS / preset / ".lock"
+    path = paths.RUNS / preset / ".lock"
     lock = FileLock(path, timeout=PATIENCE)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def holder(preset: str) -> dict[str, Any] | None:
 
     The values, as far as they are known, are `host`, `pid` and `since` (seconds since 1970).
     """
-    path = config.RUNS / preset / ".lock"
+    path = paths.RUNS / preset / ".lock"
     return _content(path) if is_held(path) else None
 
 

@@ -10,9 +10,9 @@ import pandas as pd
 import torch
 
 from fairlth import config, data
-from fairlth.config import Run, Task
+from fairlth.analysis.records import SHIFTS
+from fairlth.config import Run, Task, paths
 from fairlth.models import build, prunable
-from fairlth.results import SHIFTS
 from fairlth.workflow import workload
 from fairlth.workflow.cost import Step, step_of
 
@@ -106,7 +106,7 @@ def _row(
         "task": f"{task.dataset}{target} by {task.group_by or 'class'}",
         "model": task.model,
         "runs": len(own),
-        "done": sum(config.record_path(run, config.RUNS).exists() for run in own),
+        "done": sum(config.record_path(run, paths.RUNS).exists() for run in own),
         "dense trainings": trainings,
         "hours": trainings * hours,
         **gigabytes(own),

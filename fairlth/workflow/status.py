@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fairlth import config
+from fairlth.config import paths
 from fairlth.workflow import locks, workload
 
 NOTEBOOK = 0.02  # dense trainings: what a notebook weighs beside runs in the time left
@@ -121,7 +122,7 @@ def weights(preset: str, outputs: Iterable[Path]) -> dict[Path, float]:
 def _work(preset: str) -> dict[Path, float]:
     """The record of every run of a preset -> dense trainings that the run takes."""
     work = workload.work(config.every_run(preset))
-    return {config.record_path(run, config.RUNS): float(n) for run, n in work.items()}
+    return {config.record_path(run, paths.RUNS): float(n) for run, n in work.items()}
 
 
 def report(preset: str) -> str:
@@ -131,7 +132,7 @@ def report(preset: str) -> str:
         ValueError: there is no such preset.
     """
     config.check_preset(preset)
-    folder = config.RUNS / preset
+    folder = paths.RUNS / preset
     done = {path.stem for path in (folder / "records").glob("*.json")}
     states = {path: state(path) for path in _notebooks(folder) if path.stem not in done}
     if config.PRESETS[preset].in_process:

@@ -1,101 +1,90 @@
-"""Which run needs which, and how many epochs each trains: what a grid is planned by, without loading data or networks."""
+"""Which run needs which, and how many epochs each trains.
 
-import math
+A grid is planned by it, without loading data or networks.
+"""
+
 from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
-from fairlth.config import Run
+from fairlth.config import METHOD_TABLE, Run
 
-Shared = tuple[str, str, str, str, str | None, str | None, int, float | None]  # kind, run's names, seed, density
-SEARCHES = {  # method -> the method whose run makes the search for a ticket that it shares
-    "lth": "lth",
-    "lth_bias": "lth",
-    "lth_fine": "lth_fine",
-    "lth_rate": "lth_rate",
-    "lth_long": "lth_rate",
-    "ballot_refine": "lth_rate",
-    "ballot": "ballot",
-    "ballot_select": "ballot",
-    "shuffled": "ballot",
-}
-NEED_NOTHING = {"dense", "random", "fairscratch", "fairscratch_train"}  # methods that never ask for the dense net
-FINE, SHORT = 0.8, 1 / 8  # of `methods.lth`: what a fine level keeps, how long a short one is
-KEEP, BETWEEN = 0.6, 0.125  # of `methods.fairgrape`
-LONGER = 2  # of `methods.lth`
-BRANCHES, RECOVERY = 4, 0.1  # of `methods.safecompress`
+
+class Shared(NamedTuple):
+    """A training that runs share, one per key; `density` is None for the dense net."""
+
+    kind: str
+    preset: str
+    dataset: str
+    model: str
+    target: str | None
+    group_by: str | None
+    seed: int
+    density: float | None
 
 
 def needs(run: Run, among: Collection[Run]) -> Run | None:
-    """The run whose record has to be there first, so that what both share is trained once; None where there is none.
+    """The run whose record has to be there first, so that what both share is trained once.
 
-    It is the run that makes the run's search for a ticket, or where that is the run itself or not planned, the dense net's.
+    It is the run that makes the run's search for a ticket, or where that is the run itself or not
+    planned, the dense net's. None where there is none.
 
     Args:
         run: any.
         among: the runs that are planned.
     """
-    base = run.model_copy(update={"method": SEARCHES.get(run.method, run.method), "pressure": None})
-    if base != run and run.method in SEARCHES and base in among:
-        return base
+    row = METHOD_TABLE[run.method]
+    if run.method == "dense" or not row.needs_dense:
+        return None
+    if row.search is not None:
+        base = run.model_copy(update={"method": row.search, "pressure": None})
+        if base != run and base in among:
+            return base
     dense = run.model_copy(update={"method": "dense", "density": 1.0, "pressure": None})
-    return None if run.method in NEED_NOTHING or dense not in among else dense
+    return dense if dense in among else None
 
 
 def own(run: Run) -> float:
     """Epochs that a run trains for itself alone; a run that reads all it needs trains no more."""
-    epochs, whole = run.settings.schedule.epochs, run.settings.schedule.epochs - run.settings.rewind_epochs
-    match run.method:
-        case "dense" | "lth" | "lth_bias":
-            return 0  # all of it is shared
-        case "lth_fine" | "lth_rate" | "ballot_select":
-            return whole
-        case "lth_long" | "ballot" | "ballot_refine" | "shuffled":
-            return LONGER * whole
-        case "fairscratch_train":
-            return 2 * epochs
-        case "fairgrape":
-            return epochs + (n_levels(run.density, KEEP) - 1) * max(1, round(BETWEEN * epochs))
-        case "safecompress":
-            return epochs + (BRANCHES - 1) * RECOVERY * (epochs - 1)
-        case _:
-            return epochs
+    return METHOD_TABLE[run.method].trains(run.settings, run.density)
 
 
 def shared(run: Run) -> dict[Shared, float]:
-    """Epochs of each training that a run shares with others, the dense net's first; the same key is the same training."""
-    if run.method in NEED_NOTHING - {"dense"}:
+    """Epochs of each training that a run shares with others, the dense net's first."""
+    row = METHOD_TABLE[run.method]
+    if not row.needs_dense:
         return {}
-    epochs, whole = run.settings.schedule.epochs, run.settings.schedule.epochs - run.settings.rewind_epochs
-    found = {_key("dense", run, None): float(epochs)}
-    if (kind := SEARCHES.get(run.method)) is None:
+    found = {_key("dense", run, None): float(run.settings.schedule.epochs)}
+    if row.search is None:
         return found
-    fine = n_levels(run.density, FINE) - 1
-    search = {
-        "lth": (n_levels(run.density, run.settings.keep_per_level) - 1) * whole + whole,  # the ticket's training is shared, too
-        "lth_fine": fine * whole,
-        "lth_rate": fine * max(1, round(SHORT * epochs)),
-        "ballot": fine * max(1, round(SHORT * epochs)),
-    }
-    return found | {_key(kind, run, run.density): float(search[kind])}
+    searches = METHOD_TABLE[row.search].searches
+    assert searches is not None, f"{row.search} has a search in config.method_table"
+    epochs = searches(run.settings, run.density)
+    return found | {_key(row.search, run, run.density): float(epochs)}
 
 
 def _key(kind: str, run: Run, density: float | None) -> Shared:
-    return (kind, run.preset, run.dataset, run.model, run.target, run.group_by, run.seed, density)
-
-
-def n_levels(density: float, keep_per_level: float) -> int:
-    """The number of levels of `selection.levels`."""
-    return max(1, math.ceil(math.log(density) / math.log(keep_per_level) - 1e-9))
+    task = (run.preset, run.dataset, run.model, run.target, run.group_by)
+    return Shared(kind, *task, run.seed, density)
 
 
 def in_turn(runs: Iterable[Run]) -> list[Run]:
     """The runs in an order in which what each needs stands before it."""
-    runs = list(runs)
-    rank = {"dense": 0, "lth": 1, "lth_rate": 1, "ballot": 1}
-    return sorted(runs, key=lambda run: (rank.get(run.method, 2), run.pressure is not None))
+    return sorted(runs, key=_rank)
+
+
+def _rank(run: Run) -> tuple[int, bool]:
+    """The dense nets first, then the methods that search for themselves, then the others."""
+    if run.method == "dense":
+        return 0, False
+    searches = METHOD_TABLE[run.method].search == run.method
+    return 1 if searches else 2, run.pressure is not None
 
 
 def work(runs: Iterable[Run]) -> dict[Run, float]:
-    """Dense-training equivalents that each run of a grid takes, a shared training counted with the first that needs it."""
+    """Dense-training equivalents that each run of a grid takes.
+
+    A shared training counts with the first run that needs it.
+    """
     seen: set[Shared] = set()
     found = {}
     for run in in_turn(runs):

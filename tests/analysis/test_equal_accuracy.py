@@ -1,17 +1,28 @@
 import numpy as np
 import pandas as pd
 import pytest
-from test_results import record
+from test_records import record
 
-from fairlth import results
-from fairlth.analysis import equal_accuracy
+from fairlth.analysis import equal_accuracy, records
 
 
 def points(method, seed, accuracies, cwvs, shifts=(0.0, 0.5)):
     """A curve made by hand, in the columns of `equal_accuracy.shifted`."""
-    task = {"dataset": "d", "target": "t", "group_by": "g", "model": "m", "density": 0.05, "pressure": None, "cost": 2.0, "spent": 2.5}
+    task = {
+        "dataset": "d",
+        "target": "t",
+        "group_by": "g",
+        "model": "m",
+        "density": 0.05,
+        "pressure": None,
+        "cost": 2.0,
+        "spent": 2.5,
+    }
     rows = zip(shifts, accuracies, cwvs, strict=True)
-    return [task | {"method": method, "seed": seed, "shift": s, "accuracy": a, "cwv": c} for s, a, c in rows]
+    return [
+        task | {"method": method, "seed": seed, "shift": s, "accuracy": a, "cwv": c}
+        for s, a, c in rows
+    ]
 
 
 def test_at_equal_accuracy_by_hand():
@@ -26,15 +37,26 @@ def test_at_equal_accuracy_by_hand():
 
 
 def test_relative_means_are_geometric_with_their_interval():
-    frame = pd.DataFrame(points("ballot", 0, (0.5,), (1.0,), (0.0,)) + points("ballot", 1, (0.7,), (1.0,), (0.0,)))
+    frame = pd.DataFrame(
+        points("ballot", 0, (0.5,), (1.0,), (0.0,)) + points("ballot", 1, (0.7,), (1.0,), (0.0,))
+    )
     [row] = equal_accuracy.relative_summary(frame.assign(relative=[0.25, 1.0])).to_dict("records")
-    assert (row["relative"], row["n"], row["cost"], row["accuracy"]) == (pytest.approx(0.5), 2, 2.0, 0.6)
-    half = 12.7062 * np.log(4) / 2  # t of one degree of freedom times the standard error of the two logarithms
+    assert (row["relative"], row["n"], row["cost"], row["accuracy"]) == (
+        pytest.approx(0.5),
+        2,
+        2.0,
+        0.6,
+    )
+    half = (
+        12.7062 * np.log(4) / 2
+    )  # t of one degree of freedom times the standard error of the two logarithms
     assert np.log([row["relative_low"], row["relative_high"]]) == pytest.approx(
         [np.log(0.5) - half, np.log(0.5) + half], rel=1e-4
     )
     shown = equal_accuracy.readable_relative(pd.DataFrame([row]))
-    assert shown["CWV at equal accuracy"].tolist() == ["0.50 (0.00 to 3341.33)"] and shown["accuracy %"].tolist() == [60.0]
+    assert shown["CWV at equal accuracy"].tolist() == ["0.50 (0.00 to 3341.33)"] and shown[
+        "accuracy %"
+    ].tolist() == [60.0]
 
 
 CURVE = [row for seed in (0, 1) for row in points("lth", seed, (0.6, 0.5), (0.01, 0.001))]
@@ -42,7 +64,11 @@ CURVE = [row for seed in (0, 1) for row in points("lth", seed, (0.6, 0.5), (0.01
 
 def ours(*cwvs):
     """Ballot at accuracy 0.6 with a CWV per seed; the shifted point does not count."""
-    return [row for seed, cwv in enumerate(cwvs) for row in points("ballot", seed, (0.6, 0.5), (cwv, 1.0))]
+    return [
+        row
+        for seed, cwv in enumerate(cwvs)
+        for row in points("ballot", seed, (0.6, 0.5), (cwv, 1.0))
+    ]
 
 
 def duel(*cwvs, rival="lth"):
@@ -54,8 +80,14 @@ def test_a_duel_is_won_where_the_interval_is_above_0():
     """Against a CWV of 0.01 at accuracy 0.6: half of it in both seeds, twice, or once less and once more."""
     half, twice, mixed = duel(0.005, 0.0049), duel(0.02, 0.0201), duel(0.005, 0.02)
     assert half["dataset"].tolist() == ["all", "d"] and half["settings"].tolist() == [1, 1]
-    assert half["mean"].tolist() == pytest.approx([1 - np.sqrt(0.5 * 0.49)] * 2) and half["n"].tolist() == [2, 2]
-    assert [rows["verdict"].tolist() for rows in (half, twice, mixed)] == [["better"] * 2, ["worse"] * 2, ["open"] * 2]
+    assert half["mean"].tolist() == pytest.approx([1 - np.sqrt(0.5 * 0.49)] * 2) and half[
+        "n"
+    ].tolist() == [2, 2]
+    assert [rows["verdict"].tolist() for rows in (half, twice, mixed)] == [
+        ["better"] * 2,
+        ["worse"] * 2,
+        ["open"] * 2,
+    ]
     assert mixed["mean"].tolist() == pytest.approx([0, 0])
     assert half[["spent", "rival_spent"]].to_numpy().tolist() == [[2.5, 2.5]] * 2
     shown = equal_accuracy.readable_duels(half)
@@ -71,21 +103,36 @@ def test_over_all_only_seeds_with_every_task_and_density_count():
     frame = pd.concat([pd.DataFrame(CURVE + ours(0.02, 0.02)), sparse[sparse["seed"] == 0]])
     overall = equal_accuracy.duels(frame, ["lth"]).iloc[0]
     assert (overall["dataset"], overall["settings"], overall["n"]) == ("all", 2, 1)
-    assert overall["mean"] == pytest.approx(0) and overall["verdict"] == "open"  # twice and half; no interval of one seed
+    assert (
+        overall["mean"] == pytest.approx(0) and overall["verdict"] == "open"
+    )  # twice and half; no interval of one seed
 
 
 def test_a_cwv_of_0_leaves_no_ratio_and_is_counted():
     """At equal accuracy Ballot's is 0 in one seed; in another frame the rival's is."""
     one = duel(0.0, 0.005)
-    assert one["n"].tolist() == [1, 1] and one["zeros"].tolist() == [1, 1] and one["mean"][1] == pytest.approx(0.5)
+    assert (
+        one["n"].tolist() == [1, 1]
+        and one["zeros"].tolist() == [1, 1]
+        and one["mean"][1] == pytest.approx(0.5)
+    )
     curve = points("lth", 0, (0.6, 0.5, 0.4), (0.01, 0.001, 0.0), (0, 0.5, 1))
     for accuracy, relative in ((0.55, 0.01 / np.sqrt(1e-5)), (0.45, np.nan), (0.4, np.nan)):
         frame = pd.DataFrame(curve + points("ballot", 0, (accuracy,), (0.01,), (0,)))
-        found = equal_accuracy.at_equal_accuracy(frame).query("method == 'ballot'")["relative"].tolist()
+        found = (
+            equal_accuracy.at_equal_accuracy(frame).query("method == 'ballot'")["relative"].tolist()
+        )
         assert found == pytest.approx([relative], nan_ok=True)
     lost = equal_accuracy.duels(frame, ["lth"])
-    assert lost["n"].tolist() == [0, 0] and lost["verdict"].tolist() == ["open"] * 2 and lost["mean"].isna().all()
-    assert equal_accuracy.remarks(lost, ["lth"]) == "1 pairs without a ratio, since a CWV is exactly 0, are left out."
+    assert (
+        lost["n"].tolist() == [0, 0]
+        and lost["verdict"].tolist() == ["open"] * 2
+        and lost["mean"].isna().all()
+    )
+    assert (
+        equal_accuracy.remarks(lost, ["lth"])
+        == "1 pairs without a ratio, since a CWV is exactly 0, are left out."
+    )
 
 
 def test_of_two_points_with_one_accuracy_the_fairer_counts():
@@ -96,17 +143,24 @@ def test_of_two_points_with_one_accuracy_the_fairer_counts():
 
 
 def test_the_even_fight_is_told_by_rule_and_with_a_recipe_where_it_is_not_won():
-    said = {rows: equal_accuracy.even_fight(duel(*rows, rival="lth_long")) for rows in ((0.005, 0.0049), (0.005, 0.02), (0.02, 0.0201))}
+    said = {
+        rows: equal_accuracy.even_fight(duel(*rows, rival="lth_long"))
+        for rows in ((0.005, 0.0049), (0.005, 0.02), (0.02, 0.0201))
+    }
     won, open_, lost = said.values()
     assert won == (
         "Ballot is fairer at equal accuracy and budget: its CWV is lower by 51% (44% to 56%) than that of lth_long "
         "(settings: 1, seeds: 2)."
     )
-    assert open_.startswith("Ballot is not shown to be fairer at equal accuracy and budget: its CWV is lower by 0% (")
+    assert open_.startswith(
+        "Ballot is not shown to be fairer at equal accuracy and budget: its CWV is lower by 0% ("
+    )
     assert lost.startswith("Ballot is less fair at equal accuracy and budget: ")
     assert open_.endswith(equal_accuracy.RECIPE) and lost.endswith(equal_accuracy.RECIPE)
     absent = equal_accuracy.even_fight(duel(0.005, 0.0049))
-    assert absent.startswith("At equal accuracy and budget: not run, the table has no runs of lth_long. What to do today:")
+    assert absent.startswith(
+        "At equal accuracy and budget: not run, the table has no runs of lth_long. What to do today:"
+    )
 
 
 def test_what_a_table_lacks_is_told_in_sentences():
@@ -144,5 +198,5 @@ def duels_frame(model):
 def test_a_shifted_split_is_a_point_of_its_own():
     one = record()
     one.counts["test+0.5"] = {"correct": [[7, 0], [0, 7]], "total": [[10, 0], [0, 10]]}
-    found = equal_accuracy.shifted(results.table([one]))
+    found = equal_accuracy.shifted(records.table([one]))
     assert found[["shift", "cwv"]].to_numpy().tolist() == [[0.0, pytest.approx(0.01)], [0.5, 0.0]]

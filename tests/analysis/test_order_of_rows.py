@@ -5,8 +5,19 @@ import inspect
 import pandas as pd
 import pytest
 
-from fairlth import config, results
-from fairlth.analysis import equal_accuracy, groups, paired_gains, premise, report, scope, summaries, two_halves
+from fairlth import config
+from fairlth.analysis import (
+    equal_accuracy,
+    groups,
+    paired_gains,
+    premise,
+    records,
+    report,
+    scope,
+    summaries,
+    two_halves,
+)
+from fairlth.config import paths
 
 MODULES = (equal_accuracy, groups, paired_gains, premise, scope, summaries, two_halves)
 
@@ -34,7 +45,9 @@ def paired(frame):
 
 def by_setting(frame):
     heads = paired_gains.by_setting(paired(frame).query("rival == 'lth'"), "gain")
-    return pd.DataFrame([head | {"n": len(cells), "mean": values.mean()} for head, cells, values in heads])
+    return pd.DataFrame(
+        [head | {"n": len(cells), "mean": values.mean()} for head, cells, values in heads]
+    )
 
 
 def premise_of(frame):
@@ -67,25 +80,35 @@ CALLS = {  # function -> how it is called on a table; two calls where what it re
     "measures": lambda frame: pd.DataFrame([summaries.measures(*_counts(frame))]),
     "summary": lambda frame: summaries.summary(runs(frame)),
     "means": lambda frame: pd.DataFrame([summaries.means(runs(frame), ("cwv",))]),
-    "interval_of": lambda frame: pd.DataFrame([summaries.interval_of(premise_of(frame).iloc[0].rename({"ratio": "mean"}))]),
+    "interval_of": lambda frame: pd.DataFrame(
+        [summaries.interval_of(premise_of(frame).iloc[0].rename({"ratio": "mean"}))]
+    ),
     "told": lambda frame: summaries.readable(summaries.summary(runs(frame))),
     "curves": lambda frame: summaries.curves(summaries.summary(runs(frame)), 0.05),
     "readable": lambda frame: summaries.readable(summaries.summary(runs(frame))),
     "costs": lambda frame: summaries.costs(runs(frame)),
     "task_of": lambda frame: scope.rows_of(frame, config.study("11_comparison", "small")),
     "rows_of": lambda frame: scope.rows_of(frame, config.study("11_comparison", "small")),
-    "missing": lambda frame: pd.DataFrame({"text": [scope.missing(frame, config.study("20_groups", "small"))]}),
+    "missing": lambda frame: pd.DataFrame(
+        {"text": [scope.missing(frame, config.study("20_groups", "small"))]}
+    ),
     "paired": paired,
     "log_ratio": log_ratios,
-    "whole_seeds": lambda frame: paired_gains.whole_seeds(paired(frame).query("rival == 'lth'"), "gain").reset_index(),
+    "whole_seeds": lambda frame: paired_gains.whole_seeds(
+        paired(frame).query("rival == 'lth'"), "gain"
+    ).reset_index(),
     "by_setting": by_setting,
     "improvements": lambda frame: paired_gains.improvements(runs(frame)),
     "probability": lambda frame: paired_gains.probability(runs(frame)),
-    "readable_gains": lambda frame: paired_gains.readable_gains(paired_gains.improvements(runs(frame))),
+    "readable_gains": lambda frame: paired_gains.readable_gains(
+        paired_gains.improvements(runs(frame))
+    ),
     "named": lambda frame: paired_gains.named(premise_of(frame)),
     "price": lambda frame: paired_gains.price(runs(frame)),
     "claims": lambda frame: paired_gains.claims(runs(frame)),
-    "verdict": lambda frame: pd.concat([premise_of(frame), duels(frame), paired_gains.claims(runs(frame))]),
+    "verdict": lambda frame: pd.concat(
+        [premise_of(frame), duels(frame), paired_gains.claims(runs(frame))]
+    ),
     "beside_dense": lambda frame: premise.beside_dense(runs(frame)),
     "over_dense": premise_of,
     "geometric": premise_of,
@@ -104,7 +127,9 @@ CALLS = {  # function -> how it is called on a table; two calls where what it re
     "factorial": effects,
     "part_of": effects,
     "readable_factorial": lambda frame: two_halves.readable_factorial(effects(frame)),
-    "in_words": lambda frame: pd.DataFrame({"text": [premise.in_words(premise_of(frame)), two_halves.in_words(effects(frame))]}),
+    "in_words": lambda frame: pd.DataFrame(
+        {"text": [premise.in_words(premise_of(frame)), two_halves.in_words(effects(frame))]}
+    ),
     "halves": lambda frame: two_halves.halves(runs(frame)),
     "by_group": groups.by_group,
     "gaps": groups.gaps,
@@ -116,7 +141,9 @@ CALLS = {  # function -> how it is called on a table; two calls where what it re
 
 
 def _counts(frame):
-    cells = frame[(frame["split"] == "test") & (frame["method"] == "lth") & (frame["dataset"] == "cifar10")]
+    cells = frame[
+        (frame["split"] == "test") & (frame["method"] == "lth") & (frame["dataset"] == "cifar10")
+    ]
     sums = cells.groupby("group")[["correct", "total"]].sum()
     return sums["correct"], sums["total"]
 
@@ -125,10 +152,12 @@ def _counts(frame):
 def small():
     """Two seeds of a committed table, fewer methods, every task."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config, "TABLES", config.ROOT / "data" / "results")
-        frame = results.load("small")
+        patch.setattr(paths, "TABLES", paths.ROOT / "data" / "results")
+        frame = records.load("small")
     methods = ("dense", "magnitude", "lth", "lth_rate", "ballot", "ballot_select", "ballot_refine")
-    return frame[frame["seed"].lt(2) & frame["method"].isin(methods) & frame["density"].isin([1.0, 0.05])]
+    return frame[
+        frame["seed"].lt(2) & frame["method"].isin(methods) & frame["density"].isin([1.0, 0.05])
+    ]
 
 
 def test_every_public_function_is_tried():
@@ -143,7 +172,10 @@ def test_every_public_function_is_tried():
 
 def in_order(frame):
     """The rows by their text without numbers' last digits, the columns as they are."""
-    keys = [frame[name].map(lambda value: f"{value:.9g}" if isinstance(value, float) else str(value)) for name in frame]
+    keys = [
+        frame[name].map(lambda value: f"{value:.9g}" if isinstance(value, float) else str(value))
+        for name in frame
+    ]
     order = pd.concat(keys, axis=1).agg("|".join, axis=1) if len(frame) else pd.Series(dtype=str)
     return frame.iloc[order.argsort()].reset_index(drop=True)
 

@@ -1,15 +1,19 @@
 import pandas as pd
 import pytest
 
-from fairlth import config, results
-from fairlth.analysis import report
+from fairlth.analysis import records, report
+from fairlth.config import paths
 
 
 def test_the_headline_counts_verdicts():
     claims = pd.DataFrame({"claim": ["a", "b", "c (control)"], "paper": [0.3, 0.4, float("nan")],
                            "verdict": ["reproduced", "not reproduced", "better"]})  # fmt: skip
     duels = pd.DataFrame(
-        [("lth", "all", 0.5, 0.4, 0.6, 5, "better"), ("lth", "d", 0.7, 0.6, 0.8, 5, "better"), ("lth", "e", 0, -1, 1, 5, "open")],
+        [
+            ("lth", "all", 0.5, 0.4, 0.6, 5, "better"),
+            ("lth", "d", 0.7, 0.6, 0.8, 5, "better"),
+            ("lth", "e", 0, -1, 1, 5, "open"),
+        ],
         columns=["rival", "dataset", "mean", "low", "high", "n", "verdict"],
     )
     assert report.headline(claims, duels).splitlines() == [
@@ -19,20 +23,26 @@ def test_the_headline_counts_verdicts():
     ]
 
 
-COMMITTED = sorted(path for path in (config.ROOT / "data" / "results").glob("*.csv") if path.stem != "smoke")
+COMMITTED = sorted(
+    path for path in (paths.ROOT / "data" / "results").glob("*.csv") if path.stem != "smoke"
+)
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
 def test_the_page_of_a_committed_table_is_what_the_table_says(path, monkeypatch):
-    monkeypatch.setattr(config, "TABLES", path.parent)
+    monkeypatch.setattr(paths, "TABLES", path.parent)
     assert path.with_suffix(".md").read_text() == report.page(path.stem)
 
 
 def test_a_page_follows_its_table(tmp_path, monkeypatch):
-    frame = pd.read_csv(COMMITTED[0], dtype={"class": str, "group": str}, keep_default_na=False, na_values=[""])
-    monkeypatch.setattr(config, "TABLES", tmp_path)
+    frame = pd.read_csv(
+        COMMITTED[0], dtype={"class": str, "group": str}, keep_default_na=False, na_values=[""]
+    )
+    monkeypatch.setattr(paths, "TABLES", tmp_path)
     frame[frame["seed"] != 0].to_csv(tmp_path / f"{COMMITTED[0].stem}.csv", index=False)
-    assert report.write(COMMITTED[0].stem).read_text() != COMMITTED[0].with_suffix(".md").read_text()
+    assert (
+        report.write(COMMITTED[0].stem).read_text() != COMMITTED[0].with_suffix(".md").read_text()
+    )
     with pytest.raises(ValueError, match="other.csv is not there"):
         report.write("other")
 
@@ -40,8 +50,8 @@ def test_a_page_follows_its_table(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def small():
     monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr(config, "TABLES", config.ROOT / "data" / "results")
-    yield results.load("small")
+    monkeypatch.setattr(paths, "TABLES", paths.ROOT / "data" / "results")
+    yield records.load("small")
     monkeypatch.undo()
 
 
@@ -57,9 +67,14 @@ def test_claims_are_over_all_tasks_and_the_subset_by_class_is_named(found):
         *("by class only", "n, by class", "verdict, by class"),
     ]
     first = shown.iloc[0]
-    assert (first["all tasks"], first["by class only"]) == ("64.0% (56.3% to 71.7%)", "81.9% (79.1% to 84.8%)")
+    assert (first["all tasks"], first["by class only"]) == (
+        "64.0% (56.3% to 71.7%)",
+        "81.9% (79.1% to 84.8%)",
+    )
     assert first["settings"] == 5
-    assert "cifar10 by class, convnet; utkface race by class, convnet" in report.subset(found[0].runs)
+    assert "cifar10 by class, convnet; utkface race by class, convnet" in report.subset(
+        found[0].runs
+    )
 
 
 def test_the_first_lines_are_the_premise_and_the_even_fight(found):
@@ -74,7 +89,7 @@ def test_the_first_lines_are_the_premise_and_the_even_fight(found):
 
 def test_the_page_does_not_depend_on_the_order_of_rows(small, monkeypatch):
     few = small[small["seed"].lt(2)]
-    monkeypatch.setattr(results, "load", lambda preset: few)
+    monkeypatch.setattr(records, "load", lambda preset: few)
     first = report.page("small")
-    monkeypatch.setattr(results, "load", lambda preset: few.sample(frac=1, random_state=0))
+    monkeypatch.setattr(records, "load", lambda preset: few.sample(frac=1, random_state=0))
     assert report.page("small") == first

@@ -18,7 +18,10 @@ ROWS = pd.DataFrame(
 
 def test_one_table_per_task_with_what_does_not_vary_in_its_caption():
     shown = tables.by_task(ROWS)
-    assert [caption for caption, _ in shown.parts] == ["d by class, m, density 0.05, n 5", "e by class, m"]
+    assert [caption for caption, _ in shown.parts] == [
+        "d by class, m, density 0.05, n 5",
+        "e by class, m",
+    ]
     assert [list(frame) for _, frame in shown.parts] == [
         ["method", "verdict"],  # a verdict is a result: it stays in the table
         ["method", "density", "verdict", "n"],
@@ -31,9 +34,13 @@ def test_one_table_per_task_with_what_does_not_vary_in_its_caption():
 
 
 def test_a_long_table_is_not_cut_and_its_cells_do_not_wrap():
-    many = pd.DataFrame({"seed": range(300), "text": ["76.1 ± 0.3"] * 300, "value": [float("nan")] * 300})
+    many = pd.DataFrame(
+        {"seed": range(300), "text": ["76.1 ± 0.3"] * 300, "value": [float("nan")] * 300}
+    )
     page = tables.shown(many, "all seeds")._repr_html_()
-    assert page.count("<tr") == 301 and page.count("white-space: nowrap") == 900 and "..." not in page
+    assert (
+        page.count("<tr") == 301 and page.count("white-space: nowrap") == 900 and "..." not in page
+    )
     assert "<strong>all seeds</strong>" in page and page.count("–</td>") == 300
     assert len(repr(tables.shown(many)).splitlines()) == 301
 

@@ -6,18 +6,23 @@ import pytest
 import torch
 from PIL import Image
 
-from fairlth import config, data
-from fairlth.config import PRESETS, Preset, Run
+from fairlth import data
+from fairlth.config import PRESETS, Preset, Run, paths
 from fairlth.data import decode
 
-TINY = PRESETS["smoke"].model_dump() | {"n_val": 6, "tasks": (), "densities": (), "schedule": PRESETS["smoke"].schedule}
+TINY = PRESETS["smoke"].model_dump() | {
+    "n_val": 6,
+    "tasks": (),
+    "densities": (),
+    "schedule": PRESETS["smoke"].schedule,
+}
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """An empty data folder, an empty cache, and the preset "smoke" made small enough for a few images."""
-    monkeypatch.setattr(config, "DATA", tmp_path / "sets")
-    monkeypatch.setattr(config, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(paths, "DATA", tmp_path / "sets")
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
     monkeypatch.setitem(PRESETS, "smoke", Preset(**TINY))
     datasets.disable_progress_bars()
     return tmp_path / "sets"
@@ -30,14 +35,19 @@ def picture(label, side=8):
 def write(path, labels, column="img", side=8, **columns):
     """A parquet file like those of the hub: an image column, class labels, and more columns."""
     features = {column: datasets.Image(), "label": datasets.ClassLabel(names=["a", "b", "c"])}
-    features |= {name: datasets.Value("string" if isinstance(values[0], str) else "int64") for name, values in columns.items()}
+    features |= {
+        name: datasets.Value("string" if isinstance(values[0], str) else "int64")
+        for name, values in columns.items()
+    }
     rows = {column: [picture(label, side) for label in labels], "label": labels, **columns}
     path.parent.mkdir(parents=True, exist_ok=True)
     datasets.Dataset.from_dict(rows, datasets.Features(features)).to_parquet(path)
 
 
 def run(name="cifar10", **values):
-    return Run(dataset=name, model="mlp", method="dense", density=1.0, seed=0, preset="smoke", **values)
+    return Run(
+        dataset=name, model="mlp", method="dense", density=1.0, seed=0, preset="smoke", **values
+    )
 
 
 def test_local_parquet_becomes_tensors_in_order(folder):
@@ -84,7 +94,18 @@ def test_ages_come_in_bands(folder):
     write(folder / "utkface" / "train-0.parquet", [0, 1] * 25, "image", age=ages, ethnicity=races)
     tables = data.decoded("utkface", 8, downloads=False)
     assert tables.names["age_band"] == ["0-17", "18-29", "30-44", "45-59", "60+"]
-    assert tables.splits["train"].columns["age_band"][:10].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert tables.splits["train"].columns["age_band"][:10].tolist() == [
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+        3,
+        3,
+        4,
+        4,
+    ]
     assert tables.names["race"] == sorted(set(races))  # the hub's "ethnicity" has our name
 
 
@@ -94,7 +115,10 @@ def test_ages_come_in_bands(folder):
         (lambda path: path.write_bytes(path.read_bytes()[:200]), "is not a whole parquet file"),
         (lambda path: path.write_bytes(b""), "is not a whole parquet file"),
         (lambda path: write(path, []), "has no rows"),
-        (lambda path: write(path, [0, 1, 2] * 8, column="picture"), "no image column 'img'.*picture, label"),
+        (
+            lambda path: write(path, [0, 1, 2] * 8, column="picture"),
+            "no image column 'img'.*picture, label",
+        ),
         (lambda path: path.rename(path.with_name("data.parquet")), r"holds no train-\*.parquet"),
         (lambda path: write(path, [0, 1] * 8 + [2]), r"class 'c' has 1 image\(s\), .*at least 5"),
     ],
@@ -112,7 +136,9 @@ def test_broken_files_get_one_sentence(folder, break_it, sentence):
 def test_a_split_too_small_for_its_classes_is_refused_with_numbers(folder, monkeypatch):
     monkeypatch.setitem(PRESETS, "smoke", PRESETS["smoke"].model_copy(update={"n_val": 2}))
     write(folder / "cifar10" / "train-0.parquet", [0, 1, 2] * 10)
-    with pytest.raises(ValueError, match="cifar10: 2 of 24 images cannot hold every one of 3 classes"):
+    with pytest.raises(
+        ValueError, match="cifar10: 2 of 24 images cannot hold every one of 3 classes"
+    ):
         data.load(run())
 
 
@@ -120,7 +146,9 @@ def test_a_split_too_small_for_its_classes_is_refused_with_numbers(folder, monke
 def test_the_smallest_class_that_is_let_in_reaches_every_split(folder, n):
     write(folder / "cifar10" / "train-0.parquet", [0, 1] * 20 + [2] * n)
     loaded = data.load(run())
-    assert [int((split.y == 2).sum()) > 0 for split in (loaded.train, loaded.val, loaded.test)] == [True] * 3
+    assert [int((split.y == 2).sum()) > 0 for split in (loaded.train, loaded.val, loaded.test)] == [
+        True
+    ] * 3
 
 
 def test_a_group_that_validation_lacks_is_named(folder):
@@ -130,7 +158,9 @@ def test_a_group_that_validation_lacks_is_named(folder):
         data.load(run("celeba", target="label", group_by="Male"))
 
 
-@pytest.mark.parametrize(("name", "kinds"), [("tiny_imagenet", ["train", "test"]), ("celeba", ["train", "valid"])])
+@pytest.mark.parametrize(
+    ("name", "kinds"), [("tiny_imagenet", ["train", "test"]), ("celeba", ["train", "valid"])]
+)
 def test_a_valid_file_is_the_test_split_only_where_the_set_has_no_other(folder, name, kinds):
     for kind in ("train", "valid"):
         write(folder / name / f"{kind}-0.parquet", [0, 1, 2] * 8, "image")
@@ -146,7 +176,9 @@ def test_a_test_file_is_the_test_split_whatever_the_hub_calls_it(folder):
 def test_rows_without_a_value_are_named(folder):
     write(folder / "cifar10" / "train-0.parquet", [0, 1, 2] * 8, note=["x", None] * 12)
     assert data.load(run()).classes == ["a", "b", "c"]  # nobody asked for the note
-    sentence = r"group_by='note' is refused: cifar10: column 'note' has 12 train row\(s\) without a value"
+    sentence = (
+        r"group_by='note' is refused: cifar10: column 'note' has 12 train row\(s\) without a value"
+    )
     with pytest.raises(ValueError, match=sentence):
         data.load(run(group_by="note"))
 
@@ -172,12 +204,16 @@ def test_a_preset_larger_than_the_data_is_refused_with_numbers(folder, monkeypat
     monkeypatch.setitem(PRESETS, "smoke", PRESETS["smoke"].model_copy(update={"n_train": 20}))
     write(folder / "cifar10" / "train-0.parquet", [0, 1, 2] * 8)
     write(folder / "cifar10" / "test-0.parquet", [0, 1, 2])
-    with pytest.raises(ValueError, match="cifar10 has 24 images to train on and preset 'smoke' wants 26"):
+    with pytest.raises(
+        ValueError, match="cifar10 has 24 images to train on and preset 'smoke' wants 26"
+    ):
         data.load(run())
 
 
 def test_no_file_and_no_downloads_is_refused_before_anything(folder):
-    with pytest.raises(ValueError, match=r"cifar10 is not in .*train-\*.parquet.*downloads nothing"):
+    with pytest.raises(
+        ValueError, match=r"cifar10 is not in .*train-\*.parquet.*downloads nothing"
+    ):
         data.check(run())
 
 
@@ -193,7 +229,9 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(folder, monkeypatch):
         raise ConnectionError("no network")
 
     monkeypatch.setattr(datasets, "load_dataset", gone)
-    with pytest.raises(ValueError, match=r"cifar10 is neither in .* nor .*uoft-cs/cifar10 \(no network\)"):
+    with pytest.raises(
+        ValueError, match=r"cifar10 is neither in .* nor .*uoft-cs/cifar10 \(no network\)"
+    ):
         data.decoded("cifar10", 8, downloads=True)
 
 
@@ -210,19 +248,33 @@ def test_a_hub_set_of_ones_own_with_two_columns(own, monkeypatch, tmp_path):
     def hub(name, configuration, split):
         assert (name, configuration) == ("me/birds", None)
         labels = [0, 1, 2] * (16 if split == "train" else 4)
-        features = datasets.Features({"photo": datasets.Image(), "species": datasets.ClassLabel(names=["a", "b", "c"])})
-        return datasets.Dataset.from_dict({"photo": [picture(label) for label in labels], "species": labels}, features)
+        features = datasets.Features(
+            {"photo": datasets.Image(), "species": datasets.ClassLabel(names=["a", "b", "c"])}
+        )
+        return datasets.Dataset.from_dict(
+            {"photo": [picture(label) for label in labels], "species": labels}, features
+        )
 
     monkeypatch.setattr(datasets, "load_dataset", hub)
     monkeypatch.setitem(
-        PRESETS, "smoke", PRESETS["smoke"].model_copy(update={"downloads": True, "n_val": 2000, "n_train": 8000})
+        PRESETS,
+        "smoke",
+        PRESETS["smoke"].model_copy(update={"downloads": True, "n_val": 2000, "n_train": 8000}),
     )
-    data.add_source("birds", data.Source("me/birds", licence="mine", image="photo", target="species", side=8))
+    data.add_source(
+        "birds", data.Source("me/birds", licence="mine", image="photo", target="species", side=8)
+    )
     loaded = data.load(run("birds"))
-    assert [len(split) for split in (loaded.train, loaded.val, loaded.test)] == [39, 9, 12]  # a fifth of 48 validates
+    assert [len(split) for split in (loaded.train, loaded.val, loaded.test)] == [
+        39,
+        9,
+        12,
+    ]  # a fifth of 48 validates
     assert loaded.classes == ["a", "b", "c"] and data.SOURCES["birds"].own
     first = data.fingerprint("birds")
-    data.add_source("birds", data.Source("me/other", licence="mine", image="photo", target="species", side=8))
+    data.add_source(
+        "birds", data.Source("me/other", licence="mine", image="photo", target="species", side=8)
+    )
     assert data.fingerprint("birds") != first
     with pytest.raises(ValueError, match="neither in"):  # not what was decoded of the other
         data.load(run("birds"))
@@ -237,9 +289,15 @@ def test_a_set_of_ones_own_cannot_take_a_name(own):
 def test_digits_have_a_binary_task_and_groups_by_ink():
     table = data.decoded("digits", 8, downloads=False)
     columns = table.splits["train"].columns
-    assert table.names["odd"] == ["even", "odd"] and table.names["ink"] == ["thin", "medium", "thick"]
+    assert table.names["odd"] == ["even", "odd"] and table.names["ink"] == [
+        "thin",
+        "medium",
+        "thick",
+    ]
     assert torch.equal(columns["odd"], columns["label"] % 2)
-    ink = table.splits["train"].x.double().mean((1, 2, 3)) / 255  # rounded down to a byte, so at most 1/255 less
+    ink = (
+        table.splits["train"].x.double().mean((1, 2, 3)) / 255
+    )  # rounded down to a byte, so at most 1/255 less
     for code, (low, high) in enumerate([(0, 0.28), (0.28, 0.33), (0.33, 1)]):
         own = ink[columns["ink"] == code]
         assert own.min() > low - 1 / 255 and own.max() < high
@@ -269,9 +327,11 @@ def test_every_source_says_what_it_is():
         "fairface",
         "lfw",
     }
-    readme = (config.ROOT / "data" / "README.md").read_text()
+    readme = (paths.ROOT / "data" / "README.md").read_text()
     for name, source in data.SOURCES.items():
-        assert source.licence and source.hub.split("/")[-1] in readme and f"`{name}`" in readme, name
+        assert source.licence and source.hub.split("/")[-1] in readme and f"`{name}`" in readme, (
+            name
+        )
 
 
 @pytest.mark.parametrize(
@@ -284,7 +344,9 @@ def test_every_source_says_what_it_is():
     ],
 )
 def test_real_files_load(real_data, name, shape, classes, sizes):
-    loaded = data.load(Run(dataset=name, model="mlp", method="dense", density=1.0, seed=0, preset="small"))
+    loaded = data.load(
+        Run(dataset=name, model="mlp", method="dense", density=1.0, seed=0, preset="small")
+    )
     assert loaded.in_shape == shape and len(loaded.classes) == classes
     assert (len(loaded.train), len(loaded.val), len(loaded.test)) == sizes
     assert (loaded.train.y.bincount() > 0).all()
@@ -295,9 +357,29 @@ def test_faces_with_a_validation_split_load_at_48_pixels(real_data):
         pytest.skip("fer2013 is not in the catalogue or not here")
     tables = data.decoded("fer2013", 48, downloads=False)
     sizes = {name: tuple(table.x.shape) for name, table in tables.splits.items()}
-    assert sizes == {"train": (28006, 1, 48, 48), "valid": (3543, 1, 48, 48), "test": (3589, 1, 48, 48)}
-    assert tables.names["label"] == ["angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
-    assert tables.splits["train"].columns["label"].bincount().tolist() == [3879, 389, 3988, 7157, 4780, 2896, 4917]
+    assert sizes == {
+        "train": (28006, 1, 48, 48),
+        "valid": (3543, 1, 48, 48),
+        "test": (3589, 1, 48, 48),
+    }
+    assert tables.names["label"] == [
+        "angry",
+        "disgust",
+        "fear",
+        "happy",
+        "sad",
+        "surprise",
+        "neutral",
+    ]
+    assert tables.splits["train"].columns["label"].bincount().tolist() == [
+        3879,
+        389,
+        3988,
+        7157,
+        4780,
+        2896,
+        4917,
+    ]
 
 
 def test_utkface_by_race_and_gender(real_data):
@@ -305,5 +387,9 @@ def test_utkface_by_race_and_gender(real_data):
     loaded = data.load(Run(dataset="utkface", target="gender", group_by="race", **values))
     assert loaded.classes == ["male", "female"]
     assert loaded.groups == ["white", "black", "asian", "indian", "others"]
-    shares = [split.group.bincount() / len(split) for split in (loaded.train, loaded.val, loaded.test)]
-    assert (shares[0] - shares[1]).abs().max() < 0.001 and (shares[0] - shares[2]).abs().max() < 0.001
+    shares = [
+        split.group.bincount() / len(split) for split in (loaded.train, loaded.val, loaded.test)
+    ]
+    assert (shares[0] - shares[1]).abs().max() < 0.001 and (
+        shares[0] - shares[2]
+    ).abs().max() < 0.001

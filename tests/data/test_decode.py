@@ -8,19 +8,24 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from fairlth import config, data
-from fairlth.config import PRESETS, Preset, Run
+from fairlth import data
+from fairlth.config import PRESETS, Preset, Run, paths
 from fairlth.data import decode, pixels
 
-TINY = PRESETS["smoke"].model_dump() | {"n_val": 6, "tasks": (), "densities": (), "schedule": PRESETS["smoke"].schedule}
+TINY = PRESETS["smoke"].model_dump() | {
+    "n_val": 6,
+    "tasks": (),
+    "densities": (),
+    "schedule": PRESETS["smoke"].schedule,
+}
 HALF = [0, 1] * 15
 
 
 @pytest.fixture(autouse=True)
 def sets(tmp_path, monkeypatch):
     """An empty data folder and cache, a preset for a few images, and a data set "mine" of grey 8 x 8 pixels."""
-    monkeypatch.setattr(config, "DATA", tmp_path / "sets")
-    monkeypatch.setattr(config, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(paths, "DATA", tmp_path / "sets")
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
     monkeypatch.setitem(PRESETS, "smoke", Preset(**TINY))
     datasets.disable_progress_bars()
     before = dict(data.SOURCES)
@@ -31,11 +36,23 @@ def sets(tmp_path, monkeypatch):
 
 
 def run(**values):
-    return Run(**{"dataset": "mine", "model": "mlp", "method": "dense", "density": 1.0, "seed": 0, "preset": "smoke"} | values)
+    return Run(
+        **{
+            "dataset": "mine",
+            "model": "mlp",
+            "method": "dense",
+            "density": 1.0,
+            "seed": 0,
+            "preset": "smoke",
+        }
+        | values
+    )
 
 
 def grey(number, side=8):
-    return Image.fromarray(np.random.default_rng(number).integers(0, 256, (side, side), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(number).integers(0, 256, (side, side), dtype=np.uint8)
+    )
 
 
 def put(folder, file, pictures=None, names=None, **columns):
@@ -55,7 +72,9 @@ def refused(sentence, **values):
     assert "\n" not in str(caught.value) and str(caught.value).endswith(".")
 
 
-@pytest.mark.parametrize(("mode", "kind"), [("I;16", np.uint16), ("F", np.float32), ("I", np.int32)])
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("I;16", np.uint16), ("F", np.float32), ("I", np.int32)]
+)
 def test_deep_images_are_refused_in_parquet(sets, mode, kind):
     deep = Image.fromarray((np.arange(64).reshape(8, 8) * 900).astype(kind))
     assert deep.mode == mode
@@ -63,7 +82,9 @@ def test_deep_images_are_refused_in_parquet(sets, mode, kind):
         pixels.pixels_of(deep, 8, grey=True)
     if mode == "I;16":
         put(sets, "train-0", [*[grey(number) for number in range(29)], deep], label=HALF)
-        refused(r"mine train: image number 29 cannot be used \(has more than 8 bits per channel \(mode I;16")
+        refused(
+            r"mine train: image number 29 cannot be used \(has more than 8 bits per channel \(mode I;16"
+        )
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P"])
@@ -72,7 +93,9 @@ def test_transparent_pixels_are_white(mode):
     image.paste((40, 40, 40, 255), (0, 0, 4, 8))
     image = image.convert("RGBA" if mode == "RGBA" else "LA" if mode == "LA" else "PA")
     if mode == "P":
-        image = Image.fromarray(np.repeat([[1] * 4 + [0] * 4], 8, 0).astype(np.uint8), "L").convert("P")
+        image = Image.fromarray(np.repeat([[1] * 4 + [0] * 4], 8, 0).astype(np.uint8), "L").convert(
+            "P"
+        )
         image.putpalette([200, 0, 0, 40, 40, 40])
         image.info["transparency"] = 0
     found = pixels.pixels_of(image, 8, grey=False)
@@ -83,7 +106,9 @@ def test_transparent_pixels_are_white(mode):
 def test_hidden_labels_of_a_test_split_are_refused_before_training(sets):
     put(sets, "train-0", label=HALF, names=["a", "b"])
     put(sets, "test-0", label=[-1] * 10, names=["a", "b"])
-    refused(r"mine: column 'label' has 10 hidden label\(s\), such as -1, in test: leave that file out")
+    refused(
+        r"mine: column 'label' has 10 hidden label\(s\), such as -1, in test: leave that file out"
+    )
 
 
 def test_a_label_beyond_its_names_is_refused(sets):
@@ -100,7 +125,11 @@ def test_a_test_label_that_training_never_sees_is_refused(sets):
 @pytest.mark.parametrize(
     ("train", "test", "sentence"),
     [
-        (HALF, [str(value) for value in HALF], r"not the same in all splits \(numbers in train, words in test\)"),
+        (
+            HALF,
+            [str(value) for value in HALF],
+            r"not the same in all splits \(numbers in train, words in test\)",
+        ),
         ([float("nan")] * 2 + [1.0, 0.0] * 14, [0.0, 1.0], r"has 2 train row\(s\) without a value"),
         (["a", "b"] * 15, ["a", " "], r"has 1 test row\(s\) without a value"),
         (["a", "b"] * 15, [None, "b"], r"has 1 test row\(s\) without a value"),
@@ -130,7 +159,11 @@ def test_whole_and_broken_numbers_are_one_kind(sets):
 
 
 def test_columns_are_read_in_any_case(sets):
-    rows = {"IMAGE": [grey(number) for number in range(30)], "Label": HALF, "Tone": ["light", "dark", "light"] * 10}
+    rows = {
+        "IMAGE": [grey(number) for number in range(30)],
+        "Label": HALF,
+        "Tone": ["light", "dark", "light"] * 10,
+    }
     (sets / "mine").mkdir(parents=True)
     datasets.Dataset.from_dict(rows).to_parquet(sets / "mine" / "train-0.parquet")
     loaded = data.load(run(group_by="tone"))
@@ -146,7 +179,9 @@ def test_bands_need_numbers_that_are_in_them(sets):
     assert data.load(run(group_by="band")).groups == ["0-17", "18+"]
 
 
-@pytest.mark.parametrize("name", ["valid-0", "validation-00000-of-00001", "val-0", "Validation-0", "validation"])
+@pytest.mark.parametrize(
+    "name", ["valid-0", "validation-00000-of-00001", "val-0", "Validation-0", "validation"]
+)
 def test_a_validation_file_is_the_validation_split(sets, name):
     put(sets, "train-0", label=HALF)
     put(sets, name, label=[0, 1] * 4)
@@ -157,7 +192,9 @@ def test_a_validation_file_is_the_validation_split(sets, name):
 def test_a_parquet_file_that_is_no_split_is_named(sets):
     put(sets, "train-0", label=HALF)
     put(sets, "dev-0", label=HALF)
-    with pytest.warns(UserWarning, match=r"mine: dev-0.parquet is not read: expected train-\*.parquet, valid"):
+    with pytest.warns(
+        UserWarning, match=r"mine: dev-0.parquet is not read: expected train-\*.parquet, valid"
+    ):
         assert list(decode.local_files("mine")) == ["train"]
     (sets / "mine" / "train-0.parquet").unlink()
     with pytest.raises(ValueError, match=r"holds no train-\*.parquet and has dev-0.parquet: place"):
@@ -167,12 +204,14 @@ def test_a_parquet_file_that_is_no_split_is_named(sets):
 def test_parquet_files_without_a_source_ask_for_one(sets):
     put(sets, "train-0", label=HALF)
     (sets / "mine").rename(sets / "other")
-    with pytest.raises(ValueError, match=r"other has parquet files.*data.add_source\('other', Source"):
+    with pytest.raises(
+        ValueError, match=r"other has parquet files.*data.add_source\('other', Source"
+    ):
         data.check(run(dataset="other"))
 
 
 def cached(sets):
-    [path] = config.CACHE.glob("mine-8-*.safetensors")
+    [path] = paths.CACHE.glob("mine-8-*.safetensors")
     return path
 
 
@@ -227,7 +266,9 @@ def test_a_cached_file_that_is_not_what_its_name_says_is_set_aside(sets, break_i
         notes = file.metadata()
     break_it(path, notes, tensors)
     broken = path.read_bytes()
-    with pytest.warns(UserWarning, match=f"cannot be used .*{BROKEN[break_it]}.*it is in .*aside.*decoded anew"):
+    with pytest.warns(
+        UserWarning, match=f"cannot be used .*{BROKEN[break_it]}.*it is in .*aside.*decoded anew"
+    ):
         again = data.load(run())
     assert torch.equal(first.train.x, again.train.x) and torch.equal(first.train.y, again.train.y)
     assert (path.parent / "aside" / path.name).read_bytes() == broken
@@ -239,14 +280,14 @@ def test_a_sound_cached_file_is_read_and_one_of_other_code_is_made_anew(sets, mo
     data.load(run())
     monkeypatch.setattr(decode, "_decode", None)
     data.load(run())
-    monkeypatch.setattr(config, "code_fingerprint", lambda modules: "other")
+    monkeypatch.setattr(paths, "code_fingerprint", lambda modules: "other")
     with pytest.raises(TypeError):
         data.load(run())
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(sets, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(config, "CACHE", tmp_path / "file" / "cache")
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "file" / "cache")
     put(sets, "train-0", label=HALF)
     with pytest.warns(UserWarning, match="could not be written.*decoded again next time"):
         assert len(data.load(run()).train) == 20
@@ -256,7 +297,9 @@ def test_a_side_that_the_preset_does_not_honour_is_told(sets, monkeypatch):
     monkeypatch.setitem(PRESETS, "smoke", PRESETS["smoke"].model_copy(update={"image_size": 8}))
     data.add_source("mine", data.Source("me/mine", licence="mine", side=16, grey=True))
     put(sets, "train-0", label=HALF)
-    told = "mine wants side=16, and preset 'smoke' has image_size=8: its images are 8 pixels per side"
+    told = (
+        "mine wants side=16, and preset 'smoke' has image_size=8: its images are 8 pixels per side"
+    )
     with pytest.warns(UserWarning, match=told):
         data.check(run())
     with pytest.warns(UserWarning, match=told):
@@ -266,7 +309,9 @@ def test_a_side_that_the_preset_does_not_honour_is_told(sets, monkeypatch):
 def test_a_group_without_test_images_is_told_before_training(sets):
     put(sets, "train-0", label=HALF, tone=["x", "y", "y"] * 10)
     put(sets, "test-0", label=[0, 1], tone=["y", "y"])
-    with pytest.warns(UserWarning, match="mine: no test image of x, so gaps over groups will be nan"):
+    with pytest.warns(
+        UserWarning, match="mine: no test image of x, so gaps over groups will be nan"
+    ):
         data.load(run(group_by="tone"))
 
 

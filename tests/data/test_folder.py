@@ -6,11 +6,12 @@ import pytest
 import torch
 from PIL import Image
 
-from fairlth import config, data, experiments
+from fairlth import config, data
 from fairlth.analysis import summaries
-from fairlth.config import Run
+from fairlth.config import Run, paths
 from fairlth.data import decode
 from fairlth.data import folder as folder_module
+from fairlth.workflow import experiments
 
 CLASSES = ["disc", "ring", "square"]
 
@@ -18,8 +19,8 @@ CLASSES = ["disc", "ring", "square"]
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     """No data folder, an empty cache, and after the test no data set that it added."""
-    monkeypatch.setattr(config, "DATA", tmp_path / "sets")
-    monkeypatch.setattr(config, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(paths, "DATA", tmp_path / "sets")
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
     before = dict(data.SOURCES)
     yield
     data.SOURCES.clear()
@@ -29,9 +30,15 @@ def elsewhere(tmp_path, monkeypatch):
 def draw(label, shade, seed):
     """8 x 8 pixels: a filled disc, a ring or a square, light or dark, with noise of its own."""
     radius = np.hypot(*np.mgrid[-3.5:4, -3.5:4])
-    shape = {"disc": radius < 3, "ring": (radius > 2) & (radius < 4), "square": np.ones((8, 8), bool)}[label]
+    shape = {
+        "disc": radius < 3,
+        "ring": (radius > 2) & (radius < 4),
+        "square": np.ones((8, 8), bool),
+    }[label]
     noise = np.random.default_rng(seed).integers(0, 40, (8, 8, 3))
-    return Image.fromarray((noise + shape[..., None] * (200 if shade == "light" else 120)).astype(np.uint8))
+    return Image.fromarray(
+        (noise + shape[..., None] * (200 if shade == "light" else 120)).astype(np.uint8)
+    )
 
 
 def make(folder, n=30, csv=True):
@@ -52,7 +59,17 @@ def write(folder, rows, columns=("file", "label", "shade")):
 
 
 def run(name="shapes", **values):
-    return Run(**{"dataset": name, "model": "mlp", "method": "dense", "density": 1.0, "seed": 0, "preset": "smoke"} | values)
+    return Run(
+        **{
+            "dataset": name,
+            "model": "mlp",
+            "method": "dense",
+            "density": 1.0,
+            "seed": 0,
+            "preset": "smoke",
+        }
+        | values
+    )
 
 
 def edit(folder, change):
@@ -77,7 +94,10 @@ def test_two_hundred_images_in_three_classes_become_a_fair_ticket(tmp_path):
     assert record.kept == int(0.1 * record.total) and record.split("test").total.sum() == 40
     assert summaries.measures(*record.split("test").by_group())["accuracy"] > 0.8
     text = config.record_path(ticket, tmp_path / "runs").read_text()
-    assert str(tmp_path) not in text and config.record_path(ticket).name == "shapes_mlp_ballot_d0.1_s0_group-by-shade.json"
+    assert (
+        str(tmp_path) not in text
+        and config.record_path(ticket).name == "shapes_mlp_ballot_d0.1_s0_group-by-shade.json"
+    )
 
 
 def test_pixels_and_codes_are_those_of_the_files(tmp_path):
@@ -89,7 +109,9 @@ def test_pixels_and_codes_are_those_of_the_files(tmp_path):
     for number, (file, label, shade) in enumerate(rows):
         pixels = np.asarray(Image.open(tmp_path / "shapes" / file)).transpose(2, 0, 1)
         assert (own.x[number].numpy() == pixels).all()
-        assert own.columns["label"][number] == CLASSES.index(label) and own.columns["shade"][number] == (shade == "light")
+        assert own.columns["label"][number] == CLASSES.index(label) and own.columns["shade"][
+            number
+        ] == (shade == "light")
 
 
 def test_without_a_csv_sub_folders_are_the_classes(tmp_path):
@@ -97,22 +119,34 @@ def test_without_a_csv_sub_folders_are_the_classes(tmp_path):
     (tmp_path / "shapes" / "disc" / "readme.txt").write_text("not an image")
     (tmp_path / "shapes" / ".hidden.png").write_text("not looked at")
     found = data.add_folder("shapes", tmp_path / "shapes")
-    assert found.notes == ("No groups.csv, so the classes are the groups.", "No images and left out: disc/readme.txt.")
+    assert found.notes == (
+        "No groups.csv, so the classes are the groups.",
+        "No images and left out: disc/readme.txt.",
+    )
     assert data.load(run()).groups == CLASSES and data.load(run()).in_shape == (3, 32, 32)
 
 
 def test_a_csv_may_leave_the_label_to_the_sub_folders_and_order_numbers_by_size(tmp_path):
     rows = make(tmp_path / "shapes")
-    write(tmp_path / "shapes", [(file, ["2", "10"][shade == "dark"]) for file, _, shade in rows], ("file", "size"))
+    write(
+        tmp_path / "shapes",
+        [(file, ["2", "10"][shade == "dark"]) for file, _, shade in rows],
+        ("file", "size"),
+    )
     data.add_folder("shapes", tmp_path / "shapes", side=8)
-    assert data.decoded("shapes", 8, downloads=False).names == {"label": CLASSES, "size": ["2", "10"]}
+    assert data.decoded("shapes", 8, downloads=False).names == {
+        "label": CLASSES,
+        "size": ["2", "10"],
+    }
 
 
 def test_a_column_split_is_kept_to(tmp_path):
     rows = make(tmp_path / "shapes", 60)
     parts = ["train"] * 30 + ["valid"] * 18 + ["test"] * 12
     write(
-        tmp_path / "shapes", [(*row, part) for row, part in zip(rows, parts, strict=True)], ("file", "label", "shade", "split")
+        tmp_path / "shapes",
+        [(*row, part) for row, part in zip(rows, parts, strict=True)],
+        ("file", "label", "shade", "split"),
     )
     data.add_folder("shapes", tmp_path / "shapes", side=8)
     loaded = data.load(run())
@@ -142,11 +176,16 @@ def test_the_usual_kinds_of_files_are_read(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("change", ["pixels", "label", "reading"])
-def test_a_changed_folder_is_decoded_and_trained_anew_and_a_moved_one_is_not(tmp_path, change, monkeypatch):
+def test_a_changed_folder_is_decoded_and_trained_anew_and_a_moved_one_is_not(
+    tmp_path, change, monkeypatch
+):
     folder = tmp_path / "shapes"
     rows = make(folder)
     data.add_folder("shapes", folder, side=8)
-    before, [first] = data.decoded("shapes", 8, False), experiments.run_or_load([run()], tmp_path / "runs")
+    before, [first] = (
+        data.decoded("shapes", 8, False),
+        experiments.run_or_load([run()], tmp_path / "runs"),
+    )
     folder.rename(tmp_path / "moved")
     data.add_folder("shapes", tmp_path / "moved", side=8)
     with monkeypatch.context() as patch:
@@ -158,14 +197,17 @@ def test_a_changed_folder_is_decoded_and_trained_anew_and_a_moved_one_is_not(tmp
         write(tmp_path / "moved", [(*rows[0][:2], "dark"), *rows[1:]])
     data.add_folder("shapes", tmp_path / "moved", side=8, grey=change == "reading")
     after = data.decoded("shapes", 8, False)
-    tables = [(table.splits["train"].x, table.splits["train"].columns["shade"]) for table in (before, after)]
+    tables = [
+        (table.splits["train"].x, table.splits["train"].columns["shade"])
+        for table in (before, after)
+    ]
     assert not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(*tables, strict=True))
     [again] = experiments.run_or_load([run()], tmp_path / "runs")
     assert again.settings != first.settings
 
 
 def test_a_folder_among_the_data_sets_needs_no_registration(tmp_path):
-    make(config.DATA / "shapes")
+    make(paths.DATA / "shapes")
     experiments.check(run())
     assert data.load(run()).classes == CLASSES
 
@@ -186,7 +228,9 @@ def replace_cell(old, new):
 
 
 def file_content(file, content):
-    return lambda folder: (folder / file).write_bytes(content(folder / file) if callable(content) else content)
+    return lambda folder: (folder / file).write_bytes(
+        content(folder / file) if callable(content) else content
+    )
 
 
 def one_class(folder):
@@ -194,7 +238,12 @@ def one_class(folder):
 
 
 def four_of_a_class(folder):
-    edit(folder, lambda text: "".join(line for line in text.splitlines(True) if not line.startswith("ring/")))
+    edit(
+        folder,
+        lambda text: "".join(
+            line for line in text.splitlines(True) if not line.startswith("ring/")
+        ),
+    )
     edit(folder, lambda text: text.replace(",square,", ",ring,", 4))
 
 
@@ -303,7 +352,9 @@ def test_a_broken_folder_gets_one_sentence(tmp_path, kind):
 
 def test_what_is_odd_but_usable_is_told(tmp_path):
     rows = make(tmp_path / "shapes")
-    (tmp_path / "shapes" / "disc" / "3.png").write_bytes((tmp_path / "shapes" / "disc" / "0.png").read_bytes())
+    (tmp_path / "shapes" / "disc" / "3.png").write_bytes(
+        (tmp_path / "shapes" / "disc" / "0.png").read_bytes()
+    )
     draw("ring", "dark", 5).resize((9, 12)).save(tmp_path / "shapes" / "ring" / "new.png")
     draw("ring", "dark", 5).resize((9, 12)).save(tmp_path / "shapes" / "ring" / "1.png")
     rows[4] = (*rows[4][:2], "grey")
@@ -322,7 +373,10 @@ def test_unreadable_files_are_all_counted_and_three_named(tmp_path):
     rows = make(tmp_path / "shapes")
     for file, _, _ in rows[:5]:
         (tmp_path / "shapes" / file).write_bytes(b"")
-    with pytest.raises(ValueError, match=r"disc/0.png is empty.*, ring/1.png is empty.*, square/2.png is empty.* and 2 more"):
+    with pytest.raises(
+        ValueError,
+        match=r"disc/0.png is empty.*, ring/1.png is empty.*, square/2.png is empty.* and 2 more",
+    ):
         data.look_through(tmp_path / "shapes")
 
 
@@ -330,7 +384,10 @@ def test_one_group_is_refused_by_methods_that_compare_groups_and_not_by_others(t
     rows = make(tmp_path / "shapes")
     write(tmp_path / "shapes", [(*row[:2], "light") for row in rows])
     data.add_folder("shapes", tmp_path / "shapes", side=8)
-    with pytest.raises(ValueError, match="shapes has one group, 'light', and ballot compares groups: name another group_by"):
+    with pytest.raises(
+        ValueError,
+        match="shapes has one group, 'light', and ballot compares groups: name another group_by",
+    ):
         experiments.run(run(method="ballot", density=0.1, group_by="shade"), tmp_path / "runs")
     assert experiments.run(run(group_by="shade"), tmp_path / "runs").groups == ["light"]
 
@@ -346,7 +403,9 @@ def test_a_file_that_broke_since_is_named(tmp_path):
     make(tmp_path / "shapes")
     data.add_folder("shapes", tmp_path / "shapes")
     (tmp_path / "shapes" / "disc" / "0.png").write_bytes(b"hello")
-    with pytest.raises(ValueError, match="shapes: disc/0.png is not an image: replace or remove it"):
+    with pytest.raises(
+        ValueError, match="shapes: disc/0.png is not an image: replace or remove it"
+    ):
         data.load(run())
 
 
@@ -385,7 +444,9 @@ def test_a_split_that_a_folder_lacks_is_drawn_from_train(tmp_path, there):
     assert [len(split) for split in (loaded.train, loaded.val, loaded.test)] == sizes[there]
 
 
-@pytest.mark.parametrize("columns", [("file", "label", "shade"), ("file", "shade"), ("File", "LABEL", "shade")])
+@pytest.mark.parametrize(
+    "columns", [("file", "label", "shade"), ("file", "shade"), ("File", "LABEL", "shade")]
+)
 def test_a_csv_gives_groups_to_folders_of_splits(tmp_path, columns):
     rows = in_splits(tmp_path / "shapes")
     kept = [row if len(columns) == 3 else (row[0], row[2]) for row in rows]
@@ -401,7 +462,9 @@ def test_the_split_of_a_csv_wins_over_the_folder_and_is_read_in_any_spelling(tmp
     rows = in_splits(tmp_path / "shapes")
     parts = ["Train"] * 24 + ["val"] * 15 + ["TEST"] * 12
     columns = ("file", "label", "shade", "Split")
-    write(tmp_path / "shapes", [(*row, part) for row, part in zip(rows, parts, strict=True)], columns)
+    write(
+        tmp_path / "shapes", [(*row, part) for row, part in zip(rows, parts, strict=True)], columns
+    )
     data.add_folder("shapes", tmp_path / "shapes", side=8)
     loaded = data.load(run())
     assert [len(split) for split in (loaded.train, loaded.val, loaded.test)] == [24, 15, 12]
@@ -411,14 +474,19 @@ def test_a_class_may_be_called_train(tmp_path):
     make(tmp_path / "shapes", csv=False)
     (tmp_path / "shapes" / "ring").rename(tmp_path / "shapes" / "train")
     found = data.look_through(tmp_path / "shapes")
-    assert sorted(set(found.rows["label"])) == ["disc", "square", "train"] and "split" not in found.rows
+    assert (
+        sorted(set(found.rows["label"])) == ["disc", "square", "train"]
+        and "split" not in found.rows
+    )
 
 
 def test_images_beside_folders_of_splits_are_refused(tmp_path):
     in_splits(tmp_path / "shapes")
     (tmp_path / "shapes" / "extra" / "disc").mkdir(parents=True)
     draw("disc", "dark", 1).save(tmp_path / "shapes" / "extra" / "disc" / "0.png")
-    sentence = r"shapes has train and other splits, and images beside them \(extra/disc/0.png\): move them"
+    sentence = (
+        r"shapes has train and other splits, and images beside them \(extra/disc/0.png\): move them"
+    )
     with pytest.raises(ValueError, match=sentence):
         data.look_through(tmp_path / "shapes")
 
@@ -435,7 +503,9 @@ def test_splits_without_classes_are_refused(tmp_path):
     (tmp_path / "test").mkdir()
     draw("disc", "dark", 1).save(tmp_path / "train" / "0.png")
     draw("disc", "dark", 2).save(tmp_path / "test" / "0.png")
-    with pytest.raises(ValueError, match=r"images in no class sub-folder \(test/0.png, train/0.png\)"):
+    with pytest.raises(
+        ValueError, match=r"images in no class sub-folder \(test/0.png, train/0.png\)"
+    ):
         data.look_through(tmp_path)
 
 
@@ -453,23 +523,35 @@ def test_splits_without_classes_are_refused(tmp_path):
 def test_ids_are_no_second_spelling(tmp_path, values):
     rows = make(tmp_path / "shapes")
     write(
-        tmp_path / "shapes", [(*row, value) for row, value in zip(rows, values, strict=True)], ("file", "label", "shade", "id")
+        tmp_path / "shapes",
+        [(*row, value) for row, value in zip(rows, values, strict=True)],
+        ("file", "label", "shade", "id"),
     )
     assert list(data.look_through(tmp_path / "shapes").rows["id"]) == values
 
 
-@pytest.mark.parametrize(("one", "other"), [("1", "1.0"), ("0.5", ".5"), ("1e3", "1000"), ("Old", "old"), ("a  b", "a b")])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("1", "1.0"), ("0.5", ".5"), ("1e3", "1000"), ("Old", "old"), ("a  b", "a b")],
+)
 def test_a_group_in_two_spellings_is_refused(tmp_path, one, other):
     rows = make(tmp_path / "shapes")
-    write(tmp_path / "shapes", [(*row[:2], [one, other][number % 2]) for number, row in enumerate(rows)])
-    with pytest.raises(ValueError, match="groups.csv writes 'shade' as .* and as .*: spell it one way"):
+    write(
+        tmp_path / "shapes",
+        [(*row[:2], [one, other][number % 2]) for number, row in enumerate(rows)],
+    )
+    with pytest.raises(
+        ValueError, match="groups.csv writes 'shade' as .* and as .*: spell it one way"
+    ):
         data.look_through(tmp_path / "shapes")
 
 
 def test_a_column_twice_in_other_cases_is_refused(tmp_path):
     make(tmp_path / "shapes")
     edit(tmp_path / "shapes", lambda text: text.replace("shade", "Label"))
-    with pytest.raises(ValueError, match="has a column twice, its first line is 'file,label,Label'"):
+    with pytest.raises(
+        ValueError, match="has a column twice, its first line is 'file,label,Label'"
+    ):
         data.look_through(tmp_path / "shapes")
 
 
@@ -492,16 +574,26 @@ def test_a_link_to_nowhere_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("csv", [True, False])
-@pytest.mark.parametrize("file", [".DS_Store", "Thumbs.db", "disc/._0.png", "disc/notes.txt", "__MACOSX/0.png", ".git/x"])
+@pytest.mark.parametrize(
+    "file", [".DS_Store", "Thumbs.db", "disc/._0.png", "disc/notes.txt", "__MACOSX/0.png", ".git/x"]
+)
 def test_a_file_that_is_not_read_changes_no_fingerprint(tmp_path, file, csv):
     make(tmp_path / "shapes", csv=csv)
     data.add_folder("shapes", tmp_path / "shapes", side=8)
-    before = data.fingerprint("shapes"), decode._stamp(data.SOURCES["shapes"], decode.local_files("shapes"))
+    before = (
+        data.fingerprint("shapes"),
+        decode._stamp(data.SOURCES["shapes"], decode.local_files("shapes")),
+    )
     (tmp_path / "shapes" / file).parent.mkdir(exist_ok=True)
     (tmp_path / "shapes" / file).write_bytes(b"x")
-    after = data.fingerprint("shapes"), decode._stamp(data.SOURCES["shapes"], decode.local_files("shapes"))
+    after = (
+        data.fingerprint("shapes"),
+        decode._stamp(data.SOURCES["shapes"], decode.local_files("shapes")),
+    )
     assert before == after
-    (tmp_path / "shapes" / "disc" / "0.png").write_bytes((tmp_path / "shapes" / "disc" / "3.png").read_bytes())
+    (tmp_path / "shapes" / "disc" / "0.png").write_bytes(
+        (tmp_path / "shapes" / "disc" / "3.png").read_bytes()
+    )
     assert data.fingerprint("shapes") != before[0]
 
 

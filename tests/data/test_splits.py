@@ -8,7 +8,10 @@ from fairlth.images import Split
 
 
 def rows(split):
-    return {bytes(image.flatten().tolist()) + bytes([label]) for image, label in zip(split.x, split.y, strict=True)}
+    return {
+        bytes(image.flatten().tolist()) + bytes([label])
+        for image, label in zip(split.x, split.y, strict=True)
+    }
 
 
 def test_digits_are_split_without_overlap_and_in_shares(smoke_run):
@@ -21,7 +24,9 @@ def test_digits_are_split_without_overlap_and_in_shares(smoke_run):
 
 
 def test_the_seed_draws_train_and_validation_but_not_test(smoke_run):
-    one, same, other = (data.load(smoke_run.model_copy(update={"seed": seed})) for seed in (0, 0, 1))
+    one, same, other = (
+        data.load(smoke_run.model_copy(update={"seed": seed})) for seed in (0, 0, 1)
+    )
     assert torch.equal(one.train.x, same.train.x) and torch.equal(one.val.y, same.val.y)
     assert rows(one.val) != rows(other.val)
     assert torch.equal(one.test.x, other.test.x)
@@ -38,16 +43,29 @@ def test_a_long_tail_thins_out_later_classes(random_data):
     thin = data.long_tailed(split, 16.0, seed=0)
     assert thin.y.bincount().tolist() == [32, 8, 2]
     assert rows(thin) < rows(split)
-    assert rows(thin) == rows(data.long_tailed(split, 16.0, seed=0)) != rows(data.long_tailed(split, 16.0, seed=1))
+    assert (
+        rows(thin)
+        == rows(data.long_tailed(split, 16.0, seed=0))
+        != rows(data.long_tailed(split, 16.0, seed=1))
+    )
     assert data.long_tailed(split, 1.0, seed=0) is split
 
 
 def test_a_long_tailed_set_has_balanced_validation_and_test_images(real_data):
-    run = Run(dataset="cifar10_lt", model="convnet", method="dense", density=1.0, seed=0, preset="small")
+    run = Run(
+        dataset="cifar10_lt", model="convnet", method="dense", density=1.0, seed=0, preset="small"
+    )
     loaded = data.load(run)
     counts = loaded.train.y.bincount()
-    assert len(loaded.train) == 8000 and 45 < counts[0] / counts[9] < 55 and (counts[:-1] > counts[1:]).all()
-    assert loaded.val.y.bincount().tolist() == [400] * 10 and loaded.test.y.bincount().tolist() == [1000] * 10
+    assert (
+        len(loaded.train) == 8000
+        and 45 < counts[0] / counts[9] < 55
+        and (counts[:-1] > counts[1:]).all()
+    )
+    assert (
+        loaded.val.y.bincount().tolist() == [400] * 10
+        and loaded.test.y.bincount().tolist() == [1000] * 10
+    )
 
 
 def test_an_unknown_data_set_is_refused_by_name(smoke_run):
@@ -56,10 +74,19 @@ def test_an_unknown_data_set_is_refused_by_name(smoke_run):
 
 
 def balanced(n, n_classes):
-    return Split(torch.zeros(n, 1, 2, 2, dtype=torch.uint8), torch.arange(n) % n_classes, torch.zeros(n).long(), n_classes, 1)
+    return Split(
+        torch.zeros(n, 1, 2, 2, dtype=torch.uint8),
+        torch.arange(n) % n_classes,
+        torch.zeros(n).long(),
+        n_classes,
+        1,
+    )
 
 
-@pytest.mark.parametrize(("share", "n", "test"), [(0.29, 100, 29), (0.57, 100, 57), (0.4, 23_315, 9326), (0.25, 1797, 449)])
+@pytest.mark.parametrize(
+    ("share", "n", "test"),
+    [(0.29, 100, 29), (0.57, 100, 57), (0.4, 23_315, 9326), (0.25, 1797, 449)],
+)
 def test_a_share_of_a_count_is_exact(smoke_run, share, n, test):
     parts = {"train": balanced(n, 2)}
     source = data.Source("x", licence="x", test_fraction=share, own=True)
@@ -94,6 +121,8 @@ def test_columns_are_found_in_any_case_and_one_of_two_is_not_guessed(smoke_run):
 
 @pytest.mark.parametrize("argument", ["target", "group_by"])
 def test_the_argument_that_is_wrong_is_named(smoke_run, argument):
-    sentence = f"{argument}='race' is refused: digits has no column 'race': choose one of ink, label, odd"
+    sentence = (
+        f"{argument}='race' is refused: digits has no column 'race': choose one of ink, label, odd"
+    )
     with pytest.raises(ValueError, match=sentence):
         data.load(smoke_run.model_copy(update={argument: "race"}))

@@ -13,7 +13,7 @@ def close():
 
 @pytest.fixture
 def summary():
-    """Two methods and the dense net at two densities, as `results.summary` gives them."""
+    """Two methods and the dense net at two densities, as `summaries.summary` gives them."""
     rows = []
     for method, density in (
         ("dense", 1.0),

@@ -3,7 +3,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fairlth import config, figures, results
+from fairlth import config, figures
+from fairlth.analysis import summaries
 
 
 def test_comparison_puts_each_method_at_its_mean_and_names_it(summary):
@@ -43,7 +44,7 @@ def with_pressure(summary):
 
 
 def test_curves_join_the_points_of_a_method_in_the_order_of_its_pressure(summary):
-    rows = results.curves(with_pressure(summary), 0.05)
+    rows = summaries.curves(with_pressure(summary), 0.05)
     assert list(rows.loc[rows["method"] == "ballot", "knob"]) == [
         config.KNOBS["ballot"].default,
         0.1,

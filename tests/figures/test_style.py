@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from fairlth import config, figures
+from fairlth import figures
+from fairlth.config import paths
 from fairlth.figures import style
 from fairlth.methods import METHODS
 
@@ -118,8 +119,8 @@ def test_placing_names_again_changes_nothing(ax):
 
 
 def test_a_saved_figure_has_the_same_bytes_again(tmp_path, monkeypatch, summary):
-    monkeypatch.setattr(config, "FIGURES", tmp_path / "figures")
-    monkeypatch.setattr(config, "HOME", tmp_path)
+    monkeypatch.setattr(paths, "FIGURES", tmp_path / "figures")
+    monkeypatch.setattr(paths, "HOME", tmp_path)
     hashes = []
     for seed in range(2):
         np.random.seed(seed)  # noqa: NPY002  (places must not depend on it)

@@ -7,13 +7,14 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
-from fairlth import config, data, experiments, export, models, tickets
+from fairlth import config, data, export, models, tickets
 from fairlth.config import Run
 from fairlth.masks import prunable
 from fairlth.methods import base, shared
 from fairlth.methods.dense import train_once
 from fairlth.models import build
 from fairlth.training import count, logits
+from fairlth.workflow import experiments
 
 
 def make(name, seed=0, in_shape=(3, 32, 32)):

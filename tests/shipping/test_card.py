@@ -13,13 +13,14 @@ import pytest
 import torch
 from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
-from fairlth import config, data, experiments, metrics
+from fairlth import config, data, metrics
 from fairlth.analysis import summaries
 from fairlth.images import Data
+from fairlth.lottery import Ticket
 from fairlth.masks import MaskSet
-from fairlth.methods.base import Ticket
 from fairlth.shipping import card as cards
 from fairlth.shipping import ticket as tickets
+from fairlth.workflow import experiments
 
 ALONE = """
 import sys

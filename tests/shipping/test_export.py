@@ -14,6 +14,7 @@ from onnx import numpy_helper
 from torch import nn
 
 from fairlth import config
+from fairlth.config import paths
 from fairlth.masks import MaskSet, count_kept, prunable
 from fairlth.models import build
 from fairlth.selection import magnitude
@@ -88,7 +89,7 @@ def test_the_mask_is_part_of_the_weights(files, name):
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_file_tells_nothing_of_the_machine(files, name):
     content = files[name][1]
-    for secret in (str(config.ROOT), sys.prefix, "site-packages", ".py", "torch.nn"):
+    for secret in (str(paths.ROOT), sys.prefix, "site-packages", ".py", "torch.nn"):
         assert secret.encode() not in content, secret
     [images], [outputs] = (
         getattr(onnx.load_from_string(content).graph, part) for part in ("input", "output")
@@ -178,7 +179,7 @@ def test_importing_the_package_does_not_import_what_only_exports_need():
     code = "import sys; import fairlth.shipping.export, fairlth.shipping.compact, fairlth.experiments; "
     code += "print(sorted({'onnx', 'onnxruntime', 'onnxscript', 'torchvision'} & set(sys.modules)))"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=config.ROOT
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=paths.ROOT
     )
     assert done.stdout.strip() == "[]"
 
@@ -221,7 +222,7 @@ def test_only_the_batch_is_free_and_what_follows_from_it_has_names_of_its_own():
 @pytest.fixture(scope="module")
 def card(tmp_path_factory):
     """The card of a trained run."""
-    from fairlth import experiments
+    from fairlth.workflow import experiments
 
     run = config.Run(
         dataset="digits", model="mlp", method="random", density=0.1, seed=0, preset="smoke"

@@ -14,13 +14,14 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from fairlth import config, data, experiments
+from fairlth import config, data
+from fairlth.lottery import Ticket, fresh_model
 from fairlth.masks import MaskSet, count_kept, prunable
 from fairlth.methods import METHODS
-from fairlth.methods.base import Ticket, fresh_model
 from fairlth.models import build
 from fairlth.selection import magnitude
 from fairlth.shipping import ticket as tickets
+from fairlth.workflow import experiments
 
 SIZES = {  # bytes of the former format, kept values and their places: network, density -> bytes
     ("convnet", 0.05): 29_353,

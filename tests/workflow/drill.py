@@ -5,8 +5,7 @@ import os
 import subprocess
 import sys
 
-from fairlth import config
-from fairlth.config import Run
+from fairlth.config import Run, paths
 
 TIMES = [
     "seconds",
@@ -41,7 +40,7 @@ def records(folder, runs):
 
 def start(folder, targets, *arguments, fields=None, **changes):
     """Starts Snakemake on some outputs, in a process group of its own; `fields` change the preset."""
-    named = [os.path.relpath(path, config.ROOT) for path in targets]
+    named = [os.path.relpath(path, paths.ROOT) for path in targets]
     command = [
         sys.executable,
         "-m",
@@ -56,7 +55,7 @@ def start(folder, targets, *arguments, fields=None, **changes):
     ]
     return subprocess.Popen(
         command,
-        cwd=config.ROOT,
+        cwd=paths.ROOT,
         env=environment(folder, **fields or {}) | changes,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

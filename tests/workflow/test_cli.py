@@ -7,15 +7,15 @@ import pandas as pd
 import pytest
 
 from fairlth import config
-from fairlth.config import PRESETS
+from fairlth.config import PRESETS, paths
 from fairlth.workflow import cli
 
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     """An empty folder of results."""
-    monkeypatch.setattr(config, "RUNS", tmp_path / "runs")
-    monkeypatch.setattr(config, "TABLES", tmp_path / "data/results")
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(paths, "TABLES", tmp_path / "data/results")
     return tmp_path
 
 
@@ -85,7 +85,7 @@ class TestPrepare:
     def test_data_that_are_missing_are_named(self, tmp_path, monkeypatch, capsys):
         offline = PRESETS["paper"].model_copy(update={"downloads": False})
         monkeypatch.setitem(PRESETS, "paper", offline)
-        monkeypatch.setattr(config, "DATA", tmp_path)
+        monkeypatch.setattr(paths, "DATA", tmp_path)
         assert cli.main(["prepare", "celeba", "paper", str(tmp_path / "celeba.txt")]) == 2
         said = capsys.readouterr().err
         assert "place the file, set FAIRLTH_DATA or choose another preset" in said
@@ -114,20 +114,21 @@ class TestReportAndGather:
         assert "has no record of preset 'smoke': run `make reproduce" in capsys.readouterr().err
 
     def test_gathering_hands_on_the_finished_records_alone(self, home, monkeypatch, capsys):
-        from fairlth import experiments, results
+        from fairlth.analysis import records
+        from fairlth.workflow import experiments
 
         merged = []
         monkeypatch.setattr(
-            results,
+            records,
             "merge_table",
             lambda frame, preset: merged.append((frame, preset)),
             raising=False,
         )
         run = config.every_run("smoke")[1]
-        experiments.run(run, config.RUNS)
+        experiments.run(run, paths.RUNS)
         assert cli.main(["gather", "smoke"]) == 0
         [(frame, preset)] = merged
-        assert preset == "smoke" and len(frame[results.KEYS].drop_duplicates()) == 1
+        assert preset == "smoke" and len(frame[records.KEYS].drop_duplicates()) == 1
         assert isinstance(frame, pd.DataFrame) and set(frame["method"]) == {run.method}
         n = len(config.every_run("smoke"))
         assert f"smoke.csv: merged 1 of {n} runs" in capsys.readouterr().out

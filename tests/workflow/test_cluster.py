@@ -7,16 +7,16 @@ import drill
 import pytest
 import yaml
 
-from fairlth import config
+from fairlth.config import paths
 
-PROFILES = sorted(path.name for path in (config.ROOT / "profiles").iterdir() if path.is_dir())
+PROFILES = sorted(path.name for path in (paths.ROOT / "profiles").iterdir() if path.is_dir())
 
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_profile_goes_on_after_failures_and_is_explained(name):
-    profile = yaml.safe_load((config.ROOT / f"profiles/{name}/config.yaml").read_text())
+    profile = yaml.safe_load((paths.ROOT / f"profiles/{name}/config.yaml").read_text())
     assert profile["keep-going"] and profile["rerun-incomplete"] and profile["nolock"]
-    assert f"\n## {name}" in (config.ROOT / "profiles/README.md").read_text()
+    assert f"\n## {name}" in (paths.ROOT / "profiles/README.md").read_text()
 
 
 def test_a_run_goes_through_a_submit_script(tmp_path):

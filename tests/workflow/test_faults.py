@@ -14,8 +14,10 @@ import pytest
 from nbformat import write
 from nbformat.v4 import new_code_cell, new_notebook
 
-from fairlth import config, experiments, results
-from fairlth.workflow import cli, grid, locks, status
+from fairlth import config
+from fairlth.analysis import records
+from fairlth.config import paths
+from fairlth.workflow import cli, experiments, grid, locks, status
 
 SMALL = [drill.run(method) for method in ("dense", "random")]
 LARGE = [
@@ -27,9 +29,9 @@ LARGE = [
 
 def table(folder, runs):
     """The finished table of a drill, as text, but for times."""
-    found = [results.read(path) for path in drill.records(folder, runs)]
+    found = [records.read(path) for path in drill.records(folder, runs)]
     return (
-        results.table(found)
+        records.table(found)
         .drop(columns=drill.TIMES)
         .to_csv(index=False)
         .replace(",drill,", ",smoke,")
@@ -69,9 +71,10 @@ def test_a_grid_killed_at_random_moments_ends_as_an_undisturbed_one(runs, kills,
         done = found
     code, said = drill.finish(tmp_path, targets)
     assert code == 0, said
+    assert [path for path in targets if not path.exists()] == [], said
     assert {path: path.read_bytes() for path in done} == done
     undisturbed = [experiments.run(run, tmp_path / "undisturbed") for run in runs]
-    expected = results.table(undisturbed).drop(columns=drill.TIMES).to_csv(index=False)
+    expected = records.table(undisturbed).drop(columns=drill.TIMES).to_csv(index=False)
     assert table(tmp_path, runs) == expected
     assert not [path for path in (tmp_path / "home").rglob(".*") if path.name != ".lock"]
     notebooks = sorted((tmp_path / "home/runs/drill/notebooks").glob("*.ipynb"))
@@ -96,7 +99,7 @@ def test_torn_records_and_those_of_other_settings_are_planned_anew_and_named(tmp
 
 
 def test_two_workflows_on_one_folder_are_told_apart(tmp_path, monkeypatch):
-    monkeypatch.setattr(config, "RUNS", tmp_path / "home/runs")
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "home/runs")
     lock = locks.hold("drill")
     code, said = drill.finish(tmp_path, drill.records(tmp_path, [drill.run("random")]))
     lock.release()
@@ -153,7 +156,7 @@ def test_a_killed_job_is_interrupted_and_not_waited_for(notebook, tmp_path):
     path = notebook("import time; time.sleep(60)")
     out = tmp_path / "out.ipynb"
     with subprocess.Popen(
-        [sys.executable, "-m", "fairlth", "execute", path, out], cwd=config.ROOT
+        [sys.executable, "-m", "fairlth", "execute", path, out], cwd=paths.ROOT
     ) as job:
         while not out.exists():
             time.sleep(0.1)
@@ -190,9 +193,9 @@ def test_a_changed_preset_is_trained_anew_without_snakemakes_own_notes(tmp_path)
     target.write_bytes(config.record_path(run, tmp_path / "made").read_bytes())
     code, said = drill.finish(tmp_path, [target], fields={"epsilon": 0.25})
     assert code == 0 and "1 record(s) were made under other settings of this preset" in said
-    assert results.read(target).settings["epsilon"] == 0.25
+    assert records.read(target).settings["epsilon"] == 0.25
     [kept] = (tmp_path / "home/runs/drill/aside").iterdir()
-    assert results.read(kept).settings["epsilon"] == 0.2
+    assert records.read(kept).settings["epsilon"] == 0.2
 
 
 def test_a_folder_of_results_may_have_any_name(tmp_path):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fairlth import config, experiments
-from fairlth.config import PRESETS, Run
-from fairlth.workflow import grid, locks
+from fairlth import config
+from fairlth.config import PRESETS, Run, paths
+from fairlth.workflow import experiments, grid, locks
 
 RUN = Run(dataset="digits", model="mlp", method="random", density=0.02, seed=0, preset="smoke")
 
@@ -28,8 +28,8 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def record(home):
     """The path of one finished run's record."""
-    experiments.run(RUN, config.RUNS)
-    return config.record_path(RUN, config.RUNS)
+    experiments.run(RUN, paths.RUNS)
+    return config.record_path(RUN, paths.RUNS)
 
 
 def ended():
@@ -42,7 +42,7 @@ def ended():
 class TestSweep:
     def test_temporary_files_of_dead_processes_go_and_no_others(self, home):
         host = socket.gethostname()
-        folder = config.RUNS / "smoke" / "records"
+        folder = paths.RUNS / "smoke" / "records"
         folder.mkdir(parents=True)
         dead = folder / f".a_d0.05.json.{host}-{ended()}.x7_gh2kl"
         own = folder / f".a.json.{host}-{os.getpid()}.x7_gh2kl"
@@ -53,7 +53,7 @@ class TestSweep:
             path.write_text("x")
         for path in (old, *mine):
             os.utime(path, (0, 0))
-        assert sorted(grid.sweep([config.RUNS, home / "nothing"])) == sorted([dead, old])
+        assert sorted(grid.sweep([paths.RUNS, home / "nothing"])) == sorted([dead, old])
         assert set(folder.iterdir()) == {own, elsewhere, *mine}
 
     @pytest.mark.parametrize(
@@ -64,12 +64,12 @@ class TestSweep:
         code = (
             "import os; from pathlib import Path; from fairlth import config\n"
             "os.replace = lambda *paths: os._exit(9)\n"
-            f"path = Path({str(config.RUNS / 'x.json')!r}); config.{call}"
+            f"path = Path({str(paths.RUNS / 'x.json')!r}); config.{call}"
         )
         subprocess.run([sys.executable, "-c", code], check=False)
-        assert len(list(config.RUNS.iterdir())) == 1
-        assert len(grid.sweep([config.RUNS])) == 1
-        assert not list(config.RUNS.iterdir())
+        assert len(list(paths.RUNS.iterdir())) == 1
+        assert len(grid.sweep([paths.RUNS])) == 1
+        assert not list(paths.RUNS.iterdir())
 
     def test_a_killed_process_that_nobody_waits_for_has_ended(self):
         process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
@@ -83,7 +83,7 @@ class TestSweep:
     def test_a_lock_that_nobody_holds_goes_with_a_torn_notebook_and_not_with_a_whole_one(
         self, home
     ):
-        folder = config.RUNS / "smoke/notebooks"
+        folder = paths.RUNS / "smoke/notebooks"
         folder.mkdir(parents=True)
         torn, whole, held, free = (
             folder / f"{name}.ipynb" for name in ("torn", "whole", "held", "free")
@@ -94,7 +94,7 @@ class TestSweep:
         for path in (torn, whole):
             locks.of_notebook(path).touch()
         with locks.notebook(held):
-            grid.sweep([config.RUNS])
+            grid.sweep([paths.RUNS])
             assert set(folder.iterdir()) == {whole, free, locks.of_notebook(held)}
 
 
@@ -110,13 +110,13 @@ class TestRecords:
         [sentence] = grid.put_in_order("smoke", [RUN])
         assert sentence.startswith("1 record(s) were not whole: they are in ")
         assert "made anew" in sentence and not record.exists()
-        assert (config.RUNS / "smoke/aside" / record.name).read_bytes() == torn
+        assert (paths.RUNS / "smoke/aside" / record.name).read_bytes() == torn
 
     def test_what_was_set_aside_before_is_kept(self, record):
         for text in ("first", "second", "third"):
             record.write_text(text)
             grid.put_in_order("smoke", [RUN])
-        kept = sorted(path.read_text() for path in (config.RUNS / "smoke/aside").iterdir())
+        kept = sorted(path.read_text() for path in (paths.RUNS / "smoke/aside").iterdir())
         assert kept == ["first", "second", "third"]
 
     def test_a_record_of_other_settings_is_set_aside(self, record, monkeypatch):
@@ -142,7 +142,7 @@ class TestRecords:
 
     def test_a_record_of_your_own_data_and_network_stays(self, home, monkeypatch):
         """What tells them from others of their name is part of a record's settings."""
-        monkeypatch.setattr(config, "DATA", home / "data")
+        monkeypatch.setattr(paths, "DATA", home / "data")
         numbers = np.random.default_rng(0)
         for name in "ab":
             (home / "data/mine" / name).mkdir(parents=True)
@@ -150,9 +150,9 @@ class TestRecords:
                 image = numbers.integers(0, 256, (8, 8), dtype=np.uint8)
                 Image.fromarray(image).save(home / "data/mine" / name / f"{i}.png")
         run = RUN.model_copy(update={"dataset": "mine", "method": "dense", "density": 1.0})
-        experiments.run(run, config.RUNS)
+        experiments.run(run, paths.RUNS)
         assert grid.put_in_order("smoke", [run]) == []
-        assert config.record_path(run, config.RUNS).exists()
+        assert config.record_path(run, paths.RUNS).exists()
 
     def test_nothing_is_moved_while_a_workflow_is_at_work(self, record):
         record.write_text("{")

@@ -7,7 +7,7 @@ import sys
 import nbformat
 import pytest
 
-from fairlth import config
+from fairlth.config import paths
 
 TEXT = """# Formulas
 
@@ -30,7 +30,7 @@ def page(tmp_path_factory):
     command = [sys.executable, "-m", "nbconvert", "--to", "html"]
     command += [
         "--config",
-        config.ROOT / "notebooks/html/config.py",
+        paths.ROOT / "notebooks/html/config.py",
         "--output-dir",
         folder / "html",
     ]
@@ -60,7 +60,7 @@ def test_every_formula_of_the_notebooks_is_understood():
     from latex2mathml.converter import convert
 
     formulas = set()
-    for path in (config.ROOT / "notebooks").glob("*.ipynb"):
+    for path in (paths.ROOT / "notebooks").glob("*.ipynb"):
         for cell in nbformat.read(path, 4).cells:
             if cell.cell_type == "markdown":
                 formulas |= set(re.findall(r"\$\$(.+?)\$\$", cell.source, re.S))

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from fairlth import config
+from fairlth.config import paths
 from fairlth.workflow import locks
 
 
@@ -47,7 +47,7 @@ import sys, time
 from pathlib import Path
 from fairlth import config
 from fairlth.workflow import locks
-config.RUNS = Path(sys.argv[1])
+paths.RUNS = Path(sys.argv[1])
 lock = locks.hold("smoke")
 word = "held"
 if lock.is_locked:
@@ -57,7 +57,7 @@ if lock.is_locked:
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
     """An empty folder of results."""
-    monkeypatch.setattr(config, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
     return tmp_path / "runs"
 
 

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from fairlth import config
+from fairlth.config import paths
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
 
@@ -17,7 +17,7 @@ def make(*arguments, **variables):
     command = ["make", "--no-print-directory", "-n", *arguments]
     environment = os.environ | variables
     done = subprocess.run(
-        command, cwd=config.ROOT, env=environment, capture_output=True, text=True, check=True
+        command, cwd=paths.ROOT, env=environment, capture_output=True, text=True, check=True
     )
     return done.stdout
 

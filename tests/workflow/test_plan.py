@@ -3,7 +3,7 @@ import torch
 from fairlth.sources import SOURCES
 
 from fairlth import config, data
-from fairlth.config import PRESETS, Preset, Run
+from fairlth.config import PRESETS, Preset, Run, paths
 from fairlth.workflow import cost, plan, workload
 from fairlth.workflow.cost import Step
 
@@ -18,7 +18,7 @@ def steps():
 
 
 def test_hours_are_trainings_times_epochs_times_steps(steps, monkeypatch, tmp_path):
-    monkeypatch.setattr(config, "RUNS", tmp_path)
+    monkeypatch.setattr(paths, "RUNS", tmp_path)
     table = plan.table("paper", steps)
     row = table[(table["task"] == "cifar10 by class") & (table["model"] == "resnet18")].iloc[0]
     runs = [
@@ -56,9 +56,9 @@ def test_a_step_that_nobody_timed_leaves_no_hours():
 
 
 def test_tickets_and_records_are_of_the_size_that_is_planned(tmp_path, monkeypatch, smoke_run):
-    from fairlth import experiments
+    from fairlth.workflow import experiments
 
-    monkeypatch.setattr(config, "RUNS", tmp_path)
+    monkeypatch.setattr(paths, "RUNS", tmp_path)
     experiments.run(smoke_run, tmp_path)
     found = plan.gigabytes({smoke_run: 1.0})
     shared = sum(path.stat().st_size for path in (tmp_path / "smoke/shared").iterdir())

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from fairlth import config, experiments
-from fairlth.config import PRESETS, Run
-from fairlth.workflow import cli, locks, status
+from fairlth import config
+from fairlth.config import PRESETS, Run, paths
+from fairlth.workflow import cli, experiments, locks, status
 
 RUN = Run(dataset="digits", model="mlp", method="random", density=0.02, seed=0, preset="smoke")
 START = datetime.now(UTC).isoformat()
@@ -27,8 +27,8 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def record(home):
     """The path of one finished run's record."""
-    experiments.run(RUN, config.RUNS)
-    return config.record_path(RUN, config.RUNS)
+    experiments.run(RUN, paths.RUNS)
+    return config.record_path(RUN, paths.RUNS)
 
 
 def executed(path, **noted):
@@ -61,10 +61,10 @@ def test_states_are_told_from_papermills_own_notes(tmp_path):
     "text", ["", "[]", "{}", "5", '{"metadata": 3}', '{"metadata": {"papermill": []}}', "\x00\xff"]
 )
 def test_damaged_notebooks_are_interrupted_and_the_status_is_said(text, home, capsys):
-    path = config.RUNS / "smoke/notebooks/x.ipynb"
+    path = paths.RUNS / "smoke/notebooks/x.ipynb"
     path.parent.mkdir(parents=True)
     path.write_bytes(text.encode("latin-1"))
-    (config.RUNS / "smoke/.lock").write_text(text)
+    (paths.RUNS / "smoke/.lock").write_text(text)
     assert cli.main(["status", "smoke"]) == 0
     said = capsys.readouterr().out
     assert "0 failed, 1 interrupted" in said and f"interrupted x: see {path}" in said
@@ -88,7 +88,7 @@ def test_the_status_counts_and_names_what_failed(record, monkeypatch):
 
 
 def test_a_notebook_that_has_begun_and_is_not_written_yet_is_running(home):
-    path = config.RUNS / "smoke/notebooks/x.ipynb"
+    path = paths.RUNS / "smoke/notebooks/x.ipynb"
     with locks.notebook(path):
         said = status.report("smoke")
     assert "1 running" in said and said.splitlines()[1] == "running     x"
@@ -97,17 +97,17 @@ def test_a_notebook_that_has_begun_and_is_not_written_yet_is_running(home):
 def test_a_workflow_at_work_is_named_until_a_run_is_new(home):
     lock = locks.hold("smoke")
     assert status.report("smoke").endswith("; no other workflow is at work.")
-    who = json.loads((config.RUNS / "smoke/.lock").read_text()) | {"pid": 1}
-    (config.RUNS / "smoke/.lock").write_text(json.dumps(who))
+    who = json.loads((paths.RUNS / "smoke/.lock").read_text()) | {"pid": 1}
+    (paths.RUNS / "smoke/.lock").write_text(json.dumps(who))
     assert f"; process 1 on {who['host']} is at work." in status.report("smoke")
-    (config.RUNS / "smoke/.lock").write_text("[]")
+    (paths.RUNS / "smoke/.lock").write_text("[]")
     assert "; a workflow is at work." in status.report("smoke")
     lock.release()
 
 
 def test_progress_is_a_line_per_output_and_the_time_left(record, capsys):
-    new = config.RUNS / "smoke/records/new.json"
-    watch = status.Watch({record: 1.0, new: 1.0, config.FIGURES / "a.png": 2.0})
+    new = paths.RUNS / "smoke/records/new.json"
+    watch = status.Watch({record: 1.0, new: 1.0, paths.FIGURES / "a.png": 2.0})
     watch.started -= 60
     shutil.copy(record, new)
     watch.look()
@@ -130,7 +130,7 @@ def test_durations_are_spoken(seconds, text):
 
 
 def test_a_preset_on_disk_weighs_runs_by_their_trainings(home):
-    path = config.record_path(RUN, config.RUNS)
-    found = status.weights("smoke", [path, config.FIGURES / "x.png"])
-    assert found == {path: 1.0, config.FIGURES / "x.png": status.NOTEBOOK}
+    path = config.record_path(RUN, paths.RUNS)
+    found = status.weights("smoke", [path, paths.FIGURES / "x.png"])
+    assert found == {path: 1.0, paths.FIGURES / "x.png": status.NOTEBOOK}
     assert os.path.isabs(path)

@@ -8,13 +8,14 @@ import sys
 import pytest
 
 from fairlth import config
+from fairlth.config import paths
 
 
 def snakemake(*arguments, **environment):
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--nolock", *arguments]
     done = subprocess.run(
         command,
-        cwd=config.ROOT,
+        cwd=paths.ROOT,
         capture_output=True,
         text=True,
         check=False,
@@ -88,7 +89,7 @@ def test_results_elsewhere_are_drawn_from_the_committed_table(train, tmp_path):
 
 
 def test_a_rule_runs_without_the_environment_on_the_path_and_a_second_call_does_nothing(tmp_path):
-    target = os.path.relpath(tmp_path / "figures/smoke/03_one_run.png", config.ROOT)
+    target = os.path.relpath(tmp_path / "figures/smoke/03_one_run.png", paths.ROOT)
     environment = {"FAIRLTH_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
     code, text = snakemake("--", target, **environment)
     assert code == 0, text

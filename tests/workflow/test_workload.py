@@ -1,7 +1,7 @@
 import pytest
 
 from fairlth import config, data, methods, selection
-from fairlth.config import PRESETS, Run
+from fairlth.config import PRESETS, Run, paths
 from fairlth.methods import METHODS
 from fairlth.training import Trainer
 from fairlth.workflow import workload
@@ -17,7 +17,7 @@ def quick(monkeypatch, tmp_path):
     monkeypatch.setitem(
         PRESETS, "smoke", smoke.model_copy(update={"schedule": schedule, "n_train": 64 * STEPS})
     )
-    monkeypatch.setattr(config, "RUNS", tmp_path)
+    monkeypatch.setattr(paths, "RUNS", tmp_path)
     monkeypatch.setattr(Trainer, "_step", lambda *arguments: steps.append(1) or step(*arguments))
     return steps
 

@@ -1,0 +1,124 @@
+"""Where things are, and how files are written: the only code that knows paths and environment
+variables.
+"""
+
+import hashlib
+import os
+import socket
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PACKAGE = Path(__file__).resolve().parent.parent
+HAS_PROJECT = (PACKAGE.parent / "pyproject.toml").exists()
+ROOT = PACKAGE.parent if HAS_PROJECT else Path.cwd()
+
+
+class Environment(BaseSettings):
+    """Environment variables, each with FAIRLTH_ before its name; relative paths count from the
+    project's root.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="FAIRLTH_", frozen=True)
+
+    data: Path = Path("data/sets")  # folders of data sets
+    home: Path = Path(".")  # of all results
+    presets: Path | None = None  # a JSON file of your own presets
+    threads: Annotated[int, Field(ge=1)] = 1  # per run: a grid fans out over the cores
+    deterministic: Literal["0", "1"] = "0"  # 1: only operations that give the same bits twice
+    code: str | None = None  # fingerprint of the code that a workflow began with
+
+
+def read_environment() -> Environment:
+    """The environment variables; ValueError names one that is refused and what was expected."""
+    try:
+        return Environment()
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = f"FAIRLTH_{fault['loc'][0]}".upper()
+        raise ValueError(f"{name}={fault['input']!r} is refused: {fault['msg']}.") from None
+
+
+def from_root(path: Path) -> Path:
+    """A path of an environment variable: `~` is your home, what is relative counts from the
+    project's root.
+    """
+    return ROOT / path.expanduser()
+
+
+ENVIRONMENT = read_environment()
+DATA = from_root(ENVIRONMENT.data)
+HOME = from_root(ENVIRONMENT.home)
+RUNS = HOME / "runs"
+TABLES = HOME / "data" / "results"
+COMMITTED_TABLES = ROOT / "data" / "results"
+FIGURES = HOME / "figures"
+CACHE = ROOT / "data" / "cache"
+THREADS = ENVIRONMENT.threads
+GRID_CODE = ENVIRONMENT.code
+DETERMINISTIC = ENVIRONMENT.deterministic == "1"
+if DETERMINISTIC:
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA's matrix products need it
+
+DECIDES = (  # modules whose code decides a run's outcome
+    *("config", "data", "models", "methods"),
+    *("ballot", "lottery", "conflict", "selection", "retraining", "bias_shift"),
+    *("metrics", "masks", "training", "images"),
+)
+
+
+def code_fingerprint(modules: Iterable[str]) -> str:
+    """Changes when the code of one of these modules of the package does."""
+    digest = hashlib.sha256()
+    for module in modules:
+        path = PACKAGE / module
+        files = sorted(path.glob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+        for file in files:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def writer() -> str:
+    """Who writes: this process on this machine, as the names of temporary files have it."""
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file so that it is there whole or not at all; raises OSError in one sentence where
+    it cannot.
+
+    The temporary file beside it is named `.<name>.<writer>.<random>`; what a killed writer leaves
+    is swept by `upkeep.sweep`.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.{writer()}.", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            try:
+                file.write(content)
+                file.close()
+                temporary.chmod(0o644)
+                os.replace(temporary, path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise OSError(
+            f"{path} could not be written ({error.strerror}): give it a folder with room and "
+            "access."
+        ) from error
+
+
+def check_writable(path: Path) -> None:
+    """Raises OSError now if the file could not be written later: no access, or no room for a
+    megabyte.
+    """
+    probe = path.parent / f".{path.name}.{writer()}.probe"
+    write_atomically(probe, bytes(1 << 20))
+    probe.unlink()

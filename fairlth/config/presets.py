@@ -1,0 +1,346 @@
+"""Presets: the scale of an experiment, its tasks, data, training and repetitions."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from fairlth.config import paths
+from fairlth.config.schema import Strict
+
+Density = Annotated[float, Field(gt=0, le=1)]
+Whole = Annotated[int, Field(ge=1)]
+NotEmpty = Field(min_length=1)
+
+
+class Schedule(Strict):
+    """How one training goes: SGD or AdamW, linear warm-up, then a cosine down to zero."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    lr: Annotated[float, Field(gt=0)] = 0.1  # at the top of the warm-up
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    warmup: Annotated[float, Field(ge=0)] = 1.0  # epochs
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    shift: Annotated[int, Field(ge=0)] = (
+        0  # pixels that a training image is moved at most, each way
+    )
+    mirror: bool = True  # half of the training images, where the data set allows it
+    precision: Literal["float32", "bfloat16"] = (
+        "float32"  # of products while training, where the device has it
+    )
+    compile: bool = (
+        False  # the network by torch.compile: a minute at the start, worth it for long trainings
+    )
+
+
+class Task(Strict):
+    """What is learned and over which groups fairness is measured; None takes the data set's
+    default.
+    """
+
+    dataset: str
+    model: str
+    target: str | None = None
+    group_by: str | None = None
+
+
+class Cell(Strict):
+    """A task at some densities with some methods, beside the grid of a preset."""
+
+    task: Task
+    densities: tuple[float, ...]
+    methods: tuple[str, ...]
+
+
+class Preset(Strict):
+    """The scale of an experiment: its tasks, how much data, how long, how many repetitions."""
+
+    tasks: Annotated[tuple[Task, ...], NotEmpty]
+    group_tasks: tuple[Task, ...] = ()  # of 20_groups
+    densities: Annotated[tuple[Density, ...], NotEmpty]
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], NotEmpty]
+    schedule: Schedule
+    n_train: Whole | None = None  # training images, None: all that validation leaves
+    n_val: Whole = 2000  # validation images where the source has no validation split
+    image_size: Whole = 64  # pixels a side at most
+    rewind_epochs: Annotated[int, Field(ge=0)] = 1  # theta_k is the state after k epochs
+    keep_per_level: Annotated[float, Field(gt=0, lt=1)] = (
+        0.36  # share of the weights that a level of pruning keeps
+    )
+    epsilon: Annotated[float, Field(ge=0)] = (
+        0.05  # accuracy a fair ticket may lose against the dense net, validation
+    )
+    sparsities: Annotated[tuple[Density, ...], NotEmpty] = (
+        0.2,
+        0.1,
+        0.05,
+        0.02,
+        0.01,
+    )  # densities of the sparsity sweep
+    sweep_seeds: Annotated[tuple[int, ...], NotEmpty] = (
+        0,
+        1,
+        2,
+    )  # seeds of 12_sparsity, which has many runs a seed
+    in_process: bool = (
+        False  # notebooks train their grid themselves: importing costs more than training
+    )
+    downloads: bool = True  # may fetch a data set that is not on disk
+    epochs: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default_factory=dict
+    )  # data set -> epochs other than the schedule's
+    methods: tuple[str, ...] | None = (
+        None  # that its notebooks compare, None: all that each notebook names
+    )
+    also: tuple["Cell", ...] = ()  # settings beside the grid of tasks and densities
+    sweep_tasks: tuple[Task, ...] | None = None  # tasks of the sparsity sweep, None: all
+    pressures: bool = True  # 12_sparsity goes along each method's pressure, too
+
+    @field_validator("seeds", "sweep_seeds", "densities", "sparsities")
+    @classmethod
+    def _each_once(cls, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        twice = [value for value in values if values.count(value) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} is there twice")
+        return values
+
+    @model_validator(mode="after")
+    def _rewinds_before_the_end(self) -> "Preset":
+        if self.rewind_epochs >= (least := min([self.schedule.epochs, *self.epochs.values()])):
+            raise ValueError(
+                f"rewind_epochs={self.rewind_epochs} is refused: expected fewer than the {least} "
+                "epochs"
+            )
+        return self
+
+    def at(self, dataset: str) -> "Preset":
+        """The preset as one data set has it: with its number of epochs."""
+        epochs = self.epochs.get(dataset, self.schedule.epochs)
+        return self.model_copy(
+            update={"schedule": self.schedule.model_copy(update={"epochs": epochs})}
+        )
+
+
+SMALL = Preset(
+    tasks=(
+        Task(dataset="cifar10", model="convnet"),
+        Task(dataset="utkface", model="convnet", target="race"),
+        Task(dataset="utkface", model="convnet", target="gender", group_by="race"),
+    ),
+    group_tasks=(
+        Task(dataset="utkface", model="convnet", target="gender", group_by="race"),
+        Task(dataset="utkface", model="convnet", target="gender", group_by="age_band"),
+        Task(dataset="utkface", model="convnet", target="race"),
+    ),
+    densities=(0.05, 0.02),
+    seeds=(0, 1, 2, 3, 4),
+    schedule=Schedule(epochs=8, batch_size=64, lr=0.05, precision="bfloat16"),
+    n_train=8000,
+    n_val=4000,
+    image_size=32,
+    epsilon=0.08,  # at density 0.02 no ticket of this network comes within 0.05 of the dense net
+    sweep_tasks=(
+        Task(dataset="cifar10", model="convnet"),
+        Task(dataset="utkface", model="convnet", target="race"),
+    ),
+)
+UNTOUCHED = (  # nothing was chosen on these
+    Task(dataset="fashion_mnist", model="convnet"),
+    Task(dataset="cifar100", model="convnet", target="coarse_label"),
+)
+DEEPER = (Task(dataset="cifar10", model="resnet20"),)
+CLAIMED = (
+    "dense",
+    "magnitude",
+    "lth",
+    "lth_rate",
+    "lth_long",
+    "safecompress",
+    "fairscratch",
+    "ballot",
+)
+BREADTH = tuple(  # five data sets, three models
+    Task(dataset=dataset, model=model, target=target)
+    for dataset, target in (
+        ("cifar10", None),
+        ("cifar100", "coarse_label"),
+        ("fashion_mnist", None),
+        ("utkface", "race"),
+        ("fer2013", None),
+    )
+    for model in ("convnet", "vgg11_small", "resnet20")
+)
+
+PRESETS = {
+    "smoke": Preset(
+        tasks=(Task(dataset="digits", model="mlp"),),
+        group_tasks=(Task(dataset="digits", model="mlp", target="odd", group_by="ink"),),
+        densities=(0.02,),  # 340 of 17 024 weights: sparse enough for digits to show who pays
+        sparsities=(0.1, 0.02),
+        seeds=(0, 1, 2),
+        schedule=Schedule(epochs=10, batch_size=64),
+        n_val=269,
+        epsilon=0.2,
+        in_process=True,
+        downloads=False,
+    ),
+    "small": SMALL,
+    "confirm": SMALL.model_copy(
+        update={"tasks": UNTOUCHED, "group_tasks": (), "sweep_tasks": None}
+    ),
+    "deeper": SMALL.model_copy(
+        update={
+            "tasks": DEEPER,
+            "group_tasks": (),
+            "densities": (0.05,),
+            "sparsities": (0.05,),
+            "seeds": (0, 1, 2),
+            "methods": (*CLAIMED, "lth_bias"),
+            "sweep_tasks": None,
+            "pressures": False,
+        }
+    ),
+    "breadth": SMALL.model_copy(
+        update={
+            "tasks": BREADTH,
+            "group_tasks": (),
+            "densities": (0.05,),
+            "sparsities": (0.05,),
+            "seeds": (0, 1, 2),
+            "methods": CLAIMED,
+            "also": (
+                Cell(
+                    task=Task(dataset="fer2013", model="convnet"),
+                    densities=(0.02,),
+                    methods=("dense", "lth", "lth_long", "ballot"),
+                ),
+            ),
+            "sweep_tasks": None,
+            "pressures": False,
+        }
+    ),
+    "whole": Preset(
+        tasks=(Task(dataset="cifar10", model="vgg11_small"),),
+        densities=(0.02,),
+        sparsities=(0.02,),
+        seeds=(0, 1, 2),
+        schedule=Schedule(
+            epochs=20, batch_size=128, lr=0.1, warmup=2.0, shift=4, precision="bfloat16"
+        ),
+        n_val=5000,
+        image_size=32,
+        epsilon=0.08,
+        methods=CLAIMED,
+        pressures=False,
+    ),
+    "paper": Preset(
+        tasks=tuple(
+            Task(dataset=dataset, model=model, target=target, group_by=group_by)
+            for dataset, target, group_by in (
+                ("cifar10", None, None),
+                ("cifar100", None, None),
+                ("tiny_imagenet", None, None),
+                ("celeba", "Smiling", "Male"),
+                ("utkface", "race", "gender"),
+                ("utkface", "race", "age_band"),
+            )
+            for model in ("resnet18", "vgg16", "mobilenet_v2")
+        ),
+        group_tasks=(
+            Task(dataset="utkface", model="resnet18", target="gender", group_by="race"),
+            Task(dataset="utkface", model="resnet18", target="gender", group_by="age_band"),
+            Task(dataset="celeba", model="resnet18", target="Smiling", group_by="Male"),
+        ),
+        densities=(0.2, 0.1, 0.05, 0.02),
+        seeds=(0, 1, 2, 3, 4),
+        # 160 epochs in batches of 128, crops and mirrored images: Frankle and Carbin, 2019, on
+        # CIFAR-10, after He et al., 2016; the cosine is from Loshchilov and Hutter, 2017, the
+        # weight decay from DeVries and Taylor, 2017
+        schedule=Schedule(
+            epochs=160, batch_size=128, lr=0.1, weight_decay=5e-4, shift=4, precision="bfloat16"
+        ),
+        epochs={
+            "celeba": 50,
+            "utkface": 50,
+        },  # Sagawa et al., 2020 (group DRO); code of Hashemizadeh et al., 2024
+        n_val=5000,
+        rewind_epochs=2,  # about 1 % of the training, late rewinding of Frankle et al., 2020
+        keep_per_level=0.8,  # Frankle and Carbin, 2019
+        epsilon=0.02,
+    ),
+}
+
+LISTS = {  # what decides no single run
+    *(
+        "tasks",
+        "group_tasks",
+        "densities",
+        "sparsities",
+        "sweep_seeds",
+        "sweep_tasks",
+        "seeds",
+        "epochs",
+        "methods",
+        "also",
+    ),
+    *("pressures", "in_process", "downloads"),
+}
+
+
+def own_presets(path: Path) -> dict[str, Preset]:
+    """The user's own presets, from a JSON file: name -> {"like": another preset, fields that
+    differ, of the schedule too}.
+
+    Raises:
+        ValueError: the file is not there, not such a file, or has a field that a preset refuses.
+    """
+    try:
+        return {name: _like(**fields) for name, fields in json.loads(path.read_text()).items()}
+    except (OSError, TypeError, AttributeError, KeyError, ValueError) as error:
+        wrong = (
+            f"there is no preset {error} to be like"
+            if isinstance(error, KeyError)
+            else str(error).rstrip(".")
+        )
+        expected = '{"mine": {"like": "small", "seeds": [0]}}'
+        raise ValueError(
+            f"FAIRLTH_PRESETS={path} cannot be used ({wrong}): expected such as {expected}."
+        ) from None
+
+
+def _cell(task: dict[str, Any], densities: list[float], methods: list[str]) -> Cell:
+    """A setting beside a grid, from JSON values."""
+    return Cell(task=Task(**task), densities=tuple(densities), methods=tuple(methods))
+
+
+def _like(like: str, **fields: Any) -> Preset:
+    """A preset with some fields in place of those of another, from JSON values; tasks of its own
+    come without the other's.
+    """
+    model = PRESETS[like]
+    if "schedule" in fields:
+        fields["schedule"] = Schedule(**model.schedule.model_dump() | fields["schedule"])
+    if "tasks" in fields:
+        fields = {"sweep_tasks": None, "also": []} | fields
+    for name in ("tasks", "group_tasks", "sweep_tasks"):
+        if fields.get(name) is not None:
+            fields[name] = [Task(**task) for task in fields[name]]
+    if "also" in fields:
+        fields["also"] = [_cell(**cell) for cell in fields["also"]]
+    own = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+    }
+    return Preset(**{name: getattr(model, name) for name in Preset.model_fields} | own)
+
+
+def check_preset(preset: str) -> None:
+    """Raises ValueError if there is no such preset."""
+    if preset not in PRESETS:
+        raise ValueError(f"preset={preset!r} is refused: choose one of {', '.join(PRESETS)}.")
+
+
+if paths.ENVIRONMENT.presets is not None:
+    PRESETS |= own_presets(paths.from_root(paths.ENVIRONMENT.presets))

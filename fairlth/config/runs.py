@@ -1,0 +1,218 @@
+"""Runs: one training each, with everything that decides its outcome, and the grids of the
+notebooks.
+"""
+
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from pydantic import Field, field_validator, model_validator
+
+from fairlth.config import paths
+from fairlth.config.method_table import KNOBS, STUDIES
+from fairlth.config.presets import PRESETS, Preset, Task, check_preset
+from fairlth.config.schema import Strict
+
+TASK = [
+    "dataset",
+    "target",
+    "group_by",
+    "model",
+]  # columns that name what is learned, by what, for whom
+
+
+class Run(Strict):
+    """One training with everything that decides its outcome.
+
+    `density` is the fraction of prunable weights kept, `pressure` moves a method along its
+    accuracy-fairness curve (None: the method's own default), `target` is the label column,
+    `group_by` the attribute that fairness is over (None: the classes themselves). A `model` of None
+    takes the first one of the preset's tasks.
+    """
+
+    dataset: str
+    model: str
+    method: str
+    density: Annotated[float, Field(gt=0, le=1)]
+    seed: Annotated[int, Field(ge=0)]
+    preset: str
+    pressure: Annotated[float, Field(ge=0)] | None = None
+    target: str | None = None
+    group_by: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_model(cls, values: dict[str, Any]) -> dict[str, Any]:
+        preset = values.get("preset")
+        if values.get("model") is None and isinstance(preset, str) and preset in PRESETS:
+            return values | {"model": PRESETS[preset].tasks[0].model}
+        return values
+
+    @field_validator("preset")
+    @classmethod
+    def _known_preset(cls, preset: str) -> str:
+        if preset not in PRESETS:
+            raise ValueError(f"there is no such preset, choose one of {', '.join(PRESETS)}")
+        return preset
+
+    @model_validator(mode="after")
+    def _dense_is_dense(self) -> "Run":
+        if self.method == "dense" and self.density != 1:
+            raise ValueError(
+                f"the dense method keeps every weight, so its density is 1.0 and not {self.density}"
+            )
+        return self
+
+    @property
+    def settings(self) -> Preset:
+        """The preset's content, as the run's data set has it."""
+        return PRESETS[self.preset].at(self.dataset)
+
+    @property
+    def knob(self) -> float:
+        """The pressure, or where none is given the method's own; 0 for a method without one."""
+        own = KNOBS[self.method].default if self.method in KNOBS else 0.0
+        return own if self.pressure is None else self.pressure
+
+    def slug(self) -> str:
+        """A file name that a person can read; different runs of a preset have different ones.
+
+        What is no letter, digit or one of `.-_` is written as `%` and its number.
+        """
+        parts = [self.dataset, self.model, self.method, f"d{self.density!r}", f"s{self.seed}"]
+        for name in ("pressure", "target", "group_by"):
+            value = getattr(self, name)
+            if value is not None:
+                parts.append(f"{name.replace('_', '-')}-{value}")
+        return "_".join(quote(part, safe="") for part in parts)
+
+
+def grid(
+    preset: str,
+    methods: Iterable[str],
+    densities: tuple[float, ...] | None = None,
+    seeds: tuple[int, ...] | None = None,
+    pressure: float | None = None,
+    tasks: tuple[Task, ...] | None = None,
+) -> list[Run]:
+    """All runs of a preset for some methods; the dense net, which has one density, once per task
+    and seed.
+
+    Args:
+        preset: a key of PRESETS.
+        methods: their names.
+        densities, seeds, tasks: None: the preset's.
+        pressure: of all of them.
+    """
+    check_preset(preset)
+    scale = PRESETS[preset]
+    return [
+        Run(
+            method=method,
+            density=density,
+            seed=seed,
+            preset=preset,
+            pressure=pressure,
+            **task.model_dump(),
+        )
+        for task in (scale.tasks if tasks is None else tasks)
+        for method in methods
+        for density in ((1.0,) if method == "dense" else densities or scale.densities)
+        for seed in seeds or scale.seeds
+    ]
+
+
+def study(notebook: str, preset: str) -> list[Run]:
+    """The runs that an experiment notebook shows, of the methods that it and the preset name.
+
+    12_sparsity goes along densities and pressures; 14_cost and 20_groups have one density,
+    20_groups tasks of its own; to 11_comparison and 15_equal_accuracy come the settings that the
+    preset has beside its grid.
+
+    Raises:
+        ValueError: no such preset, or the preset names a method that no notebook compares.
+    """
+    check_preset(preset)
+    scale = PRESETS[preset]
+    methods = _named(STUDIES[notebook], preset)
+    if notebook == "20_groups":
+        return grid(preset, methods, scale.densities[:1], tasks=scale.group_tasks)
+    if notebook == "14_cost":
+        return grid(preset, methods, scale.densities[:1], scale.sweep_seeds)
+    if notebook == "12_sparsity":
+        return _sweep(preset, methods)
+    runs = grid(preset, methods)
+    if notebook in ("11_comparison", "15_equal_accuracy"):
+        for cell in scale.also:
+            runs += grid(
+                preset,
+                [name for name in cell.methods if name in methods],
+                cell.densities,
+                tasks=(cell.task,),
+            )
+    return list(dict.fromkeys(runs))
+
+
+def _named(methods: tuple[str, ...], preset: str) -> list[str]:
+    """Those of a notebook's methods that the preset names; all where it names none."""
+    chosen = PRESETS[preset].methods
+    known = {method for studied in STUDIES.values() for method in studied}
+    for name in chosen or ():
+        if name not in known:
+            raise ValueError(
+                f"preset {preset!r} names the method {name!r}, which is unknown: choose of "
+                f"{', '.join(sorted(known))}."
+            )
+    return [method for method in methods if chosen is None or method in chosen]
+
+
+def _sweep(preset: str, methods: list[str]) -> list[Run]:
+    """The runs of 12_sparsity: some methods along densities, those with a pressure along it at the
+    first density.
+    """
+    scale = PRESETS[preset]
+    runs = grid(preset, methods, scale.sparsities, scale.sweep_seeds, tasks=scale.sweep_tasks)
+    if not scale.pressures:
+        return runs
+    for name in _named(tuple(name for name, knob in KNOBS.items() if knob.others), preset):
+        for pressure in (None, *KNOBS[name].others):
+            runs += grid(preset, [name], scale.densities[:1], scale.sweep_seeds, pressure)
+    return list(dict.fromkeys(runs))
+
+
+def every_run(preset: str) -> list[Run]:
+    """The runs of all experiment notebooks of a preset, each once."""
+    return list(dict.fromkeys(run for notebook in STUDIES for run in study(notebook, preset)))
+
+
+def task_name(row: Mapping[str, Any]) -> str:
+    """A task for a title, from a table's row: data set, what fairness is over, and the model."""
+    target = "" if row["target"] == "label" else f" {row['target']}"
+    return f"{row['dataset']}{target} by {row['group_by']}, {row['model']}"
+
+
+def record_path(run: Run, runs: Path = paths.RUNS) -> Path:
+    """Where the run's record lies; that file is the only mark of a finished run."""
+    return runs / run.preset / "records" / f"{run.slug()}.json"
+
+
+def ticket_path(run: Run, runs: Path = paths.RUNS) -> Path:
+    """Where the run's trained ticket lies."""
+    return runs / run.preset / "tickets" / f"{run.slug()}.safetensors.zlib"
+
+
+def shared_path(run: Run, kind: str, digest: str) -> Path:
+    """Where a training lies that the run shares with others of its task and seed."""
+    return (
+        paths.RUNS
+        / run.preset
+        / "shared"
+        / f"{kind}_{run.dataset}_{run.model}_s{run.seed}_{digest}.safetensors"
+    )
+
+
+def seed_for(seed: int, purpose: str) -> int:
+    """One independent seed per purpose ("init", "order", "selection", ...) from the run's seed."""
+    return zlib.crc32(f"{purpose}/{seed}".encode())

@@ -1,0 +1,191 @@
+"""Lottery tickets: levels of training, pruning and rewinding, and what flows between them."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from fairlth import config, metrics
+from fairlth.config import Run, Schedule
+from fairlth.config.method_table import FINE, LONGER, short_epochs
+from fairlth.conflict import meter
+from fairlth.images import Data
+from fairlth.masks import MaskSet, prunable
+from fairlth.selection import Scores, levels, magnitude, select
+from fairlth.training import AfterStep, State, fit, in_turn, predict, snapshot
+
+Score = Callable[[nn.Module], Scores]  # a trained network -> scores of its weights
+
+
+@dataclass(frozen=True)
+class Dense:
+    """The dense network of a task and seed, which every method is handed.
+
+    `network` has the initial weights. `rewind` is theta_k, the state after the rewind epochs,
+    `trained` the state after all of them. `conflict` is the state of the `ConflictMeter` that
+    watched the training from the rewind point on; watching changes nothing. The three are empty
+    for methods that never ask for them.
+    """
+
+    network: nn.Module
+    rewind: State = field(default_factory=dict)
+    trained: State = field(default_factory=dict)
+    conflict: State = field(default_factory=dict)
+
+    def fresh(self) -> nn.Module:
+        """A copy of the network with its initial weights."""
+        return copy.deepcopy(self.network)
+
+    def at(self, state: State) -> nn.Module:
+        """A copy of the network in a state, such as `rewind`."""
+        model = self.fresh()
+        model.load_state_dict(state)
+        return model
+
+
+@dataclass
+class Found:
+    """A ticket before its last training: the network where that starts, its mask applied."""
+
+    model: nn.Module
+    mask: MaskSet
+    epochs: int  # trained so far
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Ticket:
+    """What a method returns.
+
+    `model` is trained, its pruned weights are exactly 0; `mask` says which weights are kept. `cost`
+    is in dense-training equivalents, epochs trained over the schedule's epochs. `feasible` says
+    whether the accuracy constraint was kept on validation data, None for methods without one.
+    `trace` has one row per validated epoch, or what else the method wants remembered.
+    """
+
+    model: nn.Module
+    mask: MaskSet
+    cost: float
+    feasible: bool | None = None
+    trace: list[dict[str, Any]] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def train_dense(run: Run, data: Data, network: nn.Module) -> Dense:
+    """Trains a network whole.
+
+    Momentum starts afresh at the rewind point, as it does in every ticket, so that the dense net is
+    a ticket of density 1.
+    """
+    schedule = run.settings.schedule
+    k = run.settings.rewind_epochs
+    model = copy.deepcopy(network)
+    fit(model, data, schedule, seed=run.seed, stop=k, label="to the rewind point")
+    rewind = snapshot(model)
+    watch = meter(run, data)
+    fit(model, data, schedule, seed=run.seed, start=k, after_step=watch, label="dense")
+    return Dense(network, rewind, snapshot(model), watch.state())
+
+
+def floor(run: Run, data: Data, dense: Dense) -> float:
+    """The accuracy that a fair ticket keeps: the dense net's on validation data less epsilon."""
+    counts = predict(dense.at(dense.trained), data.val)
+    return metrics.accuracy(*counts) - run.settings.epsilon
+
+
+def search(
+    run: Run,
+    data: Data,
+    dense: Dense,
+    score: Score,
+    watch: AfterStep | None = None,
+    *,
+    rewind: bool = True,
+    keep_per_level: float | None = None,
+    epochs: int | None = None,
+) -> Found:
+    """Levels of training, pruning and rewinding: the last mask, and what it is rewound to.
+
+    The first level is the dense training.
+
+    Args:
+        run: its density and its preset's rewind epoch and share kept per level.
+        data: train is used.
+        dense: where the search starts.
+        score: scores of a trained network's weights; the highest are kept.
+        watch: called after each step of the levels after the first.
+        rewind: weights and learning rate go back to theta_k after each level; False: only the
+            learning rate does, and the weights that are left go on from their trained values, on
+            images in another order.
+        keep_per_level: share of the weights that a level keeps, None: the preset's.
+        epochs: of every level after the first, with its own learning rate from top to 0; None: as
+            many as the first.
+    """
+    preset = run.settings
+    k = preset.rewind_epochs
+    first = preset.schedule.epochs - k
+    each = epochs or first
+    schedule = preset.schedule.model_copy(update={"epochs": k + each})
+    plan = levels(run.density, keep_per_level or preset.keep_per_level)
+    model = dense.at(dense.trained)
+    mask = MaskSet.full(prunable(model))
+    for level, density in enumerate(plan):
+        if level > 0:
+            if rewind:
+                model.load_state_dict(dense.rewind)
+            mask.apply(model)
+            after_step = in_turn(mask.apply, watch) if watch else mask.apply
+            seed = run.seed if rewind else config.seed_for(run.seed, f"level {level}")
+            label = f"level {level + 1} of {len(plan)}"
+            fit(model, data, schedule, seed=seed, start=k, after_step=after_step, label=label)
+        mask = select(score(model), density, within=mask)
+    if rewind:
+        model.load_state_dict(dense.rewind)
+    mask.apply(model)
+    return Found(model, mask, k + first + (len(plan) - 1) * each)
+
+
+def search_in_short_levels(
+    run: Run, data: Data, dense: Dense, score: Score, watch: AfterStep | None = None
+) -> Found:
+    """Many short levels whose weights go on: each keeps FINE of them and trains SHORT of the
+    schedule.
+
+    Source: learning-rate rewinding of Renda et al., 2020; there a level takes as long as the first
+    training. Close to gradual pruning (Zhu and Gupta, 2017).
+    """
+    epochs = short_epochs(run.settings)
+    return search(run, data, dense, score, watch, rewind=False, keep_per_level=FINE, epochs=epochs)
+
+
+def by_magnitude(model: nn.Module) -> Scores:
+    """|w| of a network's prunable weights."""
+    return magnitude(prunable(model))
+
+
+def at_rewind(dense: Dense, mask: MaskSet, epochs: int) -> Found:
+    """A mask that took `epochs` to find as a ticket that starts from the rewind point."""
+    model = dense.at(dense.rewind)
+    mask.apply(model)
+    return Found(model, mask, epochs)
+
+
+def longer(run: Run) -> Schedule:
+    """The schedule of a long last training: LONGER times the epochs of the first level."""
+    schedule = run.settings.schedule
+    k = run.settings.rewind_epochs
+    return schedule.model_copy(update={"epochs": k + LONGER * (schedule.epochs - k)})
+
+
+def train_plainly(run: Run, data: Data, found: Found, schedule: Schedule | None = None) -> Ticket:
+    """Trains a found ticket on cross-entropy alone, from where it stands; None: the run's
+    schedule.
+    """
+    schedule = schedule or run.settings.schedule
+    k = run.settings.rewind_epochs
+    after_step = found.mask.apply
+    fit(found.model, data, schedule, seed=run.seed, start=k, after_step=after_step, label="ticket")
+    cost = (found.epochs + schedule.epochs - k) / run.settings.schedule.epochs
+    return Ticket(found.model, found.mask, cost, notes=found.notes)

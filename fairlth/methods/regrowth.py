@@ -1,0 +1,136 @@
+"""Dynamic sparse training: a mask gives up some weights of each layer and grows as many
+elsewhere.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from fairlth.images import Split, as_float
+from fairlth.masks import MaskSet
+from fairlth.training import PASSES
+
+BATCH = 200  # images behind one reading of batch norm's statistics
+THRESHOLD = 0.001  # absolute value up to which the rule "threshold" drops a weight
+
+Drop = Callable[
+    [Tensor, Tensor, float], int
+]  # weight, its mask, death rate -> how many of its smallest weights go
+Grow = Callable[
+    [Tensor, torch.Generator], Tensor
+]  # gradient -> score of each weight, the highest grow
+
+
+def _by_magnitude(weight: Tensor, kept: Tensor, rate: float) -> int:
+    return math.ceil(rate * int(kept.sum()))
+
+
+def _by_threshold(weight: Tensor, kept: Tensor, rate: float) -> int:
+    return int((kept & (weight.abs() <= THRESHOLD)).sum())
+
+
+def _at_random(gradient: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.rand(gradient.shape, generator=generator).to(gradient)
+
+
+def _by_gradient(gradient: Tensor, generator: torch.Generator) -> Tensor:
+    return gradient.abs()
+
+
+def _by_inverted_gradient(gradient: Tensor, generator: torch.Generator) -> Tensor:
+    return -gradient.abs()
+
+
+DROP: dict[str, Drop] = {"magnitude": _by_magnitude, "threshold": _by_threshold}
+GROW: dict[str, Grow] = {
+    "random": _at_random,
+    "gradient": _by_gradient,
+    "inverted": _by_inverted_gradient,
+}
+
+
+def regrow(
+    weights: Mapping[str, Tensor],
+    gradients: Mapping[str, Tensor],
+    mask: MaskSet,
+    rate: float,
+    drop: str,
+    grow: str,
+    generator: torch.Generator,
+) -> MaskSet:
+    """The mask after one update: in each layer some of the smallest kept weights go, and exactly as
+    many grow elsewhere.
+
+    "magnitude" drops ceil(rate * kept) weights, "threshold" all up to THRESHOLD; "gradient" grows
+    where the absolute gradient is largest, "random" anywhere, "inverted" where it is smallest: a
+    negative control, and what the released SafeCompress does. A weight may be dropped and grown at
+    once; then it keeps its value, and others start at 0.
+
+    Source: Evci et al., 2020 (google-research/rigl); drop and grow rules of JiePKU/SafeCompress.
+
+    Args:
+        weights, gradients: of each prunable layer; gradients are of all weights, pruned ones too.
+        mask: before.
+        rate: share of a layer's weights that "magnitude" drops, in [0, 1].
+        drop, grow: keys of DROP and GROW.
+        generator: CPU, for "random".
+    """
+    return MaskSet(
+        {
+            name: _layer(w, gradients[name], mask[name], rate, drop, grow, generator)
+            for name, w in weights.items()
+        }
+    )
+
+
+def _layer(
+    weight: Tensor,
+    gradient: Tensor,
+    kept: Tensor,
+    rate: float,
+    drop: str,
+    grow: str,
+    g: torch.Generator,
+) -> Tensor:
+    scores = torch.where(kept, weight.detach().abs(), -1.0)
+    n_kept = int(kept.sum())
+    n_drop = DROP[drop](weight, kept, rate)
+    survivors = torch.zeros_like(kept)
+    if n_drop < n_kept:
+        survivors = MaskSet.from_scores({"": scores}, n_kept - n_drop)[""]
+    if n_drop == 0:
+        return survivors
+    new = torch.where(survivors, -math.inf, GROW[grow](gradient, g))
+    return survivors | MaskSet.from_scores({"": new}, n_drop)[""]
+
+
+def refresh_statistics(model: nn.Module, split: Split, rows: Tensor) -> None:
+    """Takes batch norm's statistics anew, as plain averages over the batches of some images;
+    changes nothing else.
+
+    After a mask has changed the old statistics are those of another network.
+    """
+    norms = [
+        module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    ]
+    momenta, training = [norm.momentum for norm in norms], model.training
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative average
+    model.train()
+    with torch.no_grad():
+        for part in rows.split(BATCH) if norms else ():
+            model(as_float(split.x[part]))
+            PASSES.predicted(len(part))
+    model.train(training)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def cosine_rate(done: float, first: float = 0.5, last: float = 0.005) -> float:
+    """The death rate when a share `done` of the training is done: from `first` to `last` along a
+    half cosine.
+    """
+    return last + (first - last) * 0.5 * (1 + math.cos(math.pi * done))

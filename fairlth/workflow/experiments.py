@@ -1,0 +1,291 @@
+"""From a Run to its Record: the one place that sees the whole chain."""
+
+import time
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from fairlth import config, data, methods, metrics, models
+from fairlth.analysis import conditions, records, scope
+from fairlth.analysis.records import Record
+from fairlth.bias_shift import fair_shift
+from fairlth.config import Run, paths
+from fairlth.images import Data
+from fairlth.lottery import Ticket
+from fairlth.masks import count_kept, prunable
+from fairlth.methods.sharing import LEDGER
+from fairlth.metrics import Counts
+from fairlth.shipping import ticket as tickets
+from fairlth.shipping.card import why_dead
+from fairlth.shipping.ticket import Loaded
+from fairlth.training import PASSES, count, logits
+from fairlth.workflow.parameters import truth
+
+
+def check(run: Run) -> None:
+    """Raises ValueError in one sentence for a name that is unknown or data that are not there;
+    reads and trains nothing.
+    """
+    data.check(run)
+    models.check(run)
+    methods.check(run)
+
+
+def run(run: Run, runs: Path = paths.RUNS) -> Record:
+    """Trains one run, reads the test split once, and writes its ticket and its record, the record
+    last.
+
+    Raises:
+        ValueError: bad input, before any training.
+        FloatingPointError: the loss became infinite or nan; nothing is written.
+        OSError: the results cannot be written.
+    """
+    check(run)
+    conditions.check_code()
+    paths.check_writable(config.record_path(run, runs))
+    _set_up_torch()
+    started = time.perf_counter()
+    LEDGER.clear()
+    loaded = data.load(run)
+    methods.check_data(run, loaded)
+    images = PASSES.images
+    ticket = methods.make(run, loaded)
+    images = PASSES.images - images + LEDGER.read_images()
+    _check_ticket(run, ticket)
+    record = _record(run, loaded, ticket, started, images)
+    tickets.write(ticket, record, loaded, config.ticket_path(run, runs))
+    records.write(record, config.record_path(run, runs))
+    return record
+
+
+def _set_up_torch() -> None:
+    """Threads and, where it is asked for, operations that give the same bits each time; one that
+    has no such form raises.
+    """
+    torch.set_num_threads(paths.THREADS)
+    if paths.DETERMINISTIC:
+        torch.use_deterministic_algorithms(True)
+
+
+def run_or_load(grid: Iterable[Run], runs: Path = paths.RUNS) -> list[Record]:
+    """The records of a grid, in its order; what is there already is read, not trained again.
+
+    A record made under other settings of its preset is made anew. One made by other code is made
+    anew where the preset trains in the notebook's process, and else used with a warning, since it
+    may have cost hours.
+    """
+    grid = list(dict.fromkeys(grid))
+    for one in grid:
+        check(one)
+    found = []
+    bar = tqdm(grid, unit="run", delay=1)
+    for one in bar:
+        bar.set_postfix_str(one.slug())
+        found.append(_usable(one, runs) or run(one, runs))
+    return found
+
+
+def ticket(one: Run, runs: Path = paths.RUNS) -> Loaded:
+    """The trained ticket of a run with its card; the run is made where they are not there or, with
+    a warning, damaged.
+    """
+    run_or_load([one], runs)
+    path = config.ticket_path(one, runs)
+    if path.exists() and tickets.card_path(path).exists():
+        try:
+            return tickets.load(path, one)
+        except ValueError as error:
+            warnings.warn(f"{error} It is made anew now.", stacklevel=2)
+    run(one, runs)
+    return tickets.load(path, one)
+
+
+def table(notebook: str, preset: str, train: bool | str) -> pd.DataFrame:
+    """The tidy table of an experiment notebook's runs, or of all of them for the overview.
+
+    Args:
+        notebook: a key of `config.STUDIES`, or "00_overview".
+        preset: a key of `config.PRESETS`.
+        train: trains what is missing; False reads data/results/<preset>.csv.
+
+    Raises:
+        ValueError: a parameter is not one of these, or there is no table to read.
+    """
+    train = truth("train", train)
+    wanted = (
+        config.every_run(preset) if notebook == "00_overview" else config.study(notebook, preset)
+    )
+    if train:
+        kept, missing = _kept(wanted, preset)
+        made = records.table(run_or_load(missing))
+        frame = pd.concat([kept, made], ignore_index=True) if len(kept) else made
+    else:
+        frame = records.load(preset)
+        frame = frame if notebook == "00_overview" else scope.rows_of(frame, wanted)
+    if frame.empty:
+        raise ValueError(f"data/results/{preset}.csv has no run of {notebook}: use train=True.")
+    order = list(dict.fromkeys([*(run.method for run in wanted), *frame["method"]]))
+    place = {method: number for number, method in enumerate(order)}
+    return frame.sort_values("method", key=lambda methods: methods.map(place), kind="stable")
+
+
+def _kept(wanted: list[Run], preset: str) -> tuple[pd.DataFrame, list[Run]]:
+    """Rows of the preset's table for those of the wanted runs that it has, and the runs that it
+    lacks.
+
+    A preset whose trainings take seconds keeps nothing: its notebooks make all of it anew.
+    """
+    done = in_table(preset)
+    missing = [run for run in wanted if scope.key(run) not in done]
+    if len(missing) == len(wanted):
+        return pd.DataFrame(columns=records.COLUMNS), wanted
+    frame = records.load(preset)
+    keys = {scope.key(run) for run in wanted} & done
+    return frame[[one in keys for one in records.run_keys(frame)]], missing
+
+
+def in_table(preset: str) -> set[tuple[Any, ...]]:
+    """The keys of the runs that the preset's table has, under today's settings; empty where
+    trainings take seconds.
+
+    Rows that say nothing of their settings count.
+    """
+    if config.PRESETS[preset].in_process or not records.table_path(preset).exists():
+        return set()
+    frame = records.load(preset).drop_duplicates(records.KEYS)
+    told = dict(zip(records.run_keys(frame), frame["settings"], strict=True))
+    planned = {scope.key(run): run for run in config.every_run(preset)}
+    today = {
+        one: records.settings_digest(_settings(run)) for one, run in planned.items() if one in told
+    }
+    return {
+        one for one, digest in told.items() if pd.isna(digest) or today.get(one, digest) == digest
+    }
+
+
+def of(notebook: str, preset: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table that an experiment notebook shows."""
+    return scope.rows_of(frame, config.study(notebook, preset))
+
+
+def missing(notebook: str, preset: str, frame: pd.DataFrame) -> str:
+    """One sentence on the runs of an experiment notebook that a table lacks; "" where it lacks
+    none.
+    """
+    return scope.missing(frame, config.study(notebook, preset))
+
+
+def _usable(run: Run, runs: Path) -> Record | None:
+    """The run's record where it is there and was made under today's settings."""
+    path = config.record_path(run, runs)
+    if not path.exists():
+        return None
+    try:
+        record = records.read(path)
+    except ValueError as error:
+        warnings.warn(f"{error} It is made anew now.", stacklevel=3)
+        return None
+    same_code = record.conditions["code"] == conditions.code_fingerprint()
+    if record.settings != _settings(run) or (run.settings.in_process and not same_code):
+        return None
+    if not same_code:
+        warnings.warn(
+            f"{run.slug()} was made by other code (commit {record.conditions['commit']}).",
+            stacklevel=3,
+        )
+    return record
+
+
+def _settings(run: Run) -> dict[str, object]:
+    """The preset as a record keeps it: without its lists of tasks, densities and seeds, which
+    decide no single run.
+
+    With it what tells a data set and a model of your own from others of their name.
+    """
+    own = {"dataset": data.fingerprint(run.dataset), "model": models.fingerprint(run.model)}
+    return run.settings.model_dump(mode="json", exclude=config.LISTS) | {
+        name: value for name, value in own.items() if value
+    }
+
+
+def _check_ticket(run: Run, ticket: Ticket) -> None:
+    """The promise of every method: exactly floor(density * N) weights, all others exactly 0."""
+    weights = prunable(ticket.model)
+    expected = count_kept(run.density, weights)
+    assert ticket.mask.n_kept == expected, (
+        f"{run.method} keeps {ticket.mask.n_kept} weights, expected {expected}"
+    )
+    for name, mask in ticket.mask.items():
+        assert not weights[name][~mask].any(), (
+            f"{run.method} leaves pruned weights of {name} that are not 0"
+        )
+
+
+def _record(run: Run, loaded: Data, ticket: Ticket, started: float, images: float) -> Record:
+    val = logits(ticket.model, loaded.val)
+    test = logits(ticket.model, loaded.test)
+    counts = _counts(loaded, val, test)
+    confidence, classes = test.softmax(1).max(1)
+    layers = ticket.mask.layers()
+    dead = why_dead(layers, val)
+    if dead:
+        warnings.warn(f"{run.slug()} is a dead ticket: {dead}", stacklevel=3)
+    notes = ticket.notes | ({"dead": dead} if dead else {})
+    notes |= {"rescued": ticket.mask.rescued} if ticket.mask.rescued else {}
+    if empty := metrics.empty_groups(counts["test"].by_group().total, loaded.groups):
+        warnings.warn(
+            f"{run.dataset}: no test image of {', '.join(empty)}, so gaps over groups are nan.",
+            stacklevel=3,
+        )
+    return Record(
+        run=run.model_dump(),
+        target=run.target or data.source_of(run).target,
+        group_by=data.group_name(run),
+        classes=loaded.classes,
+        groups=loaded.groups,
+        counts={name: _lists(found) for name, found in counts.items()},
+        layers=layers,
+        cost=round(ticket.cost, 4),
+        spent=round(images / dense_images(run, loaded), 4),
+        feasible=ticket.feasible and not dead,  # None stays None
+        predictions=records.pack_predictions(
+            classes.cpu().numpy(), confidence.double().cpu().numpy()
+        ),
+        trace=ticket.trace,
+        notes=notes,
+        settings=_settings(run),
+        conditions=conditions.conditions(
+            loaded.train.x.device,
+            run.settings.schedule,
+            time.perf_counter() - started,
+            LEDGER.read_seconds(),
+        ),
+    )
+
+
+def dense_images(run: Run, loaded: Data) -> int:
+    """Images that one dense training of the run goes through: its epochs of whole batches."""
+    schedule = run.settings.schedule
+    n, size = len(loaded.train), schedule.batch_size
+    return schedule.epochs * (n // size * size if n >= size else n)
+
+
+def _counts(loaded: Data, val: Tensor, test: Tensor) -> dict[str, Counts]:
+    """Predictions on "val" and "test", and on "test+s" with s of the way to the fairest class bias
+    shift on validation data.
+    """
+    shift = fair_shift(val, loaded.val)
+    found = {"val": count(val, loaded.val), "test": count(test, loaded.test)}
+    return found | {
+        f"test+{share:g}": count(test + share * shift, loaded.test) for share in records.SHIFTS
+    }
+
+
+def _lists(counts: Counts) -> dict[str, list[list[int]]]:
+    return {"correct": counts.correct.tolist(), "total": counts.total.tolist()}
