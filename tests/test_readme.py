@@ -7,14 +7,13 @@ import sys
 
 import pytest
 
-from fairlth import config, figures
 from fairlth.analysis.equal_accuracy import BUDGET
-from fairlth.methods import METHODS
+from fairlth.config import METHOD_TABLE, paths
 
-README = (config.ROOT / "README.md").read_text()
+README = (paths.ROOT / "README.md").read_text()
 COMMITTED = subprocess.run(
     ["git", "ls-files", "*.md", "*.ipynb"],
-    cwd=config.ROOT,
+    cwd=paths.ROOT,
     capture_output=True,
     text=True,
     check=True,
@@ -57,7 +56,7 @@ def table(text, *columns):
 
 
 def page(preset):
-    return (config.ROOT / "data" / "results" / f"{preset}.md").read_text()
+    return (paths.ROOT / "data" / "results" / f"{preset}.md").read_text()
 
 
 def section(name):
@@ -157,7 +156,7 @@ def test_the_ten_lines_run(tmp_path):
     assert len(lines.splitlines()) <= 10
     done = subprocess.run(
         [sys.executable, "-c", lines],
-        cwd=config.ROOT,
+        cwd=paths.ROOT,
         env=os.environ | {"FAIRLTH_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
@@ -177,14 +176,24 @@ def test_every_notebook_is_named_once_and_no_other():
 
 def test_every_method_is_named_as_in_code_and_in_figures():
     listed = " ".join(section("The package").split())
-    for method in METHODS:
-        name = figures.NAMES[method]
-        told = f"`{method}`" if name == method else f"`{method}` ({name})"
+    for method, row in METHOD_TABLE.items():
+        told = f"`{method}`" if row.title == method else f"`{method}` ({row.title})"
         assert told in listed, told
 
 
+def test_the_map_has_every_module_of_the_core_and_every_wing():
+    [listed] = re.findall(r"```\nfairlth/\n(.*?)^\w", section("The package"), re.S | re.M)
+    top = [path for path in paths.PACKAGE.iterdir() if path.name[0] not in "_."]
+    assert sorted(re.findall(r"\w+\.py", listed)) == sorted(
+        path.name for path in top if path.suffix == ".py"
+    )
+    assert sorted(re.findall(r"(\w+)/", listed)) == sorted(
+        path.name for path in top if path.is_dir()
+    )
+
+
 def test_what_else_the_tables_say_stands_in_the_page():
-    text = (config.ROOT / "data" / "results" / "README.md").read_text()
+    text = (paths.ROOT / "data" / "results" / "README.md").read_text()
     for preset in PRESETS:
         assert f"[{preset}]({preset}.md)" in text
     number = r"\d+\.\d+"
@@ -196,6 +205,6 @@ def test_what_else_the_tables_say_stands_in_the_page():
 
 @pytest.mark.parametrize("name", [name for name in COMMITTED if name.endswith(".md")])
 def test_links_lead_to_files(name):
-    path = config.ROOT / name
+    path = paths.ROOT / name
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
         assert target.startswith("https://") or (path.parent / target).exists(), target
