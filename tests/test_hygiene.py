@@ -84,6 +84,7 @@ COME_ALONG = {
     "PIL": "torchvision",
     "nbformat": "papermill",
     "nbclient": "papermill",
+    "pydantic_settings": "pydantic-settings",
     "sklearn": "scikit-learn",
 }
 
