@@ -110,7 +110,8 @@ def write_atomically(path: Path, content: bytes) -> None:
                 raise
     except OSError as error:
         raise OSError(
-            f"{path} could not be written ({error.strerror}): give it a folder with room and access."
+            f"{path} could not be written ({error.strerror}): give it a folder with room and "
+            "access."
         ) from error
 
 
