@@ -115,7 +115,7 @@ def write_atomically(path: Path, content: bytes) -> None:
                 temporary.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        cure = CURES.get(error.errno, "give it a folder with room and access")
+        cure = CURES.get(error.errno or 0, "give it a folder with room and access")
         raise OSError(f"{path} could not be written ({error.strerror}): {cure}.") from error
 
 
