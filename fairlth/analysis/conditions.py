@@ -78,7 +78,8 @@ def check_code() -> None:
     """
     if paths.GRID_CODE not in (None, code_fingerprint()):
         raise ValueError(
-            f"the code that decides a run has changed under a running grid, from {paths.GRID_CODE} to {code_fingerprint()}: "
+            f"the code that decides a run has changed under a running grid, from {paths.GRID_CODE} "
+            f"to {code_fingerprint()}: "
             "let the grid finish in a clone of its own, or stop it and start it again."
         )
 

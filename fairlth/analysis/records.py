@@ -191,7 +191,8 @@ def merge_table(frame: pd.DataFrame, preset: str) -> Path:
     """
     if strange := sorted(set(frame["preset"]) - {preset}):
         raise ValueError(
-            f"rows of preset {strange[0]!r} do not belong into {preset}.csv: give the runs of {preset!r} alone."
+            f"rows of preset {strange[0]!r} do not belong into {preset}.csv: give the runs of "
+            f"{preset!r} alone."
         )
     path = paths.TABLES / f"{preset}.csv"
     afresh = config.PRESETS[preset].in_process or not table_path(preset).exists()
@@ -207,7 +208,8 @@ def merge_table(frame: pd.DataFrame, preset: str) -> Path:
         run = both.loc[odd, KEYS].iloc[0]
         named = ", ".join(f"{name} {value}" for name, value in run.items() if not pd.isna(value))
         raise ValueError(
-            f"{path} has other counts for the run {named}: find out which are right and remove the others."
+            f"{path} has other counts for the run {named}: find out which are right and remove the "
+            "others."
         )
     both = both[one_run.cumcount() == 0]
     both = both.sort_values([*KEYS, "split"], kind="stable", na_position="first")

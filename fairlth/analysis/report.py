@@ -224,7 +224,8 @@ def tasks(summary: pd.DataFrame) -> Iterator[str]:
             yield (
                 f"{own['images'].max():,} test images; mean ± half the 95 % t interval over n "
                 "seeds. By chance alone (median over methods): "
-                f"CWV x1e4 {1e4 * floors['cwv_floor']:.1f}, MCD {100 * floors['mcd_floor']:.1f} points."
+                f"CWV x1e4 {1e4 * floors['cwv_floor']:.1f}, MCD {100 * floors['mcd_floor']:.1f} "
+                "points."
             )
             shown = summaries.readable(own)
             yield markdown(

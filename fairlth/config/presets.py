@@ -111,7 +111,8 @@ class Preset(Strict):
     def _rewinds_before_the_end(self) -> "Preset":
         if self.rewind_epochs >= (least := min([self.schedule.epochs, *self.epochs.values()])):
             raise ValueError(
-                f"rewind_epochs={self.rewind_epochs} is refused: expected fewer than the {least} epochs"
+                f"rewind_epochs={self.rewind_epochs} is refused: expected fewer than the {least} "
+                "epochs"
             )
         return self
 

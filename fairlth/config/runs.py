@@ -162,7 +162,8 @@ def _named(methods: tuple[str, ...], preset: str) -> list[str]:
     for name in chosen or ():
         if name not in known:
             raise ValueError(
-                f"preset {preset!r} names the method {name!r}, which is unknown: choose of {', '.join(sorted(known))}."
+                f"preset {preset!r} names the method {name!r}, which is unknown: choose of "
+                f"{', '.join(sorted(known))}."
             )
     return [method for method in methods if chosen is None or method in chosen]
 

@@ -161,7 +161,8 @@ def _copy(name: str, model: nn.Module) -> nn.Module:
         return copy.deepcopy(model).cpu().to(memory_format=torch.channels_last)
     except Exception as error:
         raise ValueError(
-            f"model {name!r} cannot be copied ({first_line(error)}): keep no computed tensors in it."
+            f"model {name!r} cannot be copied ({first_line(error)}): keep no computed tensors in "
+            "it."
         ) from error
 
 

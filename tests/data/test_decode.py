@@ -14,8 +14,6 @@ from fairlth.data import decode, pixels
 
 TINY = PRESETS["smoke"].model_dump() | {
     "n_val": 6,
-    "tasks": (),
-    "densities": (),
     "schedule": PRESETS["smoke"].schedule,
 }
 HALF = [0, 1] * 15
