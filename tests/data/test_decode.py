@@ -275,7 +275,7 @@ def test_a_sound_cached_file_is_read_and_one_of_other_code_is_made_anew(sets, mo
     data.load(run())
     monkeypatch.setattr(decode, "_decode", None)
     data.load(run())
-    monkeypatch.setattr(paths, "code_fingerprint", lambda modules: "other")
+    monkeypatch.setattr("fairlth.data.cached.LOADED", "other")
     with pytest.raises(TypeError):
         data.load(run())
 
