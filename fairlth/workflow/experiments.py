@@ -187,7 +187,7 @@ def _usable(run: Run, runs: Path) -> Record | None:
     if not path.exists():
         return None
     try:
-        record = records.read(path)
+        record = records.read(path, run)
     except ValueError as error:
         warnings.warn(f"{error} It is made anew now.", stacklevel=3)
         return None

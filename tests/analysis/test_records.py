@@ -133,7 +133,9 @@ def test_merging_refuses_other_counts_and_other_presets_and_writes_nothing(tmp_p
         match=r"confirm.csv has other counts for the run .*method lth.*seed 0.*: find out which",
     ):
         records.merge_table(other, "confirm")
-    with pytest.raises(ValueError, match="rows of preset 'small' do not belong into confirm.csv"):
+    with pytest.raises(
+        ValueError, match="confirm.csv: row 2 is of preset 'small' and not of 'confirm'"
+    ):
         records.merge_table(table_of(record(seed=2), preset="small"), "confirm")
     assert (tmp_path / "confirm.csv").read_bytes() == before
 
