@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from fairlth import progress
+from tqdm.auto import tqdm
 from fairlth.config import Schedule, paths
 from fairlth.masks import MaskSet, prunable
 from fairlth.methods.allocation import uniform

@@ -11,7 +11,7 @@ A step of masked training at batch 64 on one thread: as it is; with weights not 
 import statistics
 
 import torch
-from rounds import Way, ratio, time_in_turn
+from benchmarks.rounds import Way, ratio, time_in_turn
 from torch.profiler import ProfilerActivity, profile
 
 from fairlth import training

@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable
 
 import torch
-from selection import resident
+from benchmarks.selection import resident
 from torch import nn
 
-from fairlth import progress
+from tqdm.auto import tqdm
 from fairlth.bias_shift import fair_shift
 from fairlth.config import PRESETS
 from fairlth.conflict import ConflictMeter

@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 
 import torch
-from rounds import ratio
+from benchmarks.rounds import ratio
 
-from fairlth import progress
+from tqdm.auto import tqdm
 from fairlth.config import Run, paths
 from fairlth.images import Data
 from fairlth.methods import METHODS

@@ -10,7 +10,7 @@ Rounds of the variants take turns. Random images stand in for real ones: the tim
 import statistics
 
 import torch
-from rounds import Seconds, Way, ratio, time_in_turn
+from benchmarks.rounds import Seconds, Way, ratio, time_in_turn
 
 from fairlth.config import PRESETS, paths
 from fairlth.conflict import ConflictMeter

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
-from fairlth import progress
+from tqdm.auto import tqdm
 
 Way = Callable[[], object]
 Seconds = dict[str, list[float]]  # way -> seconds of each of its rounds

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from fairlth import progress
+from tqdm.auto import tqdm
 from fairlth.analysis import conditions
 from fairlth.config import paths
 

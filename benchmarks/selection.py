@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fairlth import progress
+from tqdm.auto import tqdm
 from fairlth.masks import MaskSet
 from fairlth.methods.allocation import erk
 from fairlth.methods.fairgrape import keep_shares

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable
 
 import torch
-from rounds import Way, ratio, time_in_turn
+from benchmarks.rounds import Way, ratio, time_in_turn
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional as F

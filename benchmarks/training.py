@@ -13,8 +13,8 @@ same accuracy.
 import statistics
 
 import torch
-from rivals import Rival
-from rounds import Apart, Way, ratio, time_in_turn
+from benchmarks.rivals import Rival
+from benchmarks.rounds import Apart, Way, ratio, time_in_turn
 from torch import nn
 
 from fairlth.config import PRESETS, Schedule
