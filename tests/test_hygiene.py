@@ -145,7 +145,7 @@ def test_no_data_weights_or_pickles_are_tracked_and_none_are_read():
         if name.endswith((".parquet", ".pt", ".pth", ".pkl", ".npz", ".safetensors", ".zlib"))
     ]
     for name in TRACKED:
-        if name.startswith(("fairlth/", "notebooks/", "benchmarks/")) and name in TEXTS:
+        if name.startswith(("fairlth/", "notebooks/", "benchmarks/", "studies/")) and name in TEXTS:
             text = (paths.ROOT / name).read_text()
             assert not re.search(
                 r"pickle|torch\.(load|save)\b|export\.(load|save)\b|joblib|\bdill\b", text
