@@ -200,4 +200,11 @@ def test_a_short_training_is_read_often_enough(smoke_run, random_data):
     assert meter(small, loaded).every == 7 * (1079 // 64) // 8 == 14
     many = replace(random_data, train=replace(random_data.train, y=torch.zeros(64_000)))
     assert meter(run, many).every == 32
-    assert [between_readings(steps) for steps in (1, 15, 16, 255, 256, 9999)] == [1, 1, 2, 31, 32, 32]
+    assert [between_readings(steps) for steps in (1, 15, 16, 255, 256, 9999)] == [
+        1,
+        1,
+        2,
+        31,
+        32,
+        32,
+    ]

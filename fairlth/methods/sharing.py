@@ -35,7 +35,11 @@ DENSE = (
     "training",
     "lottery",
 )  # code of a training
-SEARCH = (*DENSE, "selection", "ballot", "methods/plain", "methods/ballots")  # and of a search
+SEARCH = (  # code of a search
+    *DENSE,
+    *("selection", "ballot", "methods/plain", "methods/ballots"),
+    *("config/method_table", "config/schema"),  # how many levels, how long, how many weights
+)
 SETTINGS = {"schedule", "rewind_epochs", "keep_per_level"}  # of the preset, which decide a ticket
 
 
