@@ -69,7 +69,8 @@ def main() -> None:
     torch.set_num_threads(2)
     ends = {name: np.array([end(model_name, name, seed) for seed in range(n)]) for name in VARIANTS}
     print(
-        f"{model_name}, cifar10, density 0.05, {n} seeds; validation; difference from ours in float32 with 95 % interval"
+        f"{model_name}, cifar10, density 0.05, {n} seeds; validation; difference from ours in "
+        "float32 with 95 % interval"
     )
     for name, values in ends.items():
         accuracy, cwv = values.mean(0)
@@ -77,7 +78,9 @@ def main() -> None:
         if name != "float32":
             change = (values - ends["float32"]) * [100, 1e4]
             half = stats.sem(change) * stats.t.ppf(0.975, n - 1)
-            line += f"; {change.mean(0)[0]:+.2f} +- {half[0]:.2f} points, {change.mean(0)[1]:+.1f} +- {half[1]:.1f}"
+            points, cwv_change = change.mean(0)
+            line += f"; {points:+.2f} +- {half[0]:.2f} points"
+            line += f", {cwv_change:+.1f} +- {half[1]:.1f}"
         print(line)
 
 
