@@ -1,5 +1,6 @@
 """Trainings that methods share: made once, read by the others, done without where they cannot."""
 
+import ast
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from fairlth.config import Run, paths
 from fairlth.lottery import Found
 from fairlth.masks import MaskSet, prunable
 from fairlth.methods import plain
-from fairlth.methods.sharing import LEDGER, dense_once, found_once, fresh
+from fairlth.methods.sharing import LEDGER, SEARCH, dense_once, found_once, fresh
 from fairlth.selection import levels, magnitude, select
 
 
@@ -173,3 +174,47 @@ def test_a_standard_ticket_is_trained_once_for_its_controls(smoke_run):
     assert not LEDGER.made
     assert_same(first.model.state_dict(), again.model.state_dict())
     assert first.cost == again.cost == (1 + 3 * 9 + 9) / 10
+
+
+DECIDES_NO_SEARCH = {
+    "config",  # presets and seeds are told, see `sharing.shared`
+    "config/presets",
+    "metrics",  # judges what was found
+    "bias_shift",  # these two come after the search
+    "retraining",
+    "methods/sharing",  # reads and writes
+}
+
+
+def modules_of(module):
+    """Modules of the package that one of them, or a folder of them, imports."""
+    path = paths.PACKAGE / module
+    files = path.glob("*.py") if path.is_dir() else [path.with_suffix(".py")]
+    found = set()
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module == "fairlth":
+                found |= {name.name for name in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module.startswith("fairlth."):
+                found.add(node.module.removeprefix("fairlth.").replace(".", "/"))
+    return found
+
+
+@pytest.mark.parametrize("module", SEARCH)
+def test_all_code_that_decides_a_search_is_told_by_its_files_name(module):
+    """Else a search that was made by other code would be read."""
+    wings = {"data", "models"}  # named whole
+    for name in modules_of(module) - DECIDES_NO_SEARCH:
+        assert name in SEARCH or name.partition("/")[0] in wings, f"{module} imports {name}"
+
+
+def test_other_code_is_another_search(monkeypatch):
+    run = run_of("lth", seed=12)
+    loaded = data.load(run)
+    methods.make(run, loaded)
+    monkeypatch.setattr(plain, "search", None)
+    methods.make(run, loaded)
+    monkeypatch.setattr(paths, "code_fingerprint", lambda modules: "other")
+    dense = dense_once(run, loaded)
+    with pytest.raises(TypeError, match="NoneType"):
+        methods.METHODS["lth"](run, loaded, dense)
