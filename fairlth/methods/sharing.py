@@ -22,7 +22,7 @@ from fairlth import config, models
 from fairlth.config import Run, Schedule, paths
 from fairlth.config.runs import shared_path
 from fairlth.images import Data, Split
-from fairlth.lottery import Dense, Found, Ticket, train_dense
+from fairlth.lottery import Dense, Found, Ticket, head_of, train_dense
 from fairlth.masks import MaskSet, prunable
 from fairlth.models import build
 from fairlth.training import PASSES, State, low_precision, snapshot
@@ -95,7 +95,7 @@ def dense_once(run: Run, data: Data) -> Dense:
 
     kept = shared("dense", run, data, make, {"schedule", "rewind_epochs"}, DENSE_CODE)
     parts = [part(kept.tensors, f"{name}/") for name in ("rewind", "trained", "conflict")]
-    return Dense(network, *parts)
+    return Dense(network, head_of(network, data), *parts)
 
 
 def fresh(run: Run, data: Data) -> nn.Module:
