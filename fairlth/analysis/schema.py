@@ -135,6 +135,13 @@ def in_type(name: str, values: Sequence[Any]) -> list[Any]:
     return _LISTS[name].validate_python(given)
 
 
+def check_one_preset(frame: pd.DataFrame) -> None:
+    """Raises ValueError where rows or runs say that they are of several presets."""
+    presets = sorted(set(frame.get("preset", ())))
+    if len(presets) > 1:
+        raise ValueError(f"rows of presets {', '.join(presets)} are mixed: give those of one.")
+
+
 def run_of(row: Mapping[str, Any]) -> str:
     """A row's run in words."""
     return ", ".join(f"{name} {row[name]}" for name in KEYS if not pd.isna(row[name]))

@@ -19,7 +19,7 @@ RUN = Run(dataset="digits", model="mlp", method="random", density=0.02, seed=0, 
 def home(tmp_path, monkeypatch):
     """An empty folder of results in which preset smoke fans out."""
     for name in ("RUNS", "FIGURES", "TABLES", "CACHE"):
-        monkeypatch.setattr(config, name, tmp_path / name.lower())
+        monkeypatch.setattr(paths, name, tmp_path / name.lower())
     fanned_out = PRESETS["smoke"].model_copy(update={"in_process": False})
     monkeypatch.setitem(PRESETS, "smoke", fanned_out)
     return tmp_path
