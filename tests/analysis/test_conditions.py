@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from fairlth import config
 from fairlth.analysis import conditions, records
-from fairlth.config import paths
-from fairlth.config import Schedule
+from fairlth.config import Schedule, paths
 
 
 def test_a_record_names_the_packages_own_commit():

@@ -5,9 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fairlth.config import paths
 from fairlth import config
 from fairlth.analysis import records, summaries
+from fairlth.config import paths
 
 
 def record(

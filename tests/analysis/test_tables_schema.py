@@ -6,9 +6,8 @@ import pandas as pd
 import pytest
 from test_records import record
 
-from fairlth.config import paths
-from fairlth import config
 from fairlth.analysis import equal_accuracy, paired_gains, premise, records, schema, two_halves
+from fairlth.config import paths
 
 COMMITTED = ("small", "confirm", "deeper")
 NAMES = [

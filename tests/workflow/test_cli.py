@@ -134,27 +134,27 @@ class TestReportAndGather:
         assert f"smoke.csv: merged 1 of {n} runs" in capsys.readouterr().out
 
     def test_what_does_not_fit_is_named_and_the_rest_is_merged(self, home, capsys):
-        from fairlth.workflow import experiments
         from fairlth.analysis import records
+        from fairlth.workflow import experiments
 
         runs = [run for run in config.every_run("smoke") if run.method == "dense"][:4]
         written = [config.record_path(run, paths.RUNS) for run in runs]
         experiments.run_or_load(runs[:3], paths.RUNS)
-        torn, other_settings, good, other_run = paths
+        torn, other_settings, good, other_run = written
         other_run.write_bytes(good.read_bytes())
         torn.write_bytes(torn.read_bytes()[:500])
         values = json.loads(other_settings.read_text())
         del values["sha256"]
         values["settings"]["epsilon"] = 0.5
         other_settings.write_text(json.dumps(values))
-        there = {path: path.read_bytes() for path in paths}
+        there = {path: path.read_bytes() for path in written}
         assert cli.main(["gather", "smoke"]) == 0
         said = capsys.readouterr()
         assert f"left out: {torn} is not a whole record of its run" in said.err
         assert f"left out: {other_settings} was made under other settings of 'smoke'" in said.err
         assert f"left out: {other_run} is not a whole record of its run (it is of a run" in said.err
         assert f"merged 1 of {len(config.every_run('smoke'))} runs" in said.out
-        assert {path: path.read_bytes() for path in paths} == there
+        assert {path: path.read_bytes() for path in written} == there
         [key] = set(records.run_keys(records.load("smoke")))
         assert key[-2] == runs[2].seed
 
@@ -167,8 +167,8 @@ class TestReportAndGather:
         assert not (paths.TABLES / "smoke.csv").exists()
 
     def test_a_partial_table_grows_and_its_runs_count_as_done(self, home, monkeypatch, capsys):
-        from fairlth.workflow import experiments
         from fairlth.analysis import scope
+        from fairlth.workflow import experiments
 
         fanned_out = config.PRESETS["smoke"].model_copy(update={"in_process": False})
         monkeypatch.setitem(config.PRESETS, "smoke", fanned_out)
