@@ -51,6 +51,7 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 HELD_OUT = 10_000  # images at most
 PRESET = PRESETS["small"]
+N_TRAIN = PRESET.n_train or 0  # which preset small names
 FOLDER = paths.RUNS / "study"
 
 
@@ -110,15 +111,15 @@ TRAININGS |= {
 
 def load(task: str, seed: int, density: float) -> tuple[Run, Data]:
     """A run and its data, with training images that it left out in place of the test split."""
-    choices = {"model": "convnet", "method": "lth", "preset": "small"}
-    run = Run(density=density, seed=seed, **choices, **TASKS[task])
+    choices = TASKS[task] | {"model": "convnet", "method": "lth", "preset": "small"}
+    run = Run(density=density, seed=seed, **choices)
     source = data.source_of(run)
     whole = with_all_images(run.model_copy(update={"dataset": source.like or run.dataset}))
     split_seed = config.seed_for(seed, "split")
     if source.long_tail > 1:
         train, rest = tail(whole.train, source.long_tail, split_seed)
         return run, replace(whole, train=train, test=rest)
-    rest, train = splits._draw(task, whole.train, PRESET.n_train, split_seed)
+    rest, train = splits._draw(task, whole.train, N_TRAIN, split_seed)
     if len(rest) > HELD_OUT:
         _, rest = splits._draw(task, rest, HELD_OUT, config.seed_for(seed, "tuning"))
     return run, replace(whole, train=train, test=rest)
@@ -142,16 +143,15 @@ def tail(split: Split, ratio: float, seed: int) -> tuple[Split, Split]:
     order = torch.randperm(len(split), generator=generator)
     n_classes = split.n_classes
     share = ratio ** (-torch.arange(n_classes) / (n_classes - 1))
-    sizes = (PRESET.n_train * share / share.sum()).int().tolist()
+    sizes = (N_TRAIN * share / share.sum()).int().tolist()
     kept = []
     rest = []
     for label, n in enumerate(sizes):
         rows = order[split.y[order] == label]
         kept.append(rows[:n])
         rest.append(rows[n : n + HELD_OUT // n_classes])
-    return splits._take(split, torch.cat(kept).numpy()), splits._take(
-        split, torch.cat(rest).numpy()
-    )
+    train = splits._take(split, torch.cat(kept).numpy())
+    return train, splits._take(split, torch.cat(rest).numpy())
 
 
 def find(run: Run, loaded: Data, dense: Dense, search: Search) -> Found:
@@ -193,7 +193,11 @@ def train(run: Run, loaded: Data, dense: Dense, found: Found, training: Training
     """Trains a found ticket by a rule, in place."""
     model = found.model
     schedule = longer(training)
-    options = {"seed": run.seed, "start": PRESET.rewind_epochs, "after_step": found.mask.apply}
+    options: dict[str, Any] = {
+        "seed": run.seed,
+        "start": PRESET.rewind_epochs,
+        "after_step": found.mask.apply,
+    }
     if training.pressure is not None:
         required = floor(run, loaded, dense)
         pressure = training.pressure

@@ -81,7 +81,7 @@ class PartMeter(ConflictMeter):
 
     channels = 0
 
-    def measure(self, accuracy: Gradients, fairness: Gradients) -> Gradients:  # type: ignore[override]
+    def measure(self, accuracy: Gradients, fairness: Gradients) -> Gradients:
         """Of each weight the sign of -a f; of each unit -cos of its group of channels."""
         return {name: self._conflict(a, fairness[name]) for name, a in accuracy.items()}
 
@@ -209,7 +209,7 @@ class Share(Magnitude):
 class SquareMeter(ConflictMeter):
     """Adds up the squares of both gradients, as "accuracy/<layer>" and "fairness/<layer>"."""
 
-    def measure(self, accuracy: Gradients, fairness: Gradients) -> Gradients:  # type: ignore[override]
+    def measure(self, accuracy: Gradients, fairness: Gradients) -> Gradients:
         """The squares of one reading."""
         found = {f"accuracy/{name}": a.square() for name, a in accuracy.items()}
         return found | {f"fairness/{name}": f.square() for name, f in fairness.items()}
