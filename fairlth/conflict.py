@@ -181,7 +181,8 @@ class ConflictMeter:
         """
         if not self.observed:
             raise ValueError(
-                f"nothing was observed in {self.steps} steps, expected at least {self.every}: train longer."
+                f"nothing was observed in {self.steps} steps, expected at least {self.every}: "
+                "train longer."
             )
         even, odd = self.sums
         return {name: (even[name] + odd.get(name, 0.0)) / self.observed for name in even}

@@ -29,7 +29,8 @@ class MaskSet(Mapping[str, Tensor]):
         for name, mask in kept.items():
             if mask.dtype != torch.bool:
                 raise TypeError(
-                    f"the mask of {name} is {mask.dtype}, expected torch.bool: compare or threshold it first."
+                    f"the mask of {name} is {mask.dtype}, expected torch.bool: compare or "
+                    "threshold it first."
                 )
         self._kept = {name: mask.detach() for name, mask in kept.items()}
         self._pruned = {name: ~mask for name, mask in self._kept.items()}
@@ -67,7 +68,8 @@ class MaskSet(Mapping[str, Tensor]):
         flat = torch.cat([score.detach().reshape(-1) for score in scores.values()])
         if not 0 < n_keep <= flat.numel():
             raise ValueError(
-                f"n_keep={n_keep} is out of range: expected 1 to {flat.numel()}, change the density."
+                f"n_keep={n_keep} is out of range: expected 1 to {flat.numel()}, "
+                "change the density."
             )
         threshold = _nth_largest(flat, n_keep)
         del flat  # as large as the scores
@@ -91,9 +93,7 @@ class MaskSet(Mapping[str, Tensor]):
         return self.n_kept / self.total
 
     def layers(self) -> list[dict[str, str | int | float]]:
-        """One row per tensor: name, kept, total, density, and the units (rows) that lost every
-        incoming weight.
-        """
+        """One row per tensor: name, kept, total, density, and units without incoming weights."""
         return [
             {
                 "layer": name,
@@ -106,9 +106,7 @@ class MaskSet(Mapping[str, Tensor]):
         ]
 
     def apply(self, model: nn.Module) -> None:
-        """Sets the pruned weights of `model` to exactly 0, in place; call it after every optimiser
-        step.
-        """
+        """Sets the pruned weights of `model` to exactly 0, in place, after each optimiser step."""
         with torch.no_grad():
             for name, pruned in self._pruned.items():
                 model.get_parameter(name).masked_fill_(pruned, 0.0)
@@ -121,23 +119,52 @@ class MaskSet(Mapping[str, Tensor]):
         for name, mask in self.items():
             if shapes.get(name) != tuple(mask.shape):
                 raise ValueError(
-                    f"the mask of {name} has shape {tuple(mask.shape)} and the model's is {shapes.get(name, 'missing')}: "
-                    "build the model that the ticket was made with."
+                    f"the mask of {name} has shape {tuple(mask.shape)} and the model's is "
+                    f"{shapes.get(name, 'missing')}: build the model that the ticket was made with."
                 )
 
 
 def prunable(model: nn.Module) -> dict[str, Tensor]:
-    """The weights that pruning may remove, by name: every convolution and linear kernel, first and
-    last layer included.
+    """The weights that pruning may remove, by name: all kernels of convolutions and linear layers.
 
-    Biases and batch norm always stay, as in the reference code of lottery tickets
-    (facebookresearch/open_lth).
+    First and last layer are included. Biases and batch norm always stay, as in the reference code
+    of lottery tickets (facebookresearch/open_lth).
     """
     return {
         f"{name}.weight" if name else "weight": module.weight
         for name, module in model.named_modules()
         if isinstance(module, nn.Conv2d | nn.Linear)
     }
+
+
+def output_layer(model: nn.Module, images: Tensor) -> str:
+    """The prunable weight that gives the network's outputs, by name.
+
+    It is that of the last layer called whose values are the outputs; where there is none, as in a
+    network that ends in a function of them, of the last layer called.
+
+    Args:
+        model: gives (n, classes).
+        images: a few, as floats.
+    """
+    names = {model.get_submodule(name.rpartition(".")[0]): name for name in prunable(model)}
+    called: list[tuple[str, Tensor]] = []
+
+    def remember(layer: nn.Module, inputs: tuple[Tensor, ...], given: Tensor) -> None:
+        called.append((names[layer], given.flatten()))
+
+    training = model.training
+    model.eval()
+    hooks = [layer.register_forward_hook(remember) for layer in names]
+    try:
+        with torch.no_grad():
+            outputs = model(images).flatten()
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.train(training)
+    gives = [name for name, given in called if given.equal(outputs)]
+    return (gives or [name for name, _ in called])[-1]
 
 
 def count_kept(density: float, weights: Mapping[str, Tensor]) -> int:
@@ -170,7 +197,8 @@ def _nth_largest(flat: Tensor, n: int) -> Tensor:
         largest = torch.from_numpy(values[len(values) - n :])
     if largest.isnan().any():
         raise ValueError(
-            "a score is nan: the network that it was read from has diverged, lower its learning rate."
+            "a score is nan: the network that it was read from has diverged, lower its learning "
+            "rate."
         )
     return largest.min()
 

@@ -126,7 +126,7 @@ def equal_opportunity_gap(correct: ArrayLike, total: ArrayLike) -> float:
     shape (2, groups).
 
     Source: Hardt et al., 2016. Raises ValueError for more than two classes. 0 means equal
-        opportunity.
+    opportunity.
     """
     correct, total = _binary(correct, total)
     return mcd(correct[1], total[1])
@@ -143,10 +143,12 @@ def equalized_odds_gap(correct: ArrayLike, total: ArrayLike) -> float:
 
 
 def _binary(correct: ArrayLike, total: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    correct, total = np.asarray(correct), np.asarray(total)
+    correct = np.asarray(correct)
+    total = np.asarray(total)
     if total.ndim != 2 or len(total) != 2:
         raise ValueError(
-            f"counts of shape {total.shape} are not those of a binary task: expected (2, groups), use cwv or mcd."
+            f"counts of shape {total.shape} are not those of a binary task: expected (2, groups), "
+            "use cwv or mcd."
         )
     return correct, total
 
@@ -158,39 +160,41 @@ def _sizes(total: ArrayLike) -> Floats:
 
 
 def cwv_floor(correct: ArrayLike, total: ArrayLike) -> float:
-    """The CWV that chance alone gives a classifier with one accuracy p for all groups: (G-1)/G^2
-    sum_g p(1-p)/n_g.
+    """The CWV that chance alone gives: (G-1)/G^2 sum_g p(1-p)/n_g, one accuracy p for all groups.
 
     p is the accuracy over all images. A CWV near its floor cannot be told from perfect fairness
     with that many images.
     """
-    p, total = accuracy(correct, total), _sizes(total)
-    n_groups = len(total)
-    return float((n_groups - 1) / n_groups**2 * np.sum(p * (1 - p) / total))
+    p = accuracy(correct, total)
+    sizes = _sizes(total)
+    n_groups = len(sizes)
+    return float((n_groups - 1) / n_groups**2 * np.sum(p * (1 - p) / sizes))
 
 
 def cwv_error(correct: ArrayLike, total: ArrayLike) -> float:
-    """Standard error of the CWV from the number of images: (v/G) sqrt(2 (G-1) + 4 G (CWV -
-    floor)/v), v = p(1-p) mean 1/n_g.
+    """Standard error of the CWV from the number of images.
+
+    (v/G) sqrt(2 (G-1) + 4 G (CWV - floor)/v), with v = p(1-p) mean 1/n_g.
 
     The deviation of a noncentral chi-square variable, for groups of similar size; what lies above
     the floor counts as real.
     """
-    p, sizes = accuracy(correct, total), _sizes(total)
-    n_groups, v = len(sizes), p * (1 - p) * np.mean(1 / sizes)
+    p = accuracy(correct, total)
+    sizes = _sizes(total)
+    n_groups = len(sizes)
+    v = p * (1 - p) * np.mean(1 / sizes)
     real = max(cwv(correct, total) - cwv_floor(correct, total), 0.0)
-    return (
-        float(v / n_groups * np.sqrt(2 * (n_groups - 1) + 4 * n_groups * real / v))
-        if v > 0
-        else 0.0
-    )
+    if v <= 0:
+        return 0.0
+    return float(v / n_groups * np.sqrt(2 * (n_groups - 1) + 4 * n_groups * real / v))
 
 
 def mcd_floor(correct: ArrayLike, total: ArrayLike, draws: int = 2000, seed: int = 0) -> float:
     """The mean MCD that chance alone gives a classifier with one accuracy for all groups, by
     simulation.
     """
-    p, sizes = accuracy(correct, total), _sizes(total)
+    p = accuracy(correct, total)
+    sizes = _sizes(total)
     rates = np.random.default_rng(seed).binomial(np.asarray(total), p, (draws, len(sizes))) / sizes
     return float(np.mean(rates.max(1) - rates.min(1)))
 

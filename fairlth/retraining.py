@@ -27,7 +27,7 @@ from fairlth.training import (
 
 CLIP = (0.25, 4.0)  # bounds of the group weights
 SETTLED = 0.25  # of the schedule's top learning rate: below it states are judged
-BETWEEN = 2  # epochs from one validation to the next until the rate has settled; then every epoch is validated
+BETWEEN = 2  # epochs from one validation to the next until the rate has settled, then one
 PATIENCE = 1  # epochs without a better feasible state before the learning rate is halved
 
 

@@ -69,6 +69,7 @@ def _whole(
     for name, n in budget.items():
         if n < 1:
             raise ValueError(
-                f"density={density} leaves {name}, which has {weights[name].numel()} weights, without any: choose a higher one."
+                f"density={density} leaves {name}, which has {weights[name].numel()} weights, "
+                "without any: choose a higher one."
             )
     return budget

@@ -195,7 +195,8 @@ def parity(strength: float, split: Split, two_sided: bool = True) -> Loss:
     """
     if split.n_classes != 2 or split.n_groups != 2:
         raise ValueError(
-            f"the parity surrogate is for 2 classes and 2 groups, and these data have {split.n_classes} classes and "
+            "the parity surrogate is for 2 classes and 2 groups, and these data have "
+            f"{split.n_classes} classes and "
             f"{split.n_groups} groups: use loss_variance."
         )
 

@@ -10,7 +10,7 @@ from fairlth.config import METHOD_TABLE, Run
 
 
 class Shared(NamedTuple):
-    """A training that runs share: equal keys are one training. `density` is None for the dense net."""
+    """A training that runs share, one per key; `density` is None for the dense net."""
 
     kind: str
     preset: str
