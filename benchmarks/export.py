@@ -49,22 +49,21 @@ HEADS = (
 )
 
 
-def pruned(name: str, density: float, rule: str) -> tuple[nn.Module, MaskSet]:
-    """A network after a few steps, its mask applied, and the mask.
-
-    After some steps the norms of its batches are not the identity.
-    """
+def trained(name: str) -> nn.Module:
+    """A network after a few steps, so that its batch norms are not the identity."""
     data = random_images(STEPS * 64, IN_SHAPE[1])
     model = build(name, IN_SHAPE, 10, torch.Generator().manual_seed(0))
     Trainer(model, data, Schedule(epochs=1, batch_size=64, lr=0.01), 0).epoch(0)
+    return model.cpu().eval()
+
+
+def mask_of(model: nn.Module, density: float, rule: str) -> MaskSet:
+    """The mask of a network's largest weights, over all layers together or in each layer alike."""
     weights = prunable(model)
     scores = magnitude(weights)
     if rule == "global":
-        mask = select(scores, density)
-    else:
-        mask = select_by_layer(scores, uniform(density, weights))
-    mask.apply(model)
-    return model.cpu().eval(), mask
+        return select(scores, density)
+    return select_by_layer(scores, uniform(density, weights))
 
 
 def latency(forms: dict[str, bytes], n_images: int) -> dict[str, list[float]]:
@@ -101,11 +100,13 @@ def ratio(seconds: dict[str, list[float]], name: str) -> str:
 
 def row(name: str, density: float, rule: str) -> tuple[list[str], str]:
     """The ratios of one ticket, and the dense network's own numbers."""
-    model, mask = pruned(name, density, rule)
+    model = trained(name)
+    dense = stored_bytes(model, MaskSet({}))
+    mask = mask_of(model, density, rule)
+    mask.apply(model)
     small = compact(model)
     forms = {"dense": onnx(model, IN_SHAPE), "compact": onnx(small, IN_SHAPE)}
     forms["int8"] = int8(forms["dense"])
-    dense = stored_bytes(model, MaskSet({}))
     sizes = [stored_bytes(model, mask), *(len(content) for content in forms.values())]
     work = flops(model, IN_SHAPE)
     timed = {n: latency(forms, n) for n in IMAGES}
@@ -121,7 +122,7 @@ def row(name: str, density: float, rule: str) -> tuple[list[str], str]:
 
 
 def stored_bytes(model: nn.Module, mask: MaskSet) -> int:
-    """Bytes of a network's file, packed by zlib; with a mask only the kept weights are in it."""
+    """Bytes of a network on disk, as `shipping.ticket` stores it."""
     return len(zlib.compress(save(tensors(model, mask)), 9))
 
 

@@ -12,6 +12,7 @@ process of its own. `studies/accuracy.py` shows that all variants end at the sam
 import statistics
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -38,7 +39,7 @@ CASES = {
     "(a) resnet20, batch 64": ("resnet20", SMALL),
     "(b) resnet20, batch 128, crops": ("resnet20", REFERENCE),
 }
-OURS = {
+OURS: dict[str, dict[str, Any]] = {
     "float32": {"precision": "float32"},
     "bfloat16": {"precision": "bfloat16"},
     "float32, compiled": {"precision": "float32", "compile": True},

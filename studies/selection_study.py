@@ -1,60 +1,67 @@
-"""Which selection and which training give fairer tickets at equal accuracy? Rules crossed on the
-sets for tuning.
+"""Which selection and which training give fairer tickets at equal accuracy?
 
-    python benchmarks/selection_study.py lth,cont-demote.1 plain,refine2-0.05 --density 0.05 --seeds
-    0 5 --tasks cifar10 race
+    python studies/selection_study.py lth,cont-demote.1 plain,refine2-0.05 --density 0.05 \
+        --seeds 0 5 --tasks cifar10 race
 
-Tasks: cifar10, utkface by race, and cifar10 with a long tail, 50 images of the first class to one
-    of the last.
+Every selection rule is crossed with every training rule, seeds paired. A ticket is steered by the
+run's validation images and judged on training images that the run left out, so that the test split
+stays unseen. Outputs are kept in runs/study/, where finished trainings are read from;
+`study_tables.py` compares them.
 
-A ticket is found by each selection rule and trained by each training rule, seeds paired. It is
-steered by the run's validation images and judged on training images that the run left out, so that
-the test split stays unseen. Outputs are kept in runs/study/, where finished trainings are read
-from; `study_tables.py` compares them.
+Tasks: cifar10, utkface by race, and cifar10 with a long tail, 50 images of the first class per
+image of the last.
 
-Selection rules: "lth" resets the weights after each level; "magnitude@half" and "@third" do, too,
-    after levels of half and a
-third of the epochs; "cont-" and a rule of `signals` lets the weights go on; "fine2-" does, too, in
-many levels of two epochs
-each. Training rules: "plain2" is twice as many epochs, "refine2-0.05" the refined training of twice
-    as many with that pressure,
-"projected" drops what opposes fairness in each unit.
+Selection rules: "lth" resets the weights after each level; "magnitude@half" and "magnitude@third"
+do so, too, after levels of half and a third of the epochs; "cont-" and a signal of `signals` lets
+the weights go on; "fine2-" and a signal does so, too, in many levels of two epochs each.
+
+Training rules: "plain2" takes twice as many epochs, "refine2-0.05" is the refined training of twice
+as many with pressure 0.05, "projected" removes from each unit's gradient what opposes fairness.
 """
 
 import argparse
 import itertools
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
-from signals import SIGNALS, PerUnit, nanmean
+from tqdm.auto import tqdm
 
-from fairlth import config, data, progress
+from fairlth import config, data
 from fairlth.config import PRESETS, Run, Schedule, paths
+from fairlth.config.method_table import FINE
 from fairlth.data import splits
 from fairlth.images import Data, Split
-from fairlth.lottery import FINE, Found, fresh_model
+from fairlth.lottery import Dense, Found, floor
 from fairlth.masks import MaskSet, prunable
-from fairlth.methods.dense import floor, train_once
+from fairlth.methods.sharing import dense_once
 from fairlth.retraining import refine
 from fairlth.selection import levels, select
 from fairlth.training import fit, in_turn, logits
+from studies.signals import SIGNALS, PerUnit, nanmean
 
-TASKS = {"cifar10": {"dataset": "cifar10"}, "race": {"dataset": "utkface", "target": "race"}}
-TASKS |= {"long-tail": {"dataset": "cifar10_lt"}}
+TASKS: dict[str, dict[str, Any]] = {
+    "cifar10": {"dataset": "cifar10"},
+    "race": {"dataset": "utkface", "target": "race"},
+    "long-tail": {"dataset": "cifar10_lt"},
+}
 HELD_OUT = 10_000  # images at most
 PRESET = PRESETS["small"]
+N_TRAIN = PRESET.n_train or 0  # which preset small names
 FOLDER = paths.RUNS / "study"
 
 
 @dataclass(frozen=True)
 class Search:
-    """How a ticket is found: by which signal, with levels of which share of the epochs, the weights
-    going on or reset.
+    """How a ticket is found.
 
-    `fine` above 0 is that many epochs in each level after the first, which keeps FINE of the
-    weights.
+    `signal` scores the weights. A level takes `length` of the epochs; its weights go on after it
+    (`go_on`) or are reset. `fine` above 0 is the number of epochs in each level after the first,
+    which then keeps FINE of the weights.
     """
 
     signal: str = "magnitude"
@@ -65,8 +72,10 @@ class Search:
 
 @dataclass(frozen=True)
 class Training:
-    """How a ticket is trained: times the epochs, times the learning rate, refined with a pressure,
-    or step by step per unit.
+    """How a ticket is trained.
+
+    It takes `times` the epochs and `lr` times the learning rate. With a `pressure` it is refined,
+    with `per_unit` each step is corrected by unit.
     """
 
     times: int = 1
@@ -101,69 +110,78 @@ TRAININGS |= {
 
 
 def load(task: str, seed: int, density: float) -> tuple[Run, Data]:
-    """A run and its data, with training images that it left out where the test split was."""
-    run = Run(
-        model="convnet", method="lth", density=density, seed=seed, preset="small", **TASKS[task]
-    )
+    """A run and its data, with training images that it left out in place of the test split."""
+    choices = TASKS[task] | {"model": "convnet", "method": "lth", "preset": "small"}
+    run = Run(density=density, seed=seed, **choices)
     source = data.source_of(run)
-    PRESETS["small"] = PRESET.model_copy(update={"n_train": None})
-    whole = data.load(run.model_copy(update={"dataset": source.like or run.dataset}))
-    PRESETS["small"] = PRESET
+    whole = with_all_images(run.model_copy(update={"dataset": source.like or run.dataset}))
+    split_seed = config.seed_for(seed, "split")
     if source.long_tail > 1:
-        train, rest = tail(whole.train, source.long_tail, config.seed_for(seed, "split"))
+        train, rest = tail(whole.train, source.long_tail, split_seed)
         return run, replace(whole, train=train, test=rest)
-    rest, train = splits._draw(task, whole.train, PRESET.n_train, config.seed_for(seed, "split"))
+    rest, train = splits._draw(task, whole.train, N_TRAIN, split_seed)
     if len(rest) > HELD_OUT:
-        rest = splits._draw(task, rest, HELD_OUT, config.seed_for(seed, "tuning"))[1]
+        _, rest = splits._draw(task, rest, HELD_OUT, config.seed_for(seed, "tuning"))
     return run, replace(whole, train=train, test=rest)
 
 
+def with_all_images(run: Run) -> Data:
+    """The run's data with all training images that validation leaves."""
+    PRESETS["small"] = PRESET.model_copy(update={"n_train": None})
+    try:
+        return data.load(run)
+    finally:
+        PRESETS["small"] = PRESET
+
+
 def tail(split: Split, ratio: float, seed: int) -> tuple[Split, Split]:
-    """Training images with a long tail, as `data.long_tailed` would leave, and as many of every
-    class that it left out.
+    """Training images with a long tail, and as many of every class that were left out.
+
+    Class c of C has a share of the preset's images in proportion to ratio^(-c / (C - 1)).
     """
-    order, c = (
-        torch.randperm(len(split), generator=torch.Generator().manual_seed(seed)),
-        split.n_classes,
-    )
-    share = ratio ** (-torch.arange(c) / (c - 1))
-    parts = [order[split.y[order] == label] for label in range(c)]
-    sizes = (PRESET.n_train * share / share.sum()).int().tolist()
-    kept = torch.cat([part[:n] for part, n in zip(parts, sizes, strict=True)])
-    rest = torch.cat([part[n : n + HELD_OUT // c] for part, n in zip(parts, sizes, strict=True)])
-    return splits._take(split, kept.numpy()), splits._take(split, rest.numpy())
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(split), generator=generator)
+    n_classes = split.n_classes
+    share = ratio ** (-torch.arange(n_classes) / (n_classes - 1))
+    sizes = (N_TRAIN * share / share.sum()).int().tolist()
+    kept = []
+    rest = []
+    for label, n in enumerate(sizes):
+        rows = order[split.y[order] == label]
+        kept.append(rows[:n])
+        rest.append(rows[n : n + HELD_OUT // n_classes])
+    train = splits._take(split, torch.cat(kept).numpy())
+    return train, splits._take(split, torch.cat(rest).numpy())
 
 
-def find(run: Run, loaded: Data, search: Search) -> Found:
-    """The levels of `methods.lth.find` with every rule of the study."""
-    model, dense, k = fresh_model(run, loaded), train_once(run, loaded), PRESET.rewind_epochs
-    short = k + max(1, round(search.length * (PRESET.schedule.epochs - k)))
-    schedule, mask = (
-        PRESET.schedule.model_copy(update={"epochs": short}),
-        MaskSet.full(prunable(model)),
-    )
-    model.load_state_dict(dense.rewind)
+def find(run: Run, loaded: Data, dense: Dense, search: Search) -> Found:
+    """The levels of `lottery.search` with every rule of the study.
+
+    The first level is trained here, from the rewind point, so that a signal can watch it.
+    """
+    k = PRESET.rewind_epochs
+    epochs = max(1, round(search.length * (PRESET.schedule.epochs - k)))
+    model = dense.at(dense.rewind)
+    mask = MaskSet.full(prunable(model))
     agreement = []
-    for level, density in enumerate(
-        levels(run.density, FINE if search.fine else PRESET.keep_per_level)
-    ):
-        if level and search.fine:
-            schedule = schedule.model_copy(update={"epochs": k + search.fine})
+    plan = levels(run.density, FINE if search.fine else PRESET.keep_per_level)
+    for level, density in enumerate(plan):
+        if level > 0 and search.fine:
+            epochs = search.fine
         if not search.go_on:
             model.load_state_dict(dense.rewind)
         mask.apply(model)
         signal = SIGNALS[search.signal](loaded, config.seed_for(run.seed, f"level {level}"))
-        seed = run.seed + 100 * level * search.go_on
         fit(
             model,
             loaded,
-            schedule,
-            seed=seed,
+            PRESET.schedule.model_copy(update={"epochs": k + epochs}),
+            seed=run.seed + 100 * level if search.go_on else run.seed,
             start=k,
             after_step=in_turn(mask.apply, signal),
-            label=f"level {level + 1}",
+            label=f"level {level + 1} of {len(plan)}",
         )
-        mask = select(signal.score(model), density, within=mask)
+        mask = select(signal.score(model, density), density, within=mask)
         agreement.append(signal.agreement())
     if not search.go_on:
         model.load_state_dict(dense.rewind)
@@ -171,47 +189,35 @@ def find(run: Run, loaded: Data, search: Search) -> Found:
     return Found(model, mask, 0, {"agreement": nanmean(agreement)})
 
 
-def train(run: Run, loaded: Data, found: Found, training: Training) -> None:
+def train(run: Run, loaded: Data, dense: Dense, found: Found, training: Training) -> None:
     """Trains a found ticket by a rule, in place."""
-    schedule, k = longer(training), PRESET.rewind_epochs
+    model = found.model
+    schedule = longer(training)
+    options: dict[str, Any] = {
+        "seed": run.seed,
+        "start": PRESET.rewind_epochs,
+        "after_step": found.mask.apply,
+    }
     if training.pressure is not None:
-        options = {"floor": floor(run, loaded), "pressure": training.pressure}
-        refine(
-            found.model,
-            loaded,
-            schedule,
-            seed=run.seed,
-            start=k,
-            after_step=found.mask.apply,
-            **options,
-        )
+        required = floor(run, loaded, dense)
+        pressure = training.pressure
+        refine(model, loaded, schedule, floor=required, pressure=pressure, **options)
     elif training.per_unit:
-        loss = PerUnit(found.model, loaded.train.n_groups)
-        fit(
-            found.model,
-            loaded,
-            schedule,
-            seed=run.seed,
-            start=k,
-            after_step=found.mask.apply,
-            loss=loss,
-        )
+        fit(model, loaded, schedule, loss=PerUnit(model, loaded.train.n_groups), **options)
     else:
-        fit(found.model, loaded, schedule, seed=run.seed, start=k, after_step=found.mask.apply)
+        fit(model, loaded, schedule, **options)
 
 
 def longer(training: Training) -> Schedule:
-    """The preset's schedule with as many times the epochs after the rewind point, and the learning
-    rate.
-    """
-    plain, k = PRESET.schedule, PRESET.rewind_epochs
-    return plain.model_copy(
-        update={"epochs": k + training.times * (plain.epochs - k), "lr": training.lr * plain.lr}
-    )
+    """The preset's schedule with the rule's epochs after the rewind point and learning rate."""
+    plain = PRESET.schedule
+    k = PRESET.rewind_epochs
+    epochs = k + training.times * (plain.epochs - k)
+    return plain.model_copy(update={"epochs": epochs, "lr": training.lr * plain.lr})
 
 
 def path(task: str, seed: int, density: float, search: str, training: str) -> Path:
-    """Where the outputs of a training lie."""
+    """Where the outputs of a training are stored."""
     return FOLDER / f"{task}_d{density}_s{seed}_{search}_{training}.safetensors"
 
 
@@ -221,17 +227,18 @@ def run_all(task: str, seed: int, density: float, search: str, trainings: list[s
     if not missing:
         return
     run, loaded = load(task, seed, density)
-    found = find(run, loaded, SEARCHES[search])
+    dense = dense_once(run, loaded)
+    found = find(run, loaded, dense, SEARCHES[search])
     start = {name: value.clone() for name, value in found.model.state_dict().items()}
     for name in missing:
-        progress.say(f"{task}, seed {seed}, density {density}: {search}, {name}")
         found.model.load_state_dict(start)
-        train(run, loaded, found, TRAININGS[name])
-        parts = {"agreement": torch.tensor(found.notes["agreement"])}
-        parts |= {"val_y": loaded.val.y, "held_y": loaded.test.y}
-        parts |= {
+        train(run, loaded, dense, found, TRAININGS[name])
+        parts = {
+            "agreement": torch.tensor(found.notes["agreement"]),
             "val": logits(found.model, loaded.val).half(),
+            "val_y": loaded.val.y,
             "held": logits(found.model, loaded.test).half(),
+            "held_y": loaded.test.y,
         }
         paths.write_atomically(path(task, seed, density, search, name), save(parts))
 
@@ -241,22 +248,31 @@ def read(file: Path) -> dict[str, torch.Tensor]:
     return load_file(file)
 
 
+def names(choices: Collection[str], text: str) -> list[str]:
+    """The names in a text, separated by commas; one that is none of the choices is refused."""
+    found = text.split(",")
+    for name in found:
+        if name not in choices:
+            known = ", ".join(choices)
+            raise argparse.ArgumentTypeError(f"{name!r} is unknown: choose from {known}.")
+    return found
+
+
 def main() -> None:
     """Trains what is missing."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("searches", help=", ".join(SEARCHES))
-    parser.add_argument("trainings", help=", ".join(TRAININGS))
+    parser.add_argument("searches", type=partial(names, SEARCHES), help=", ".join(SEARCHES))
+    parser.add_argument("trainings", type=partial(names, TRAININGS), help=", ".join(TRAININGS))
     parser.add_argument("--density", type=float, default=0.05)
-    parser.add_argument("--seeds", type=int, nargs=2, default=(0, 5))
+    parser.add_argument("--seeds", type=int, nargs=2, default=(0, 5), help="first, and after last")
     parser.add_argument("--tasks", nargs="+", default=["cifar10", "race"], choices=list(TASKS))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    for seed, task, search in itertools.product(
-        range(*options.seeds), options.tasks, options.searches.split(",")
-    ):
-        run_all(task, seed, options.density, search, options.trainings.split(","))
+    plan = [*itertools.product(range(*options.seeds), options.tasks, options.searches)]
+    for seed, task, search in tqdm(plan, unit="ticket"):
+        run_all(task, seed, options.density, search, options.trainings)
 
 
 if __name__ == "__main__":
