@@ -12,8 +12,6 @@ from fairlth.data import decode
 
 TINY = PRESETS["smoke"].model_dump() | {
     "n_val": 6,
-    "tasks": (),
-    "densities": (),
     "schedule": PRESETS["smoke"].schedule,
 }
 

@@ -555,20 +555,6 @@ def test_a_column_twice_is_refused(tmp_path):
         data.look_through(tmp_path / "shapes")
 
 
-def test_the_order_of_the_rows_decides_nothing(tmp_path):
-    rows = make(tmp_path / "shapes", 200)
-    data.add_folder("shapes", tmp_path / "shapes", side=8)
-    first = data.load(run(group_by="shade"))
-    write(tmp_path / "shapes", rows[::-1])
-    data.add_folder("shapes", tmp_path / "shapes", side=8)
-    again = data.load(run(group_by="shade"))
-    for name in ("train", "val", "test"):
-        before = getattr(first, name)
-        after = getattr(again, name)
-        assert torch.equal(before.x, after.x) and torch.equal(before.y, after.y)
-        assert torch.equal(before.group, after.group)
-
-
 def test_a_column_twice_in_other_cases_is_refused(tmp_path):
     make(tmp_path / "shapes")
     edit(tmp_path / "shapes", lambda text: text.replace("shade", "Label"))
