@@ -25,9 +25,9 @@ class Dense:
     """The dense network of a task and seed, which every method is handed.
 
     `network` has the initial weights, and `head` is the name of its output layer's weight. `rewind`
-    is theta_k, the state after the rewind epochs, `trained` the state after all of them. `conflict` is the state of the `ConflictMeter` that
-    watched the training from the rewind point on; watching changes nothing. The three are empty
-    for methods that never ask for them.
+    is theta_k, the state after the rewind epochs, `trained` the state after all of them. `conflict`
+    is the state of the `ConflictMeter` that watched the training from the rewind point on; watching
+    changes nothing. The three are empty for methods that never ask for them.
     """
 
     network: nn.Module

@@ -81,6 +81,9 @@ def side_of(run: Run) -> int:
 def check(run: Run) -> None:
     """Raises ValueError in one sentence if the run's data set is unknown or not to be had here."""
     source = source_of(run)
+    for argument in ("target", "group_by"):
+        if getattr(run, argument) == "":
+            raise ValueError(f"{argument}='' is refused: name a column, or leave it out.")
     side_of(run)
     if source.embedded or source.folder is not None or run.settings.downloads:
         return

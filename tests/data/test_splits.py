@@ -126,3 +126,9 @@ def test_the_argument_that_is_wrong_is_named(smoke_run, argument):
     )
     with pytest.raises(ValueError, match=sentence):
         data.load(smoke_run.model_copy(update={argument: "race"}))
+
+
+@pytest.mark.parametrize("argument", ["target", "group_by"])
+def test_an_empty_name_of_a_column_is_refused(argument, smoke_run):
+    with pytest.raises(ValueError, match=f"{argument}='' is refused: name a column, or leave it"):
+        data.check(smoke_run.model_copy(update={argument: ""}))

@@ -62,9 +62,9 @@ class TestSweep:
     def test_what_a_killed_writer_leaves_is_what_is_swept(self, call, home):
         """The name that is really written is the name that is looked for."""
         code = (
-            "import os; from pathlib import Path; from fairlth import config\n"
+            "import os; from pathlib import Path; from fairlth.config import paths\n"
             "os.replace = lambda *paths: os._exit(9)\n"
-            f"path = Path({str(paths.RUNS / 'x.json')!r}); config.{call}"
+            f"path = Path({str(paths.RUNS / 'x.json')!r}); paths.{call}"
         )
         subprocess.run([sys.executable, "-c", code], check=False)
         assert len(list(paths.RUNS.iterdir())) == 1

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from fairlth.sources import SOURCES
+from fairlth.data import SOURCES
 
 from fairlth import config, data
 from fairlth.config import PRESETS, Preset, Run, paths
