@@ -2,8 +2,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from fairlth.figures.style import FAMILIES
 from fairlth.figures import walkthrough
+from fairlth.figures.style import FAMILIES
 from fairlth.metrics import Counts
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from fairlth import config
 from fairlth.analysis import scope
-from fairlth.workflow import experiments
 from fairlth.config import paths
+from fairlth.workflow import experiments
 
 
 def snakemake(*arguments, **environment):
