@@ -92,7 +92,7 @@ def run_or_load(grid: Iterable[Run] | Run, runs: Path = paths.RUNS) -> list[Reco
     bar = tqdm(dict.fromkeys(wanted), unit="run", delay=1)
     for one in bar:
         bar.set_postfix_str(one.slug())
-        found.append(_usable(one, runs) or run(one, runs))
+        found.append(usable(one, runs) or run(one, runs))
     return found
 
 
@@ -186,7 +186,7 @@ def missing(notebook: str, preset: str, frame: pd.DataFrame) -> str:
     return scope.missing(frame, config.study(notebook, preset))
 
 
-def _usable(run: Run, runs: Path) -> Record | None:
+def usable(run: Run, runs: Path) -> Record | None:
     """The run's record where it is there and was made under today's settings."""
     path = config.record_path(run, runs)
     if not path.exists():

@@ -98,7 +98,7 @@ def set_aside(preset: str, runs: Iterable[Run]) -> list[str]:
     for run in there:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
-            record = experiments._usable(run, paths.RUNS)
+            record = experiments.usable(run, paths.RUNS)
         if record is not None:
             n_other_code += len(warned) > 0
             continue
