@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from fairlth.compact import compact
 from torch import nn
 
 from fairlth import metrics
@@ -18,6 +17,7 @@ from fairlth.bias_shift import (
 )
 from fairlth.images import Split
 from fairlth.models import MODELS, build
+from fairlth.shipping.compact import compact
 from fairlth.training import count
 
 

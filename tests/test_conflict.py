@@ -1,14 +1,18 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn import functional as F
 
+from fairlth import data, methods
 from fairlth.conflict import (
     ConflictMeter,
+    between_readings,
     fairness_loss,
     fairness_weights,
     group_means,
+    meter,
     unit_conflict,
 )
 from fairlth.images import as_float
@@ -78,41 +82,37 @@ def test_convolutions_have_one_conflict_per_output_channel():
 
 def test_the_meter_reads_every_so_many_steps_and_changes_nothing(random_data):
     model = net()
-    before, meter = (
-        snapshot(model),
-        ConflictMeter(random_data.train, seed=0, every=4, batch_size=32),
-    )
+    before = snapshot(model)
+    watch = ConflictMeter(random_data.train, seed=0, every=4, batch_size=32)
     for _ in range(11):
-        meter(model)
-    assert (meter.steps, meter.observed) == (11, 2)
+        watch(model)
+    assert (watch.steps, watch.observed) == (11, 2)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert model.training
-    assert {name: len(found) for name, found in meter.conflict().items()} == {
+    assert {name: len(found) for name, found in watch.conflict().items()} == {
         name: len(weight) for name, weight in prunable(model).items()
     }
-    assert all(-1 <= value <= 1 for found in meter.conflict().values() for value in found)
-    assert set(meter.agreement()) == set(prunable(model))
+    assert all(-1 <= value <= 1 for found in watch.conflict().values() for value in found)
+    assert set(watch.agreement()) == set(prunable(model))
 
 
 def test_the_meter_leaves_batch_norm_alone(random_data):
     model = build("convnet", (1, 8, 8), 3, torch.Generator().manual_seed(0))
-    before, meter = (
-        snapshot(model),
-        ConflictMeter(random_data.train, seed=0, every=1, batch_size=32),
-    )
-    meter(model)
-    assert meter.observed == 1
+    before = snapshot(model)
+    watch = ConflictMeter(random_data.train, seed=0, every=1, batch_size=32)
+    watch(model)
+    assert watch.observed == 1
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
 def test_the_meter_depends_on_its_seed_and_on_nothing_else(random_data):
     found = []
     for seed in (0, 0, 1):
-        meter = ConflictMeter(random_data.train, seed, every=1, batch_size=32)
+        watch = ConflictMeter(random_data.train, seed, every=1, batch_size=32)
         for _ in range(4):
-            meter(net())
-        found.append(meter.conflict()["linear1.weight"])
+            watch(net())
+        found.append(watch.conflict()["linear1.weight"])
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
 
@@ -124,12 +124,12 @@ def test_the_weaker_unit_of_two_may_be_in_conflict_too():
 
 
 def test_agreement_leaves_out_units_without_a_sign():
-    meter = ConflictMeter.__new__(ConflictMeter)
-    meter.sums = (
+    watch = ConflictMeter.__new__(ConflictMeter)
+    watch.sums = (
         {"w": torch.tensor([0.5, 0.5, 0.0, -0.1])},
         {"w": torch.tensor([0.5, -0.5, 0.0, -0.2])},
     )
-    assert meter.agreement()["w"] == pytest.approx(2 / 3)
+    assert watch.agreement()["w"] == pytest.approx(2 / 3)
 
 
 def test_a_meter_that_saw_nothing_says_so(random_data):
@@ -147,7 +147,64 @@ def test_pruned_weights_have_no_say_in_a_units_conflict(random_data):
     scores["linear1.weight"][5] = -1  # this unit loses every weight
     mask = MaskSet.from_scores(scores, 1000)
     mask.apply(model)
-    meter = ConflictMeter(random_data.train, 0, every=1, batch_size=32)
-    meter(model)
-    assert meter.conflict()["linear1.weight"][5] == 0
-    assert (meter.conflict()["linear1.weight"] != 0).any()
+    watch = ConflictMeter(random_data.train, 0, every=1, batch_size=32)
+    watch(model)
+    assert watch.conflict()["linear1.weight"][5] == 0
+    assert (watch.conflict()["linear1.weight"] != 0).any()
+
+
+def test_a_meter_goes_on_where_it_stood(smoke_run):
+    """Two halves with a state between them read what one whole training reads, bit by bit."""
+    loaded = data.load(smoke_run)
+    whole = meter(smoke_run, loaded)
+    first = meter(smoke_run, loaded)
+    second = meter(smoke_run, loaded)
+    model = build("mlp", (1, 8, 8), 10, torch.Generator().manual_seed(0))
+    for _ in range(2):
+        whole.observe(model)
+    first.observe(model)
+    second.load_state(first.state())
+    second.observe(model)
+    assert second.images == whole.images == 2 * 64
+    assert second.agreement() == whole.agreement()
+    for name, conflict in whole.conflict().items():
+        assert torch.equal(conflict, second.conflict()[name])
+
+
+def test_going_on_from_a_state_leaves_the_state_as_it_was(random_data):
+    """The dense training's readings are handed to several searches."""
+    first = ConflictMeter(random_data.train, 0, every=1, batch_size=32)
+    for _ in range(3):
+        first.observe(net())
+    state = first.state()
+    before = {name: value.clone() for name, value in state.items()}
+    second = ConflictMeter(random_data.train, 0, every=1, batch_size=32)
+    second.load_state(state)
+    for _ in range(2):
+        second.observe(net())
+    assert second.observed == 5
+    assert all(torch.equal(value, before[name]) for name, value in state.items())
+
+
+def test_a_short_training_is_read_often_enough(smoke_run, random_data):
+    """96 images in batches of 64 make one step an epoch, 9 after the rewind: each is read.
+
+    Long trainings are read every 32 steps.
+    """
+    run = smoke_run.model_copy(update={"method": "ballot", "density": 0.2})
+    loaded = data.load(run)
+    assert meter(run, random_data).every == 1
+    assert methods.make(run, random_data).mask.density <= 0.2
+    assert meter(run, loaded).every == 9 * (1079 // 64) // 8 == 18
+    small = run.model_copy(update={"preset": "small"})
+    assert meter(small, loaded).every == 7 * (1079 // 64) // 8 == 14
+    many = replace(random_data, train=replace(random_data.train, y=torch.zeros(64_000)))
+    assert meter(run, many).every == 32
+    assert [between_readings(steps) for steps in (1, 15, 16, 255, 256, 9999)] == [
+        1,
+        1,
+        2,
+        31,
+        32,
+        32,
+    ]

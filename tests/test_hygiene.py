@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -25,8 +26,13 @@ TEXTS = [
 ]
 
 
+def plain(name):
+    """A package's name as registries compare it."""
+    return name.lower().replace("_", "-")
+
+
 def names(requirements):
-    return {re.match(r"[\w-]+", requirement)[0].lower() for requirement in requirements}
+    return {plain(re.match(r"[\w-]+", requirement)[0]) for requirement in requirements}
 
 
 def test_environment_yml_keeps_step_with_pyproject():
@@ -84,6 +90,7 @@ COME_ALONG = {
     "PIL": "torchvision",
     "nbformat": "papermill",
     "nbclient": "papermill",
+    "pydantic_settings": "pydantic-settings",
     "sklearn": "scikit-learn",
 }
 
@@ -94,8 +101,40 @@ def test_a_plain_install_brings_what_is_imported(path):
     for part in path.relative_to(paths.PACKAGE).with_suffix("").parts:
         for extra in EXTRAS.get(part, set()):
             required += PROJECT["project"]["optional-dependencies"][extra]
-    wanted = {COME_ALONG.get(name, name) for name in imported(path)}
+    wanted = {plain(COME_ALONG.get(name, name)) for name in imported(path)}
     assert wanted <= names(required)
+
+
+def test_a_module_imports_only_what_stands_below_it():
+    """The contracts of import-linter in pyproject.toml."""
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    done = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    contracts = PROJECT["tool"]["importlinter"]["contracts"]
+    assert f"Contracts: {len(contracts)} kept, 0 broken." in done.stdout
+
+
+def test_every_module_stands_somewhere_in_the_order():
+    """A new module without a place would be let in by every contract."""
+    layers = PROJECT["tool"]["importlinter"]["contracts"][0]["layers"]
+    placed = {name for layer in layers for name in re.findall(r"fairlth\.(\w+)", layer)}
+    there = {path.stem for path in paths.PACKAGE.glob("[a-z]*.py")}
+    there |= {path.parent.name for path in paths.PACKAGE.glob("*/__init__.py")}
+    assert placed == there
+
+
+def test_the_map_of_the_package_names_every_module_and_wing():
+    there = {path.stem for path in paths.PACKAGE.glob("[a-z]*.py")}
+    core = re.findall(r"^- (\w+):", fairlth.__doc__, re.M)
+    wings = set(re.findall(r"`(\w+)`", fairlth.__doc__))
+    assert set(core) == there and len(core) == len(there)
+    assert wings == {path.parent.name for path in paths.PACKAGE.glob("*/__init__.py")}
+
+
+def test_no_two_test_files_have_one_name():
+    """Pytest takes each file's stem for a module's name."""
+    stems = [path.stem for path in (paths.ROOT / "tests").rglob("test_*.py")]
+    assert len(set(stems)) == len(stems)
 
 
 def test_one_version_everywhere():
@@ -118,7 +157,8 @@ def test_the_readme_names_the_commands_and_ci_calls_the_tests():
         "make figures",
         "make bench",
         "make lab",
-        "Errata and known differences",
+        "VENV=",
+        "environment.yml",
     ):
         assert command in readme, command
     commands = [
@@ -143,7 +183,7 @@ def test_no_data_weights_or_pickles_are_tracked_and_none_are_read():
         if name.endswith((".parquet", ".pt", ".pth", ".pkl", ".npz", ".safetensors", ".zlib"))
     ]
     for name in TRACKED:
-        if name.startswith(("fairlth/", "notebooks/", "benchmarks/")) and name in TEXTS:
+        if name.startswith(("fairlth/", "notebooks/", "benchmarks/", "studies/")) and name in TEXTS:
             text = (paths.ROOT / name).read_text()
             assert not re.search(
                 r"pickle|torch\.(load|save)\b|export\.(load|save)\b|joblib|\bdill\b", text

@@ -10,11 +10,12 @@ import nbformat
 import pandas as pd
 import pytest
 
-from fairlth import config, execute, metrics
+from fairlth import config, metrics
 from fairlth.analysis import records
 from fairlth.analysis.records import KEYS
 from fairlth.config import Run, paths
 from fairlth.shipping import ticket as tickets
+from fairlth.workflow.execute import execute
 
 NOTEBOOKS = sorted((paths.ROOT / "notebooks").glob("*.ipynb"))
 SMOKE = config.PRESETS["smoke"]
@@ -177,7 +178,7 @@ def texts(cell):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_produces_its_number(path, home, tmp_path, monkeypatch):
     monkeypatch.setenv("FAIRLTH_HOME", str(home))
-    execute.execute(path, tmp_path / "out.ipynb", {})
+    execute(path, tmp_path / "out.ipynb", {})
     CHECKS[path.stem](
         home,
         "\n".join(

@@ -20,11 +20,12 @@ ROOT = PACKAGE.parent if HAS_PROJECT else Path.cwd()
 
 
 class Environment(BaseSettings):
-    """Environment variables, each with FAIRLTH_ before its name; relative paths count from the
-    project's root.
+    """Environment variables, each with FAIRLTH_ before its name.
+
+    Relative paths count from the project's root. An empty variable is one that is not set.
     """
 
-    model_config = SettingsConfigDict(env_prefix="FAIRLTH_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="FAIRLTH_", env_ignore_empty=True, frozen=True)
 
     data: Path = Path("data/sets")  # folders of data sets
     home: Path = Path(".")  # of all results

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from fairlth.config import paths
-from fairlth.config.schema import Strict
+from fairlth.config.schema import Strict, check_name
 
 Density = Annotated[float, Field(gt=0, le=1)]
 Whole = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
 NotEmpty = Field(min_length=1)
 
 
@@ -36,6 +37,33 @@ class Schedule(Strict):
     )
 
 
+USUAL_TARGETS = {  # data set -> its usual label column, where that is not "label"
+    "cifar100": "fine_label",
+    "celeba": "Smiling",
+    "utkface": "race",
+    "fairface": "race",
+}
+
+
+def usual_target(dataset: str) -> str:
+    """The label column that a data set is learned by where none is named."""
+    return USUAL_TARGETS.get(dataset, "label")
+
+
+def usual_is_none(values: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a task or run, None in place of the label column and groups that are usual anyway.
+
+    So that one training has one name.
+    """
+    usual = usual_target(str(values.get("dataset")))
+    label = values.get("target") or usual
+    if values.get("target") == usual:
+        values = values | {"target": None}
+    if values.get("group_by") == label:
+        values = values | {"group_by": None}
+    return values
+
+
 class Task(Strict):
     """What is learned and over which groups fairness is measured; None takes the data set's
     default.
@@ -46,13 +74,18 @@ class Task(Strict):
     target: str | None = None
     group_by: str | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_is_none(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return usual_is_none(values)
+
 
 class Cell(Strict):
     """A task at some densities with some methods, beside the grid of a preset."""
 
     task: Task
-    densities: tuple[float, ...]
-    methods: tuple[str, ...]
+    densities: Annotated[tuple[Density, ...], NotEmpty]
+    methods: Annotated[tuple[str, ...], NotEmpty]
 
 
 class Preset(Strict):
@@ -61,7 +94,7 @@ class Preset(Strict):
     tasks: Annotated[tuple[Task, ...], NotEmpty]
     group_tasks: tuple[Task, ...] = ()  # of 20_groups
     densities: Annotated[tuple[Density, ...], NotEmpty]
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], NotEmpty]
+    seeds: Annotated[tuple[Seed, ...], NotEmpty]
     schedule: Schedule
     n_train: Whole | None = None  # training images, None: all that validation leaves
     n_val: Whole = 2000  # validation images where the source has no validation split
@@ -80,7 +113,7 @@ class Preset(Strict):
         0.02,
         0.01,
     )  # densities of the sparsity sweep
-    sweep_seeds: Annotated[tuple[int, ...], NotEmpty] = (
+    sweep_seeds: Annotated[tuple[Seed, ...], NotEmpty] = (
         0,
         1,
         2,
@@ -295,10 +328,14 @@ def own_presets(path: Path) -> dict[str, Preset]:
     differ, of the schedule too}.
 
     Raises:
-        ValueError: the file is not there, not such a file, or has a field that a preset refuses.
+        ValueError: the file is not there, not such a file, has a name that no folder may have, or a
+            field that a preset refuses.
     """
     try:
-        return {name: _like(**fields) for name, fields in json.loads(path.read_text()).items()}
+        found = json.loads(path.read_text())
+        for name in found:
+            check_name(name)
+        return {name: _like(**fields) for name, fields in found.items()}
     except (OSError, TypeError, AttributeError, KeyError, ValueError) as error:
         wrong = (
             f"there is no preset {error} to be like"

@@ -29,8 +29,8 @@ def load(run: Run) -> Data:
     """
     source = source_of(run)
     tables = decoded(run.dataset, side_of(run), run.settings.downloads)
-    target = _column(run, tables, "target", run.target or source.target)
-    group_by = _column(run, tables, "group_by", run.group_by or run.target or source.target)
+    target = _column(run, tables, "target", run.label)
+    group_by = _column(run, tables, "group_by", run.group_column)
     classes = tables.names[target]
     groups = tables.names[group_by]
     parts = {}
@@ -62,11 +62,6 @@ def source_of(run: Run) -> Source:
             "folder of images by data.add_folder."
         )
     return SOURCES[run.dataset]
-
-
-def group_name(run: Run) -> str:
-    """What fairness is over, for tables: the attribute's name, or "class"."""
-    return run.group_by or "class"
 
 
 def side_of(run: Run) -> int:

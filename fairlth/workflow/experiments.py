@@ -192,7 +192,7 @@ def _usable(run: Run, runs: Path) -> Record | None:
     if not path.exists():
         return None
     try:
-        record = records.read(path)
+        record = records.read(path, run)
     except ValueError as error:
         warnings.warn(f"{error} It is made anew now.", stacklevel=3)
         return None
@@ -250,8 +250,8 @@ def _record(run: Run, loaded: Data, ticket: Ticket, started: float, images: floa
         )
     return Record(
         run=run.model_dump(),
-        target=run.target or data.source_of(run).target,
-        group_by=data.group_name(run),
+        target=run.label,
+        group_by=run.groups,
         classes=loaded.classes,
         groups=loaded.groups,
         counts={name: _lists(found) for name, found in counts.items()},

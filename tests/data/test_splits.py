@@ -35,7 +35,7 @@ def test_the_seed_draws_train_and_validation_but_not_test(smoke_run):
 def test_groups_are_the_classes_unless_named(smoke_run):
     loaded = data.load(smoke_run)
     assert torch.equal(loaded.train.y, loaded.train.group) and loaded.groups == loaded.classes
-    assert data.group_name(smoke_run) == "class"
+    assert smoke_run.groups == "class"
 
 
 def test_a_long_tail_thins_out_later_classes(random_data):

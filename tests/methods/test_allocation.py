@@ -42,13 +42,13 @@ def test_erk_agrees_with_its_twin_to_the_rounding(density):
 
 
 def test_erk_by_hand():
-    """Dimensions add up to 4 and 40, sizes are 4 and 400; 44 of 404 weights are eps = 1 per dimension."""
+    """Dimensions add up to 4 and 40, sizes are 4 and 400; 44 of 404 weights are one per dimension.
+
+    With 84 of them the small layer is full, and the large one takes the rest.
+    """
     two = weights({"small": (2, 2), "large": (20, 20)})
-    assert erk(44 / 404, two) == {"small": 4, "large": 40}
-    assert erk(84 / 404, two) == {
-        "small": 4,
-        "large": 80,
-    }  # the small layer is full, the large one takes the rest
+    assert erk(0.109, two) == {"small": 4, "large": 40}
+    assert erk(0.208, two) == {"small": 4, "large": 80}
 
 
 def test_shares_are_exact_where_floats_are_not():

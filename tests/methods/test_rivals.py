@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from fairlth import data, metrics
+from fairlth import data, methods, metrics
 from fairlth.config import Run
 from fairlth.images import Data, Split
+from fairlth.lottery import Dense
 from fairlth.masks import prunable
-from fairlth.methods import METHODS
-from fairlth.methods.balancing_act import constrained, cubic
+from fairlth.methods.balancing_act import cubic
 from fairlth.methods.fairscratch import parity, search
 from fairlth.methods.pw_loss import corrected_labels, image_weights
 from fairlth.methods.safecompress import (
@@ -19,24 +19,15 @@ from fairlth.methods.safecompress import (
     Branches,
     Candidate,
     choose,
-    safecompress,
     sparse_training,
 )
+from fairlth.methods.sharing import dense_once, fresh
 from fairlth.training import cross_entropy, logits, predict
 
 
 def run_of(method, density, **change):
-    return Run(
-        **{
-            "dataset": "digits",
-            "model": "mlp",
-            "method": method,
-            "density": density,
-            "seed": 0,
-            "preset": "smoke",
-        }
-        | change
-    )
+    fields = {"dataset": "digits", "model": "mlp", "seed": 0, "preset": "smoke"}
+    return Run(method=method, density=density, **fields | change)
 
 
 def biased(n, seed):
@@ -55,7 +46,9 @@ def parity_gap(strength, two_sided):
     loaded = Data(
         biased(1200, 0), biased(600, 1), biased(600, 2), ["a", "b"], ["g", "h"], mirror=False
     )
-    popup = search(run_of("fairscratch", 0.3), loaded, parity(strength, loaded.train, two_sided))
+    run = run_of("fairscratch", 0.3)
+    dense = Dense(fresh(run, loaded))
+    popup = search(run, loaded, dense, parity(strength, loaded.train, two_sided))
     chosen = logits(popup, loaded.val).argmax(1).double()
     return float(chosen[loaded.val.group == 1].mean() - chosen[loaded.val.group == 0].mean())
 
@@ -73,11 +66,17 @@ def test_unsigned_constant_weights_fail():
     """Tang et al., 2023 and Ramanujan et al., 2020: a subnetwork of all-positive weights learns next to nothing."""
     run = run_of("fairscratch", 0.5)
     loaded = data.load(run)
-    signed, unsigned = (
-        metrics.accuracy(*predict(search(run, loaded, cross_entropy, sign), loaded.val))
-        for sign in (True, False)
-    )
-    assert signed > 0.9 and unsigned < 0.5
+    dense = Dense(fresh(run, loaded))
+    signed = search(run, loaded, dense, cross_entropy)
+    unsigned = search(run, loaded, dense, cross_entropy, signed=False)
+    assert metrics.accuracy(*predict(signed, loaded.val)) > 0.9
+    assert metrics.accuracy(*predict(unsigned, loaded.val)) < 0.5
+
+
+def accuracy_of(run, loaded, strategies):
+    """On validation images, of sparse training by some strategies."""
+    ticket = sparse_training(run, loaded, dense_once(run, loaded), strategies)
+    return metrics.accuracy(*predict(ticket.model, loaded.val))
 
 
 def test_growth_by_gradient_beats_random_growth_and_inverted_growth_is_worse_than_random():
@@ -85,13 +84,10 @@ def test_growth_by_gradient_beats_random_growth_and_inverted_growth_is_worse_tha
     for seed in range(5):
         run = run_of("safecompress", 0.05, seed=seed)
         loaded = data.load(run)
-        found = [
-            metrics.accuracy(
-                *predict(sparse_training(run, loaded, [("magnitude", grow)]).model, loaded.val)
-            )
-            for grow in ("gradient", "random", "inverted")
-        ]
-        assert found[0] > found[1] + 0.1 > found[2] + 0.2
+        by_gradient = accuracy_of(run, loaded, [("magnitude", "gradient")])
+        by_chance = accuracy_of(run, loaded, [("magnitude", "random")])
+        inverted = accuracy_of(run, loaded, [("magnitude", "inverted")])
+        assert by_gradient > by_chance + 0.1 > inverted + 0.2
 
 
 def candidate(accuracy, unfairness):
@@ -121,17 +117,15 @@ def test_branches_that_compete_end_no_worse_than_the_worst_alone():
     for seed in (0, 1):
         run = run_of("safecompress", 0.05, seed=seed)
         loaded = data.load(run)
-        together, *alone = (
-            metrics.accuracy(*predict(sparse_training(run, loaded, chosen).model, loaded.val))
-            for chosen in (STRATEGIES, *([strategy] for strategy in STRATEGIES))
-        )
+        together = accuracy_of(run, loaded, STRATEGIES)
+        alone = [accuracy_of(run, loaded, [strategy]) for strategy in STRATEGIES]
         assert together > min(alone), (together, alone)
 
 
 def test_as_long_as_no_net_is_accurate_enough_the_most_accurate_branch_goes_on():
     """At a density where the constraint is out of reach; the fairest branch would be one that knows nothing."""
     run = run_of("safecompress", 0.02)
-    ticket = safecompress(run, data.load(run))
+    ticket = methods.make(run, data.load(run))
     assert ticket.feasible is False
     for epoch in range(1, run.settings.schedule.epochs):
         tried = [
@@ -149,7 +143,7 @@ def test_as_long_as_no_net_is_accurate_enough_the_most_accurate_branch_goes_on()
 
 def test_safecompress_records_every_candidate_and_what_went_on():
     run = run_of("safecompress", 0.1)
-    ticket = safecompress(run, data.load(run))
+    ticket = methods.make(run, data.load(run))
     epochs, rows = run.settings.schedule.epochs, ticket.trace
     assert [row["tested"] for row in rows] == ["branch"] + (["branch"] * 4 + ["epoch"]) * (
         epochs - 1
@@ -163,9 +157,15 @@ def test_safecompress_records_every_candidate_and_what_went_on():
     assert all(row["density"] == pytest.approx(0.1, abs=1e-4) for row in rows)
 
 
+def branches_of(run):
+    """The sparse net before its first epoch."""
+    loaded = data.load(run)
+    return Branches(run, loaded, Dense(fresh(run, loaded)))
+
+
 def test_what_grows_starts_at_0_in_weight_and_momentum_and_what_stays_keeps_both():
     run = run_of("safecompress", 0.2)
-    branches = Branches(run, data.load(run))
+    branches = branches_of(run)
     branches.trainer.epoch(0)
     weight = prunable(branches.trainer.model)["linear1.weight"]
     before, momentum = (
@@ -189,7 +189,7 @@ def test_what_grows_starts_at_0_in_weight_and_momentum_and_what_stays_keeps_both
 
 def test_branches_train_on_the_same_images_and_going_back_is_exact():
     run = run_of("safecompress", 0.2)
-    branches = Branches(run, data.load(run))
+    branches = branches_of(run)
     branches.trainer.epoch(0)
     start = branches.test(0, ("erk", "random"))
     one, two = branches.grow(start, [("magnitude", "gradient")] * 2, 1)
@@ -219,13 +219,13 @@ def test_gradual_pruning_ends_at_the_density_along_a_cubic():
 
 def test_multipliers_rest_while_pruning_and_move_afterwards():
     run = run_of("constrained", 0.1, pressure=0.5)
-    trace = constrained(run, data.load(run)).trace
+    trace = methods.make(run, data.load(run)).trace
     assert not any(any(row["multipliers"]) for row in trace[:3]) and any(trace[-1]["multipliers"])
 
 
 def test_without_a_rate_the_multipliers_stay_0():
     run = run_of("constrained", 0.1, pressure=0.0)
-    assert not any(any(row["multipliers"]) for row in constrained(run, data.load(run)).trace)
+    assert not any(any(row["multipliers"]) for row in methods.make(run, data.load(run)).trace)
 
 
 def two_cues(n, seed, cue):
@@ -249,12 +249,14 @@ def two_cues(n, seed, cue):
 )
 def test_pressure_helps_the_smaller_group(method, density, cue, high):
     """Each knob in its direction: CWV over the two groups falls, on validation images, over three seeds together."""
-    splits, found = (two_cues(1500, seed, cue) for seed in (0, 1, 2)), {}
+    splits = [two_cues(1500, seed, cue) for seed in (0, 1, 2)]
     loaded = Data(*splits, ["a", "b"], ["g", "h"], mirror=False)
+    found = {}
     for pressure in (0.0, high):
-        runs = [run_of(method, density, seed=seed, pressure=pressure) for seed in (0, 1, 2)]
-        found[pressure] = [
-            metrics.cwv(*predict(METHODS[method](run, loaded).model, loaded.val).by_group())
-            for run in runs
-        ]
+        found[pressure] = []
+        for seed in (0, 1, 2):
+            run = run_of(method, density, seed=seed, pressure=pressure)
+            ticket = methods.make(run, loaded)
+            counts = predict(ticket.model, loaded.val).by_group()
+            found[pressure].append(metrics.cwv(*counts))
     assert np.mean(found[high]) < 0.8 * np.mean(found[0.0]), found

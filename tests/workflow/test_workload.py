@@ -1,7 +1,7 @@
 import pytest
 
-from fairlth import config, data, methods, selection
-from fairlth.config import PRESETS, Run, paths
+from fairlth import config, data, methods
+from fairlth.config import METHOD_TABLE, PRESETS, Run, paths
 from fairlth.methods import METHODS
 from fairlth.training import Trainer
 from fairlth.workflow import workload
@@ -11,22 +11,30 @@ STEPS = 10  # of an epoch: 640 images in batches of 64
 
 @pytest.fixture
 def quick(monkeypatch, tmp_path):
-    """Preset smoke with 8 epochs of 10 steps each, in a folder of its own; the list grows by one for each step trained."""
-    smoke, steps, step = PRESETS["smoke"], [], Trainer._step
+    """Preset smoke with 8 epochs of 10 steps each, in a folder of its own.
+
+    The list grows by one for each step trained.
+    """
+    smoke = PRESETS["smoke"]
     schedule = smoke.schedule.model_copy(update={"epochs": 8})
-    monkeypatch.setitem(
-        PRESETS, "smoke", smoke.model_copy(update={"schedule": schedule, "n_train": 64 * STEPS})
-    )
+    changed = smoke.model_copy(update={"schedule": schedule, "n_train": 64 * STEPS})
+    monkeypatch.setitem(PRESETS, "smoke", changed)
     monkeypatch.setattr(paths, "RUNS", tmp_path)
-    monkeypatch.setattr(Trainer, "_step", lambda *arguments: steps.append(1) or step(*arguments))
+    steps = []
+    step = Trainer._step
+
+    def count(*arguments):
+        steps.append(1)
+        return step(*arguments)
+
+    monkeypatch.setattr(Trainer, "_step", count)
     return steps
 
 
 def one(method, **changes):
     density = 1.0 if method == "dense" else 0.05
-    return Run(
-        dataset="digits", model="mlp", method=method, density=density, seed=0, preset="smoke"
-    ).model_copy(update=changes)
+    fields = {"dataset": "digits", "model": "mlp", "density": density, "seed": 0}
+    return Run(method=method, preset="smoke", **fields).model_copy(update=changes)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -36,7 +44,7 @@ def test_a_method_trains_as_many_steps_as_planned(method, quick):
     loaded = data.load(run)
     for planned in (workload.work([run])[run] * run.settings.schedule.epochs, workload.own(run)):
         quick.clear()
-        METHODS[method](run, loaded)
+        methods.make(run, loaded)
         assert len(quick) == pytest.approx(STEPS * planned, abs=1e-6)
 
 
@@ -44,16 +52,10 @@ def test_a_grid_counts_what_is_shared_once(quick):
     runs = [one(method) for method in ("dense", "lth", "lth_bias", "ballot", "shuffled", "random")]
     loaded = data.load(runs[0])
     for run in workload.in_turn(runs):
-        METHODS[run.method](run, loaded)
+        methods.make(run, loaded)
     epochs = runs[0].settings.schedule.epochs
     assert len(quick) == pytest.approx(STEPS * epochs * sum(workload.work(runs).values()))
     assert sum(workload.work(runs).values()) < sum(workload.work([run])[run] for run in runs)
-
-
-def test_levels_are_counted_as_selection_makes_them():
-    for density in (0.5, 0.2, 0.05, 0.02, 0.01):
-        for keep in (0.8, 0.6, 0.36):
-            assert workload.n_levels(density, keep) == len(selection.levels(density, keep))
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,7 @@ def test_levels_are_counted_as_selection_makes_them():
         (one("ballot", pressure=0.2), one("ballot")),
         (one("shuffled"), one("ballot")),
         (one("ballot_refine"), one("lth_rate")),
+        (one("lth_long"), one("lth_rate")),
         (one("ballot", seed=7), None),
     ],
 )
@@ -78,9 +81,10 @@ def test_a_run_waits_for_the_one_that_trains_what_it_shares(run, base):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_whatever_a_run_shares_is_made_by_the_one_it_waits_for(preset):
-    """Following what each run needs, no two runs that share a training start without it at the same time."""
+    """No two runs that share a training start without it at the same time."""
     runs = config.every_run(preset)
-    planned, place = set(runs), {run: i for i, run in enumerate(workload.in_turn(runs))}
+    planned = set(runs)
+    place = {run: i for i, run in enumerate(workload.in_turn(runs))}
     made = {}
     for run in workload.in_turn(runs):
         base = workload.needs(run, planned)
@@ -93,8 +97,33 @@ def test_whatever_a_run_shares_is_made_by_the_one_it_waits_for(preset):
             assert before == maker, f"{run.slug()} does not wait for {maker.slug()}"
 
 
-def test_every_method_is_planned_for():
-    assert {method for studied in config.STUDIES.values() for method in studied} <= set(
-        methods.METHODS
-    )
-    assert set(workload.SEARCHES) | workload.NEED_NOTHING <= set(METHODS)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_asks_for_the_dense_net_where_the_plan_says_so(method, quick, monkeypatch):
+    """The others are made without it, and what needs it cannot be."""
+    run = one(method)
+    loaded = data.load(run)
+    monkeypatch.setattr(methods.sharing, "train_dense", None)
+    if METHOD_TABLE[method].needs_dense:
+        with pytest.raises(TypeError, match="NoneType"):
+            methods.make(run, loaded)
+        assert "dense" in {key.kind for key in workload.shared(run)}
+    else:
+        methods.make(run, loaded)
+        assert workload.shared(run) == {}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_trainings_that_a_plan_shares_are_the_files_that_a_method_leaves(method, quick):
+    run = one(method)
+    methods.make(run, data.load(run))
+    kinds = {path.name.partition("_")[0] for path in paths.RUNS.rglob("*.safetensors")}
+    planned = {key.kind.replace("_", "-") for key in workload.shared(run)}
+    assert kinds - {"lth-trained"} == planned  # the ticket's own training is part of its search
+
+
+def test_nothing_that_a_run_needs_is_planned_after_it():
+    """A method outside the grid's needs the dense net of its own task and seed alone."""
+    planned = {one("dense"), one("dense", seed=1), one("ballot"), one("ballot", seed=1)}
+    assert workload.needs(one("shuffled", seed=1), planned) == one("ballot", seed=1)
+    assert workload.needs(one("magnitude", seed=1), planned) == one("dense", seed=1)
+    assert workload.needs(one("lth_long", density=0.2), planned) == one("dense")
