@@ -48,7 +48,10 @@ def methods_in_table(preset):
     if not path.exists():
         raise ValueError(f"{path} is not there: run `make reproduce PRESET={preset}` first.")
     with path.open(newline="") as file:
-        return {row["method"] for row in csv.DictReader(file)}
+        reader = csv.DictReader(file)
+        if "method" not in (reader.fieldnames or ()):
+            raise ValueError(f"{path} is no table of results: its first line has no column method.")
+        return {row["method"] for row in reader}
 
 
 SCALE = house.PRESETS[PRESET]
