@@ -69,7 +69,7 @@ def prepare(arguments: argparse.Namespace) -> int:
     for run in dict.fromkeys(run.model_copy(update={"model": wanted[0].model}) for run in wanted):
         data.check(run)
         loaded = data.load(run)
-        target = f" {run.target}" if run.target else ""
+        target = "" if run.label == "label" else f" {run.label}"
         sizes = [f"{name} {len(getattr(loaded, name))}" for name in ("train", "val", "test")]
         by = run.group_by or "class"
         lines.append(f"{run.dataset}{target} by {by}: {', '.join(sizes)} images\n")

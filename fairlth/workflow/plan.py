@@ -101,7 +101,7 @@ def _row(
     n_steps = schedule.epochs * (images(one) // step.batch)
     hours = n_steps * known.get(step[:3], float("nan")) / 3600
     trainings = sum(own.values())
-    target = f" {task.target}" if task.target else ""
+    target = "" if one.label == "label" else f" {one.label}"
     return {
         "task": f"{task.dataset}{target} by {task.group_by or 'class'}",
         "model": task.model,
