@@ -10,8 +10,7 @@ from fairlth import data, lottery, methods
 from fairlth.config import Run, paths
 from fairlth.lottery import Found
 from fairlth.masks import MaskSet, prunable
-from fairlth.methods import plain
-from fairlth.methods import sharing
+from fairlth.methods import plain, sharing
 from fairlth.methods.sharing import LEDGER, SEARCH, dense_once, found_once, fresh
 from fairlth.selection import levels, magnitude, select
 

@@ -61,11 +61,12 @@ def test_the_order_is_by_preset_then_seed_then_what_others_need(preset):
 
 def test_parts_are_disjoint_whole_and_share_no_training(preset):
     runs = grid.plan([preset])
-    parts = [grid.share(runs, Part(number, 2)) for number in (0, 1)]
-    assert [len(part) for part in parts] == [8, 8]
-    assert set(parts[0]) | set(parts[1]) == set(runs)
+    parts = [grid.share(runs, Part(number, 3)) for number in range(3)]
+    assert [len(part) for part in parts] == [8, 4, 4]
+    assert set().union(*parts) == set(runs)
     shared = [{key for run in part for key in workload.shared(run)} for part in parts]
-    assert shared[0] and not shared[0] & shared[1]
+    assert [len(keys) for keys in shared] == [4, 2, 2]
+    assert len(set().union(*shared)) == 8
     for part in parts:
         assert part == [run for run in runs if run in set(part)]
 
