@@ -39,8 +39,9 @@ def add(
     Returns one network in evaluation mode, for a look.
 
     Raises:
-        ValueError: the name is taken; `in_shape` or `n_classes` cannot be; the function does not build the same network anew with each
-            call; or the network is one that `check_layers` or `check_fits` refuses.
+        ValueError: the name is taken; `in_shape` or `n_classes` cannot be; the function does not
+            build the same network anew with each call; or the network is one that `check_layers`
+            or `check_fits` refuses.
     """
     config.check_name(name)
     if name in MODELS and name not in OWN:
