@@ -52,7 +52,7 @@ figures: $(READY)      ## figures of every committed table, without training
 	  else echo "== $$table is not there: no figures of $$preset"; fi; done
 
 test: $(READY)         ## lint, unit tests, every notebook through Papermill and through nbval
-	@echo "== 1 of 3: ruff and mypy" && ruff check --quiet . && ruff format --check --quiet . && mypy
+	@echo "== 1 of 3: ruff, mypy and import-linter" && ruff check --quiet . && ruff format --check --quiet . && mypy && lint-imports > /dev/null
 	@echo "== 2 of 3: pytest" && pytest -n $(CORES) --dist worksteal --durations 8
 	@echo "== 3 of 3: nbval" && FAIRLTH_HOME=runs/nbval pytest -n $(CORES) --dist loadfile --nbval-lax \
 	  --nbval-current-env --nbval-cell-timeout 180 notebooks
@@ -63,7 +63,7 @@ lint: $(READY)         ## ruff, with what it can mend mended, and mypy
 
 notebooks: $(READY)    ## execute the notebooks in place at their defaults, as they are committed
 	@rm -rf runs/smoke && for notebook in notebooks/*.ipynb; do echo "== $$notebook"; \
-	  jupyter nbconvert --to notebook --execute --inplace --log-level WARN $$notebook || exit 1; done
+	  TQDM_DISABLE=1 jupyter nbconvert --to notebook --execute --inplace --log-level WARN $$notebook || exit 1; done
 	@python notebooks/tidy.py
 
 html: $(READY)         ## the notebooks as HTML pages that need no network, as executed at PRESET where they were

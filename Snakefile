@@ -22,6 +22,7 @@ from snakemake.exceptions import WorkflowError
 
 from fairlth.config import paths
 from fairlth import config as house
+from fairlth.config.method_table import drawable
 from fairlth.workflow import grid, locks, status, workload
 from fairlth.workflow.parameters import truth
 
@@ -47,16 +48,20 @@ def methods_in_table(preset):
     if not path.exists():
         raise ValueError(f"{path} is not there: run `make reproduce PRESET={preset}` first.")
     with path.open(newline="") as file:
-        return {row["method"] for row in csv.DictReader(file)}
+        reader = csv.DictReader(file)
+        if "method" not in (reader.fieldnames or ()):
+            raise ValueError(f"{path} is no table of results: its first line has no column method.")
+        return {row["method"] for row in reader}
 
 
 SCALE = house.PRESETS[PRESET]
 PYTHON = shlex.quote(sys.executable)
 FAIRLTH = f"{PYTHON} -m fairlth"
+METHODS = set(house.METHOD_TABLE) if TRAIN else methods_in_table(PRESET)
 STUDIES = [
     name
-    for name, methods in house.STUDIES.items()
-    if house.study(name, PRESET) and (TRAIN or set(methods) <= methods_in_table(PRESET))
+    for name in house.STUDIES
+    if house.study(name, PRESET) and drawable(name, METHODS)
 ]
 LESSONS = ["01_data", "02_walkthrough", "03_one_run", "30_your_data", "40_deploy"]
 TEACHING = LESSONS if SCALE.in_process and TRAIN else []

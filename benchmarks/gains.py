@@ -1,36 +1,44 @@
-"""Where the time of a step went before and goes now: the three largest gains, each taken away
-alone, and profiles.
+"""Where the time of a training step goes: the three largest gains, each taken away, and profiles.
 
     make bench
 
-A step of masked training at batch 64 on one thread: as it is; with weights not channels last; in
-    float32; both. Predictions of
-1000 images in small batches and in one. The profiles name the operations that take most of a step.
+A training step at batch 64 on one thread: as it is; with weights not channels last; in float32;
+both. Predictions of 1000 images in small batches and in one. The profiles name the operations that
+take most of a step.
 """
 
 import statistics
+from functools import partial
 
 import torch
-from rounds import Way, ratio, time_in_turn
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from fairlth import training
-from fairlth.config import PRESETS
-from fairlth.images import Data, as_float
+from benchmarks.rounds import Way, ratio, time_in_turn
+from fairlth.config import PRESETS, Schedule
+from fairlth.images import Data, Split, as_float
+from fairlth.metrics import Counts
 from fairlth.models import build
-from fairlth.training import Trainer
+from fairlth.training import Trainer, count, predict
 from fairlth.workflow.cost import random_images
 
-ROUNDS, STEPS, TOP = 5, 8, 6
+ROUNDS = 5
+STEPS = 8
+TOP = 6  # operations of a profile
 SMALL = PRESETS["small"].schedule
 FLOAT32 = SMALL.model_copy(update={"precision": "float32"})
+TRAININGS = {  # schedule, and whether weights and images are channels last
+    "as it is": (SMALL, True),
+    "not channels last": (SMALL, False),
+    "float32": (FLOAT32, True),
+    "neither": (FLOAT32, False),
+}
 
 
-def trainer(model_name: str, data: Data, schedule: training.Schedule, last: bool) -> Trainer:
+def trainer(model_name: str, data: Data, schedule: Schedule, last: bool) -> Trainer:
     """A trainer whose weights and images are channels last, or are not."""
-    made = Trainer(
-        build(model_name, data.in_shape, 10, torch.Generator().manual_seed(0)), data, schedule, 0
-    )
+    model = build(model_name, data.in_shape, 10, torch.Generator().manual_seed(0))
+    made = Trainer(model, data, schedule, 0)
     if not last:
         made.model.to(memory_format=torch.contiguous_format)
         made.data.train.x.data = made.data.train.x.contiguous()
@@ -40,28 +48,24 @@ def trainer(model_name: str, data: Data, schedule: training.Schedule, last: bool
 def variants(model_name: str) -> dict[str, Way]:
     """A few steps by each way, and predictions by two."""
     ways: dict[str, Way] = {}
-    for name, (schedule, last) in {
-        "as it is": (SMALL, True),
-        "not channels last": (SMALL, False),
-        "float32": (FLOAT32, True),
-        "neither": (FLOAT32, False),
-    }.items():
+    for name, (schedule, last) in TRAININGS.items():
         made = trainer(model_name, random_images(STEPS * SMALL.batch_size, 32), schedule, last)
-        ways[name] = lambda made=made: made.epoch(1)
-    model, test = made.model, random_images(1000, 32).test
-    model = model.to(memory_format=torch.channels_last)
-    ways["predict"] = lambda: training.predict(model, test)
-
-    def whole() -> None:
-        with torch.inference_mode():
-            model.eval()
-            training.count(model(as_float(test.x)), test)
-
-    ways["predict in one batch"] = whole
+        ways[name] = partial(made.epoch, 1)
+    model = made.model.to(memory_format=torch.channels_last)
+    test = random_images(1000, 32).test
+    ways["predict"] = partial(predict, model, test)
+    ways["predict in one batch"] = partial(predict_in_one_batch, model, test)
     return ways
 
 
-def top(model_name: str, schedule: training.Schedule, last: bool) -> str:
+def predict_in_one_batch(model: nn.Module, test: Split) -> Counts:
+    """Counts of right predictions, all images in one batch."""
+    model.eval()
+    with torch.inference_mode():
+        return count(model(as_float(test.x)), test)
+
+
+def top(model_name: str, schedule: Schedule, last: bool) -> str:
     """The operations that take most of a few steps, in percent of all."""
     made = trainer(model_name, random_images(STEPS * SMALL.batch_size, 32), schedule, last)
     made.epoch(1)
@@ -84,9 +88,8 @@ def main() -> None:
         print(f"{model_name}, batch 64, one thread: a step takes {step:.1f} ms; times over it")
         for name in ("not channels last", "float32", "neither"):
             print(f"  {name:22s} {ratio(seconds, name, 'as it is')}")
-        print(
-            f"  predict in one batch over in small ones {ratio(seconds, 'predict in one batch', 'predict')}"
-        )
+        whole = ratio(seconds, "predict in one batch", "predict")
+        print(f"  predict in one batch over in small ones {whole}")
         print(f"  profile before: {top(model_name, FLOAT32, False)}")
         print(f"  profile now:    {top(model_name, SMALL, True)}")
 

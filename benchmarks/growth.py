@@ -1,14 +1,12 @@
-"""How time and memory grow with images, weights and classes: 1, 4 and 16 times as many, each in a
-process of its own.
+"""How time and memory grow with images, weights and classes: 1, 4 and 16 times as many.
 
     make bench
 
-The last column is the time of 16 times as much over 16 times the time of once: at most 1 means that
-    nothing grows faster than
-its input. Memory is the growth of the resident peak over what the process held before the work.
-
-A first round, in which the machine has to find the memory, does not count; weights, once, are
-already more than a core's caches hold.
+Each is measured in a process of its own. The last column is the time of 16 times as much over 16
+times the time of once: at most 1 means that nothing grows faster than its input. Memory is the
+growth of the resident peak over what the process held before the work. A first round, in which the
+machine has to find the memory, does not count. Weights, once, are already more than a core's
+caches hold.
 """
 
 import multiprocessing
@@ -17,10 +15,10 @@ import time
 from collections.abc import Callable
 
 import torch
-from selection import resident
 from torch import nn
+from tqdm.auto import tqdm
 
-from fairlth import progress
+from benchmarks.selection import resident
 from fairlth.bias_shift import fair_shift
 from fairlth.config import PRESETS
 from fairlth.conflict import ConflictMeter
@@ -34,7 +32,8 @@ from fairlth.selection import conflict_aware
 from fairlth.training import Trainer, logits, predict
 from fairlth.workflow.cost import random_images
 
-ROUNDS, TIMES = 3, (1, 4, 16)
+ROUNDS = 3
+TIMES = (1, 4, 16)
 SCHEDULE = PRESETS["small"].schedule
 Work = Callable[[], object]
 
@@ -60,37 +59,36 @@ def weights(times: int) -> Work:
 
 def greedy(times: int) -> Work:
     """The greedy rule of FairGRAPE in one layer of a million weights, 10 groups."""
-    importance = torch.rand(
-        10, 1_000_000 * times, generator=torch.Generator().manual_seed(0)
-    ).numpy()
+    generator = torch.Generator().manual_seed(0)
+    importance = torch.rand(10, 1_000_000 * times, generator=generator).numpy()
     return lambda: keep_shares(importance, 50_000 * times)
 
 
 def with_classes(n: int) -> Data:
     """4096 random images in n classes."""
-    split = random_images(4096, 32).train
-    split = Split(split.x, torch.arange(len(split)) % n, torch.arange(len(split)) % n, n, n)
-    return Data(
-        split, split, split, [str(c) for c in range(n)], [str(c) for c in range(n)], mirror=True
-    )
+    x = random_images(4096, 32).train.x
+    labels = torch.arange(len(x)) % n
+    names = [str(c) for c in range(n)]
+    split = Split(x, labels, labels, n, n)
+    return Data(split, split, split, names, names, mirror=True)
 
 
 def classes(times: int) -> Work:
-    """What follows classes in a refined training: conflict read, group weights, multipliers, bias
-    shift, of 10 classes.
+    """What grows with classes in a refined training, 10 classes once.
+
+    That is a reading of conflict, group weights, multipliers and the bias shift.
     """
-    data = with_classes(10 * times)
-    model, split = network(10 * times), data.train
-    meter, outputs, counts = (
-        ConflictMeter(split, seed=0),
-        logits(model, split),
-        predict(model, split).by_group(),
-    )
+    split = with_classes(10 * times).train
+    model = network(10 * times)
+    meter = ConflictMeter(split, seed=0)
+    outputs = logits(model, split)
+    predictions = predict(model, split)
+    counts = predictions.by_group()
 
     def work() -> None:
         meter.observe(model)
         meter.conflict()
-        reweight(torch.ones(split.n_groups), counts, 0.5)
+        reweight(torch.ones(split.n_groups), predictions, 0.5)
         Multipliers(counts, 0.03).update(torch.ones(64), split.group[:64])
         fair_shift(outputs, split)
 
@@ -98,7 +96,7 @@ def classes(times: int) -> Work:
 
 
 def importance(times: int) -> Work:
-    """Importance of every weight for each of 10 groups, 32 images a group."""
+    """Importance of every weight for each of 10 groups, 32 images per group."""
     data = with_classes(10 * times)
     model = network(10 * times)
     return lambda: group_importance(model, data.train, rows_by_group(data.train, 32, 0))
@@ -108,33 +106,36 @@ def measure(make: Callable[[int], Work], times: int, answer: multiprocessing.Que
     """Puts median seconds and mebibytes of memory."""
     torch.set_num_threads(1)
     make(1)()  # loads what the work needs
-    work, before = make(times), resident("VmRSS")
+    work = make(times)
+    before = resident("VmRSS")
     work()
     spent = []
     for _ in range(ROUNDS):
         started = time.perf_counter()
         work()
         spent.append(time.perf_counter() - started)
-    answer.put((statistics.median(spent), (resident("VmHWM") - before) / 2**20))
+    memory = (resident("VmHWM") - before) / 2**20
+    answer.put((statistics.median(spent), memory))
 
 
 def main() -> None:
     """Prints one line per piece of work."""
     context = multiprocessing.get_context("spawn")
     print(
-        f"seconds and MiB at 1, 4, 16 times the input, one thread, medians of {ROUNDS}; then time at 16 over 16 times that at 1"
+        f"seconds and MiB at 1, 4, 16 times the input, one thread, medians of {ROUNDS}; then time "
+        "at 16 over 16 times that at 1"
     )
     for make in (images, weights, greedy, classes, importance):
         found = []
-        for times in TIMES:
-            progress.say(f"{make.__name__}: {times} times")
+        for times in tqdm(TIMES, make.__name__, leave=False):
             answer = context.Queue()
             process = context.Process(target=measure, args=(make, times, answer))
             process.start()
             found.append(answer.get())
             process.join()
         cells = "   ".join(f"{seconds:8.3f} s {memory:6.0f} MiB" for seconds, memory in found)
-        print(f"{make.__name__:11s} {cells}   {found[-1][0] / found[0][0] / TIMES[-1]:.2f}")
+        growth = found[-1][0] / found[0][0] / TIMES[-1]
+        print(f"{make.__name__:11s} {cells}   {growth:.2f}")
 
 
 if __name__ == "__main__":

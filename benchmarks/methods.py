@@ -1,5 +1,4 @@
-"""What each method costs: its time over that of one dense training in the same run, beside the cost
-that its records count.
+"""What each method costs: its time over that of a dense training, beside the cost of its records.
 
     make bench
 
@@ -14,12 +13,12 @@ import time
 from pathlib import Path
 
 import torch
-from rounds import ratio
+from tqdm.auto import tqdm
 
-from fairlth import progress
-from fairlth.config import Run, paths
+from benchmarks.rounds import ratio
+from fairlth import methods
+from fairlth.config import METHOD_TABLE, Run, paths
 from fairlth.images import Data
-from fairlth.methods import METHODS
 from fairlth.workflow.cost import random_images
 
 ROUNDS = 5
@@ -35,25 +34,26 @@ def seconds(method: str, data: Data) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         paths.RUNS = Path(folder)  # so that no dense training is found
         started = time.perf_counter()
-        cost = METHODS[method](run, data).cost
+        cost = methods.make(run, data).cost
         return time.perf_counter() - started, cost
 
 
 def main() -> None:
     """Prints one line per method: counted cost, measured ratio with quartiles."""
     torch.set_num_threads(1)
-    data, times, costs = random_images(IMAGES, 32), {name: [] for name in METHODS}, {}
+    data = random_images(IMAGES, 32)
+    times: dict[str, list[float]] = {name: [] for name in METHOD_TABLE}
+    costs = {}
     for number in range(ROUNDS + 1):
-        for name in METHODS:
-            progress.say(f"round {number} of {ROUNDS}: {name}")
+        for name in tqdm(METHOD_TABLE, f"round {number} of {ROUNDS}", leave=False):
             spent, costs[name] = seconds(name, data)
-            if number:
+            if number > 0:
                 times[name].append(spent)
     print(
-        f"cost of each method in dense trainings, {IMAGES} images, {ROUNDS} rounds, one thread; dense: "
-        f"{statistics.median(times['dense']):.2f} s"
+        f"cost of each method in dense trainings, {IMAGES} images, {ROUNDS} rounds, one thread; "
+        f"dense: {statistics.median(times['dense']):.2f} s"
     )
-    for name in METHODS:
+    for name in METHOD_TABLE:
         print(f"{name:18s} counted {costs[name]:5.2f}   measured {ratio(times, name, 'dense')}")
 
 

@@ -1,9 +1,8 @@
-"""The loop that people write instead of using a package, to be measured against: nothing here is
-used by `fairlth`.
+"""The loop that people write instead of using a package: what the package is compared with.
 
-`DataLoader` over PIL images with torchvision's transforms, `torch.nn.utils.prune` masks, SGD with a
-schedule of learning rates, and an evaluation whose per-class accuracies are counted by a Python
-loop.
+Nothing here is used by `fairlth`. It is a `DataLoader` over PIL images with torchvision's
+transforms, `torch.nn.utils.prune` masks, SGD with a schedule of learning rates, and an evaluation
+whose per-class accuracies are counted by a Python loop.
 """
 
 from collections.abc import Callable
@@ -24,13 +23,12 @@ from fairlth.training import learning_rate
 
 
 class Pictures(Dataset):
-    """Images as arrays, handed out as torchvision's CIFAR10 does: one PIL image at a time,
-    transformed.
-    """
+    """Images as arrays, handed out as by torchvision's CIFAR10: one PIL image, transformed."""
 
     def __init__(self, split: Split, transform: Callable) -> None:
         self.images = split.x.permute(0, 2, 3, 1).contiguous().numpy()
-        self.targets, self.transform = split.y.tolist(), transform
+        self.targets = split.y.tolist()
+        self.transform = transform
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -54,7 +52,8 @@ class Rival:
         self.test = DataLoader(
             Pictures(data.test, transforms.Compose(normalize)), schedule.batch_size
         )
-        self.model, self.n_classes = model, data.test.n_classes
+        self.model = model
+        self.n_classes = data.test.n_classes
         self.optimizer = torch.optim.SGD(
             model.parameters(),
             lr=1.0,
@@ -83,7 +82,8 @@ class Rival:
     def evaluate(self) -> tuple[list[int], list[int]]:
         """Right predictions and images of each class."""
         self.model.eval()
-        right, total = [0] * self.n_classes, [0] * self.n_classes
+        right = [0] * self.n_classes
+        total = [0] * self.n_classes
         with torch.no_grad():
             for images, labels in self.test:
                 for label, guess in zip(labels, self.model(images).argmax(1), strict=True):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
-from fairlth import progress
+from tqdm.auto import tqdm
 
 Way = Callable[[], object]
 Seconds = dict[str, list[float]]  # way -> seconds of each of its rounds
@@ -16,12 +16,11 @@ Seconds = dict[str, list[float]]  # way -> seconds of each of its rounds
 def time_in_turn(ways: dict[str, Way], rounds: int, label: str) -> Seconds:
     """Seconds of each way in each round; a first round warms up and is not counted."""
     seconds: Seconds = {name: [] for name in ways}
-    for number in range(rounds + 1):
-        progress.say(f"{label}: round {number} of {rounds}")
+    for number in tqdm(range(rounds + 1), label, unit="round", leave=False):
         for name, way in ways.items():
             started = time.perf_counter()
             way()
-            if number:
+            if number > 0:
                 seconds[name].append(time.perf_counter() - started)
     return seconds
 
@@ -34,8 +33,7 @@ def ratio(seconds: Seconds, name: str, over: str) -> str:
 
 
 class Apart:
-    """A way in a process of its own, as its user would have it: what the others left in memory does
-    not touch it.
+    """A way in a process of its own: what the others left in memory does not touch it.
 
     Args:
         make: gives the way; a function of a module, with plain arguments.

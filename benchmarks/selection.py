@@ -1,23 +1,23 @@
-"""Selection on large networks: exact masks, layer budgets, the greedy rule and conflict scores at
-25 M and 138 M weights.
+"""Selection on large networks, of 25 M and 138 M weights: exact masks, budgets, the greedy rule.
 
     python benchmarks/selection.py
 
 The rival of an exact mask is one `torch.topk` over the same scores. Peak memory is that of a
-process of its own, over what the scores take.
+process of its own, over what the scores take. Conflict scores are timed, too.
 """
 
 import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from fairlth import progress
+from benchmarks.rounds import Way, time_in_turn
 from fairlth.masks import MaskSet
 from fairlth.methods.allocation import erk
 from fairlth.methods.fairgrape import keep_shares
@@ -32,7 +32,7 @@ def shapes(name: str) -> dict[str, tuple[int, ...]]:
     import torchvision
 
     with torch.device("meta"):
-        model = getattr(torchvision.models, name)()
+        model: nn.Module = getattr(torchvision.models, name)()
     return {layer: tuple(p.shape) for layer, p in model.named_parameters() if p.dim() > 1}
 
 
@@ -44,9 +44,8 @@ def random_tensors(name: str) -> dict[str, Tensor]:
 
 def topk(scores: dict[str, Tensor], n_keep: int) -> Tensor:
     """The rival: one torch.topk over all scores."""
-    return (
-        torch.cat([score.flatten() for score in scores.values()]).topk(n_keep, sorted=False).indices
-    )
+    flat = torch.cat([score.flatten() for score in scores.values()])
+    return flat.topk(n_keep, sorted=False).indices
 
 
 def mask(scores: dict[str, Tensor], n_keep: int) -> MaskSet:
@@ -67,14 +66,13 @@ def memory(name: str, what: Callable, answer: multiprocessing.Queue) -> None:
 
 def resident(name: str) -> int:
     """Bytes of memory of this process, now (VmRSS) or at most (VmHWM); Linux only."""
-    line = next(
-        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name)
-    )
-    return int(line.split()[1]) * 1024
+    lines = Path("/proc/self/status").read_text().splitlines()
+    kibibytes = next(line.split()[1] for line in lines if line.startswith(name))
+    return int(kibibytes) * 1024
 
 
 def peak(name: str, what: Callable) -> float:
-    """The same, measured in a process of its own."""
+    """See `memory`, measured in a process of its own."""
     context = multiprocessing.get_context("spawn")
     answer = context.Queue()
     process = context.Process(target=memory, args=(name, what, answer))
@@ -96,31 +94,26 @@ def main() -> None:
     for name in ("resnet50", "vgg16"):
         scores = random_tensors(name)
         n = sum(score.numel() for score in scores.values())
-        times: dict[str, list[float]] = {"ours": [], "topk": []}
-        for number in range(ROUNDS + 1):
-            progress.say(f"{name}: round {number} of {ROUNDS}")
-            for kind, what in (("ours", mask), ("topk", topk)):
-                spent = seconds(what, scores, int(DENSITY * n))
-                if number:
-                    times[kind].append(spent)
-        ours, theirs = (statistics.median(times[kind]) for kind in ("ours", "topk"))
-        print(
-            f"{name} {n / 1e6:.0f} M: mask {ours:.2f} s, topk {theirs:.2f} s, ratio {ours / theirs:.2f}"
-        )
-        print(
-            f"  peak memory over the scores': mask {peak(name, mask):.2f}, topk {peak(name, topk):.2f}"
-        )
+        n_keep = int(DENSITY * n)
+        ways: dict[str, Way] = {
+            "ours": partial(mask, scores, n_keep),
+            "topk": partial(topk, scores, n_keep),
+        }
+        times = time_in_turn(ways, ROUNDS, name)
+        ours = statistics.median(times["ours"])
+        theirs = statistics.median(times["topk"])
+        of_both = f"mask {ours:.2f} s, topk {theirs:.2f} s, ratio {ours / theirs:.2f}"
+        print(f"{name} {n / 1e6:.0f} M: {of_both}")
+        peaks = f"mask {peak(name, mask):.2f}, topk {peak(name, topk):.2f}"
+        print(f"  peak memory over the scores': {peaks}")
         conflict = {layer: torch.rand(len(score)) - 0.5 for layer, score in scores.items()}
-        print(
-            f"  conflict-aware scores {seconds(conflict_aware, scores, conflict, 0.1):.2f} s, ",
-            end="",
-        )
-        print(f"ERK {1000 * seconds(erk, DENSITY, scores):.1f} ms")
-    layer = np.random.default_rng(0).random((10, 512 * 512 * 9), np.float32)
-    spent = seconds(keep_shares, layer, int(DENSITY * layer.shape[1]))
-    print(
-        f"greedy shares, one layer of {layer.shape[1] / 1e6:.1f} M weights, 10 groups: {spent:.2f} s"
-    )
+        aware = seconds(conflict_aware, scores, conflict, 0.1)
+        budget = seconds(erk, DENSITY, scores)
+        print(f"  conflict-aware scores {aware:.2f} s, ERK {1000 * budget:.1f} ms")
+    importance = np.random.default_rng(0).random((10, 512 * 512 * 9), np.float32)
+    n = importance.shape[1]
+    spent = seconds(keep_shares, importance, int(DENSITY * n))
+    print(f"greedy shares, one layer of {n / 1e6:.1f} M weights, 10 groups: {spent:.2f} s")
 
 
 if __name__ == "__main__":

@@ -1,24 +1,27 @@
-"""Would training several seeds of one network in one program be faster? Four stacked networks
-against the four one by one.
+"""Would several seeds of one network train faster together? Four stacked against one by one.
 
     python benchmarks/stacked.py
 
-Stacked by `torch.func.stack_module_state` and `vmap` over weights and images; both ways take an SGD
-step on batches of 64.
+Networks are stacked by `torch.func.stack_module_state` and `vmap` over weights and images; both
+ways take an SGD step on batches of 64.
 """
 
 import statistics
 from collections.abc import Callable
+from functools import partial
 
 import torch
-from rounds import Way, ratio, time_in_turn
 from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 from torch.nn import functional as F
 
+from benchmarks.rounds import Way, ratio, time_in_turn
 from fairlth.models import build
 
-SEEDS, BATCH, ROUNDS, STEPS = 4, 64, 5, 8
+SEEDS = 4
+BATCH = 64
+ROUNDS = 5
+STEPS = 8  # per round
 
 
 def networks(name: str) -> list[nn.Module]:
@@ -36,8 +39,9 @@ def batches(n: int) -> tuple[Tensor, Tensor]:
 
 def one_by_one(name: str) -> Callable[[], None]:
     """A step of each network in turn."""
-    models, (x, y) = networks(name), batches(SEEDS)
-    x = [images.contiguous(memory_format=torch.channels_last) for images in x]
+    models = networks(name)
+    images_of_all, y = batches(SEEDS)
+    x = [images.contiguous(memory_format=torch.channels_last) for images in images_of_all]
     optimizers = [
         torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, fused=True) for model in models
     ]
@@ -52,10 +56,12 @@ def one_by_one(name: str) -> Callable[[], None]:
 
 
 def stacked(name: str) -> Callable[[], None]:
-    """A step of all networks at once; batch norm by the batch, its running statistics left out,
-    which favours this side.
+    """A step of all networks at once.
+
+    Batch norm keeps no running statistics, which favours this side.
     """
-    models, (x, y) = networks(name), batches(SEEDS)
+    models = networks(name)
+    x, y = batches(SEEDS)
     for model in models:
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -68,10 +74,8 @@ def stacked(name: str) -> Callable[[], None]:
     def loss(one: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(functional_call(models[0], one, (images,)), labels)
 
-    gradients, optimizer = (
-        vmap(grad(loss)),
-        torch.optim.SGD(weights.values(), lr=0.01, momentum=0.9, fused=True),
-    )
+    gradients = vmap(grad(loss))
+    optimizer = torch.optim.SGD(weights.values(), lr=0.01, momentum=0.9, fused=True)
 
     def step() -> None:
         for key, gradient in gradients(weights, x, y).items():
@@ -85,18 +89,23 @@ def main() -> None:
     """Prints how much faster the stack is."""
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        steps = {"one by one": one_by_one("convnet"), "stacked": stacked("convnet")}
         ways: dict[str, Way] = {
-            name: lambda step=step: [step() for _ in range(STEPS)] for name, step in steps.items()
+            "one by one": partial(repeat, one_by_one("convnet")),
+            "stacked": partial(repeat, stacked("convnet")),
         }
         seconds = time_in_turn(ways, ROUNDS, f"{threads} thread(s)")
         each = 1000 * statistics.median(seconds["one by one"]) / STEPS / SEEDS
         gain = ratio(seconds, "one by one", "stacked")
         print(
-            f"convnet, {SEEDS} seeds, float32, {threads} thread(s): one by one / stacked {gain}",
-            end="   ",
+            f"convnet, {SEEDS} seeds, float32, {threads} thread(s): one by one / stacked {gain}   "
+            f"one by one {each:.1f} ms per step and seed"
         )
-        print(f"one by one {each:.1f} ms a step and seed")
+
+
+def repeat(step: Callable[[], None]) -> None:
+    """A round: STEPS steps."""
+    for _ in range(STEPS):
+        step()
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ from fairlth import config, metrics
 from fairlth.config import Run, Schedule
 from fairlth.config.method_table import FINE, LONGER, short_epochs
 from fairlth.conflict import meter
-from fairlth.images import Data
-from fairlth.masks import MaskSet, prunable
+from fairlth.images import Data, as_float
+from fairlth.masks import MaskSet, output_layer, prunable
 from fairlth.selection import Scores, levels, magnitude, select
 from fairlth.training import AfterStep, State, fit, in_turn, predict, snapshot
 
+PROBED = 2  # images that the output layer is found with
 Score = Callable[[nn.Module], Scores]  # a trained network -> scores of its weights
 
 
@@ -23,13 +24,14 @@ Score = Callable[[nn.Module], Scores]  # a trained network -> scores of its weig
 class Dense:
     """The dense network of a task and seed, which every method is handed.
 
-    `network` has the initial weights. `rewind` is theta_k, the state after the rewind epochs,
-    `trained` the state after all of them. `conflict` is the state of the `ConflictMeter` that
-    watched the training from the rewind point on; watching changes nothing. The three are empty
-    for methods that never ask for them.
+    `network` has the initial weights, and `head` is the name of its output layer's weight. `rewind`
+    is theta_k, the state after the rewind epochs, `trained` the state after all of them. `conflict`
+    is the state of the `ConflictMeter` that watched the training from the rewind point on; watching
+    changes nothing. The three are empty for methods that never ask for them.
     """
 
     network: nn.Module
+    head: str = ""
     rewind: State = field(default_factory=dict)
     trained: State = field(default_factory=dict)
     conflict: State = field(default_factory=dict)
@@ -86,7 +88,12 @@ def train_dense(run: Run, data: Data, network: nn.Module) -> Dense:
     rewind = snapshot(model)
     watch = meter(run, data)
     fit(model, data, schedule, seed=run.seed, start=k, after_step=watch, label="dense")
-    return Dense(network, rewind, snapshot(model), watch.state())
+    return Dense(network, head_of(network, data), rewind, snapshot(model), watch.state())
+
+
+def head_of(network: nn.Module, data: Data) -> str:
+    """The name of the weight of a network's output layer, of which no class may lose its last."""
+    return output_layer(network, as_float(data.train.x[:PROBED]))
 
 
 def floor(run: Run, data: Data, dense: Dense) -> float:
@@ -140,7 +147,7 @@ def search(
             seed = run.seed if rewind else config.seed_for(run.seed, f"level {level}")
             label = f"level {level + 1} of {len(plan)}"
             fit(model, data, schedule, seed=seed, start=k, after_step=after_step, label=label)
-        mask = select(score(model), density, within=mask)
+        mask = select(score(model), density, mask, dense.head)
     if rewind:
         model.load_state_dict(dense.rewind)
     mask.apply(model)

@@ -137,6 +137,36 @@ def prunable(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
+def output_layer(model: nn.Module, images: Tensor) -> str:
+    """The prunable weight that gives the network's outputs, by name.
+
+    It is that of the last layer called whose values are the outputs; where there is none, as in a
+    network that ends in a function of them, of the last layer called.
+
+    Args:
+        model: gives (n, classes).
+        images: a few, as floats.
+    """
+    names = {model.get_submodule(name.rpartition(".")[0]): name for name in prunable(model)}
+    called: list[tuple[str, Tensor]] = []
+
+    def remember(layer: nn.Module, inputs: tuple[Tensor, ...], given: Tensor) -> None:
+        called.append((names[layer], given.flatten()))
+
+    training = model.training
+    model.eval()
+    hooks = [layer.register_forward_hook(remember) for layer in names]
+    try:
+        with torch.no_grad():
+            outputs = model(images).flatten()
+    finally:
+        for hook in hooks:
+            hook.remove()
+        model.train(training)
+    gives = [name for name, given in called if given.equal(outputs)]
+    return (gives or [name for name, _ in called])[-1]
+
+
 def count_kept(density: float, weights: Mapping[str, Tensor]) -> int:
     """floor(density * prunable weights), exact (`config.share_of`); ValueError where that keeps
     none.

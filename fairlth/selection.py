@@ -53,19 +53,22 @@ def _factor(conflict: Tensor, strength: float, dim: int) -> Tensor:
     return torch.exp(-strength * z).reshape(-1, *[1] * (dim - 1))
 
 
-def select(scores: Scores, density: float, within: MaskSet | None = None) -> MaskSet:
+def select(
+    scores: Scores, density: float, within: MaskSet | None = None, head: str = ""
+) -> MaskSet:
     """The mask of the floor(density * N) highest scores over all layers together, of which no layer
     and no class dies.
 
-    Where the highest scores alone would leave a layer, or a row of the last one (the output of a
-    class), without any weight, its best weight is kept in place of the lowest one kept elsewhere,
-    if the density allows. A layer without weights makes all outputs constant, a class without
+    Where the highest scores alone would leave a layer, or a row of the output layer (a class),
+    without any weight, its best weight is kept in place of the lowest one kept elsewhere, if the
+    density allows. A layer without weights makes all outputs constant, a class without
     weights is never told from the others. `MaskSet.rescued` says where this acted.
 
     Args:
-        scores: name -> score of each weight, the output layer last.
+        scores: name -> score of each weight.
         density: share of all N weights to keep, in (0, 1].
         within: weights that this mask has already pruned stay pruned.
+        head: name of the output layer (see `masks.output_layer`); "" takes the last one.
 
     Raises:
         ValueError: the density keeps no weight, or a score is nan.
@@ -76,24 +79,25 @@ def select(scores: Scores, density: float, within: MaskSet | None = None) -> Mas
         }
     n_keep = count_kept(density, scores)
     mask = MaskSet.from_scores(scores, n_keep)
-    return mask if all_alive(mask) else _rescue(scores, mask, n_keep)
+    head = head or [*scores][-1]
+    return mask if all_alive(mask, head) else _rescue(scores, mask, n_keep, head)
 
 
-def all_alive(mask: MaskSet) -> bool:
-    """Whether every layer, and every row of the last one, keeps a weight."""
-    last = [*mask.values()][-1]
+def all_alive(mask: MaskSet, head: str) -> bool:
+    """Whether every layer, and every row of the output layer, keeps a weight."""
+    last = mask[head]
     return all(bool(kept.any()) for kept in mask.values()) and bool(
         last.reshape(len(last), -1).any(1).all()
     )
 
 
-def _rescue(scores: Scores, plain: MaskSet, n_keep: int) -> MaskSet:
+def _rescue(scores: Scores, plain: MaskSet, n_keep: int, head: str) -> MaskSet:
     """The mask that keeps the best weight of each layer and each class whatever it scores; `plain`
     where they are too many.
     """
     best = {name: _best(score.reshape(1, -1), score.shape) for name, score in scores.items()}
-    last = [*scores][-1]
-    best[last] = best[last] | _best(scores[last].reshape(len(scores[last]), -1), scores[last].shape)
+    classes = scores[head]
+    best[head] = best[head] | _best(classes.reshape(len(classes), -1), classes.shape)
     if sum(int(protected.sum()) for protected in best.values()) > n_keep:
         return plain
     raised = {name: score.masked_fill(best[name], math.inf) for name, score in scores.items()}

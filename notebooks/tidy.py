@@ -1,4 +1,6 @@
-"""Takes out of executed notebooks what differs from run to run: times of execution, versions of the kernel, dead widgets."""
+"""Takes out of executed notebooks what differs from run to run: times of execution, versions of the
+kernel, dead widgets.
+"""
 
 from pathlib import Path
 

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from fairlth import config
-from fairlth.masks import MaskSet, count_kept, prunable
+from fairlth.masks import MaskSet, count_kept, output_layer, prunable
 from fairlth.models import build
 from fairlth.training import snapshot
 
@@ -181,3 +181,32 @@ def test_every_kind_of_number_is_counted_exactly_and_scores_stay_as_they_are(dty
 def test_shares_of_counts_are_exact(density, n, kept):
     """In floats 0.29 * 100 and 0.57 * 100 are less than 29 and 57."""
     assert config.share_of(density, n) == kept
+
+
+class HeadFirst(nn.Module):
+    """Registers its output layer first; a layer with as many outputs is called before it."""
+
+    def __init__(self, end, head):
+        super().__init__()
+        self.head = head
+        self.body = nn.Linear(16, 3)
+        self.beside = nn.Linear(3, 3)
+        self.end = end
+
+    def forward(self, x):
+        h = self.body(x.flatten(1))
+        outputs = self.head(h.reshape(-1, 3, 1, 1) if isinstance(self.head, nn.Conv2d) else h)
+        self.beside(h)  # called last, gives nothing
+        return self.end(outputs.flatten(1))
+
+
+@pytest.mark.parametrize("head", [nn.Linear(3, 3), nn.Linear(3, 3, bias=False), nn.Conv2d(3, 3, 1)])
+def test_the_output_layer_is_the_one_that_gives_the_outputs(head):
+    model = HeadFirst(nn.Identity(), head).train()
+    assert output_layer(model, torch.rand(2, 1, 4, 4)) == "head.weight"
+    assert model.training and not head._forward_hooks
+
+
+def test_before_a_function_of_it_the_output_layer_is_the_last_one_called():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.Linear(4, 3), nn.LogSoftmax(1))
+    assert output_layer(model, torch.rand(2, 1, 4, 4)) == "2.weight"

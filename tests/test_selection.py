@@ -95,7 +95,23 @@ def test_no_layer_and_no_class_loses_its_last_weight():
         [False, True],
         [True, False],
     ]
-    assert mask.rescued == {"second": 1, "classes": 2} and mask.n_kept == 4 and all_alive(mask)
+    assert (
+        mask.rescued == {"second": 1, "classes": 2}
+        and mask.n_kept == 4
+        and all_alive(mask, "classes")
+    )
+
+
+def test_the_output_layer_need_not_be_the_last():
+    """The same scores with the classes named first: each of them keeps its best weight."""
+    scores = {
+        "classes": torch.tensor([[0.3, 0.4], [0.6, 0.5]]),
+        "first": torch.tensor([[9.0, 8.0], [7.0, 6.0]]),
+    }
+    assert select(scores, 0.5)["classes"].sum() == 1
+    mask = select(scores, 0.5, head="classes")
+    assert mask["classes"].tolist() == [[False, True], [True, False]]
+    assert mask.rescued == {"classes": 2}
 
 
 def test_the_rule_leaves_a_mask_alone_that_needs_it_not_or_cannot_have_it():
@@ -107,7 +123,7 @@ def test_the_rule_leaves_a_mask_alone_that_needs_it_not_or_cannot_have_it():
     )
     three_alike = {name: torch.full((2, 2), float(place)) for place, name in enumerate("abc")}
     starved = select(three_alike, 0.25)  # 3 weights, and two layers and two classes need 4
-    assert starved["c"].sum() == 3 and starved.rescued == {} and not all_alive(starved)
+    assert starved["c"].sum() == 3 and starved.rescued == {} and not all_alive(starved, "c")
 
 
 def test_a_layer_that_an_earlier_level_has_emptied_is_not_brought_back():

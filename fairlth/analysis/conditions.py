@@ -1,7 +1,6 @@
-"""What a number depends on beside its run: versions, commit, code, device, precision, time,
-memory.
-"""
+"""What a number depends on beside its run: versions, code, device, precision, time, memory."""
 
+import math
 import platform
 import subprocess
 from pathlib import Path
@@ -17,51 +16,59 @@ from fairlth.training import low_precision
 def conditions(
     device: torch.device, schedule: Schedule, seconds: float, shared_seconds: float = 0.0
 ) -> dict[str, Any]:
-    """What a number depends on beside its run: versions, commit, code, device, precision of the
-    training, time.
+    """What a number depends on beside its run, as a record keeps it.
 
-    `shared_seconds` is what the shared trainings took that the run read instead of making them;
-    `seconds` is its own time; `memory` the process's peak in mebibytes.
+    `precision` is the training's, `memory` the process's peak in mebibytes.
+
+    Args:
+        device: that the run was on.
+        schedule: of its training.
+        seconds: that the run took itself.
+        shared_seconds: that the shared trainings took which the run read instead of making them.
     """
-    cpu = f"{processor()}, {torch.get_num_threads()} thread(s)"
-    named = cpu if device.type == "cpu" else torch.cuda.get_device_name(device)
-    named += ", deterministic" if torch.are_deterministic_algorithms_enabled() else ""
-    versions = {
+    if device.type == "cpu":
+        named = f"{processor()}, {torch.get_num_threads()} thread(s)"
+    else:
+        named = torch.cuda.get_device_name(device)
+    if torch.are_deterministic_algorithms_enabled():
+        named += ", deterministic"
+    return {
         "version": fairlth.__version__,
         "commit": _commit(),
         "code": code_fingerprint(),
         "torch": torch.__version__,
-    }
-    spent = {
+        "device": named,
+        "precision": "bfloat16" if low_precision(schedule, device) else "float32",
         "seconds": round(seconds, 2),
         "shared_seconds": round(shared_seconds, 2),
         "memory": round(peak_memory(device), 1),
     }
-    precision = "bfloat16" if low_precision(schedule, device) else "float32"
-    return versions | {"device": named, "precision": precision} | spent
 
 
 def processor() -> str:
     """The name of the machine's processor, where the system tells it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    return next(
-        (line.split(":")[1].strip() for line in lines if line.startswith("model name")),
-        platform.machine() or "cpu",
-    )
+    for line in lines:
+        if line.startswith("model name"):
+            return line.split(":")[1].strip()
+    return platform.machine() or "cpu"
 
 
 def peak_memory(device: torch.device) -> float:
-    """Mebibytes that the process has held at most, on the device; on CPU its resident memory, nan
-    where that is not told.
+    """Mebibytes that the process has held at most on the device.
+
+    On CPU it is the resident memory, nan where the system does not tell it.
     """
     if device.type != "cpu":
         return torch.cuda.max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
-    return next(
-        (int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), float("nan")
-    )
+    for line in lines:
+        if line.startswith("VmHWM"):
+            kibibytes = int(line.split()[1])
+            return kibibytes / 1024
+    return math.nan
 
 
 LOADED = paths.code_fingerprint(paths.DECIDES)  # files may change while a process runs
@@ -73,29 +80,24 @@ def code_fingerprint() -> str:
 
 
 def check_code() -> None:
-    """Raises ValueError where the workflow that this process belongs to began with other code: a
-    grid is of one code.
-    """
+    """Raises ValueError where this process's workflow began with other code: a grid is of one."""
     if paths.GRID_CODE not in (None, code_fingerprint()):
         raise ValueError(
-            f"the code that decides a run has changed under a running grid, from {paths.GRID_CODE} "
-            f"to {code_fingerprint()}: "
+            "the code that decides a run has changed under a running grid, "
+            f"from {paths.GRID_CODE} to {code_fingerprint()}: "
             "let the grid finish in a clone of its own, or stop it and start it again."
         )
 
 
 def _commit() -> str:
-    """The commit of the package's own repository; "unknown" where it is installed without one, also
-    inside another.
-    """
+    """The commit of the package's own repository, "unknown" where it has none."""
     git = ["git", "-C", str(paths.PACKAGE)]
+    quiet: Any = {"stderr": subprocess.DEVNULL, "text": True}
     try:
-        root = subprocess.run(
-            [*git, "rev-parse", "--show-toplevel"], capture_output=True, text=True, check=True
-        ).stdout
+        root = subprocess.check_output([*git, "rev-parse", "--show-toplevel"], **quiet)
         if Path(root.strip()).resolve() != paths.PACKAGE.parent:
             return "unknown"
         describe = [*git, "describe", "--always", "--dirty", "--exclude=*"]
-        return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.check_output(describe, **quiet).strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

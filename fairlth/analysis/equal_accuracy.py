@@ -15,6 +15,7 @@ from fairlth import config
 from fairlth.analysis.paired_gains import PAPER, by_setting, improvements, log_ratio, named
 from fairlth.analysis.premise import geometric
 from fairlth.analysis.records import SHIFTS
+from fairlth.analysis.schema import check_one_preset
 from fairlth.analysis.summaries import SETTING, interval_of, per_run, told
 
 BUDGET = "lth_long"  # the plain ticket trained as long as Ballot's: an even fight
@@ -55,7 +56,11 @@ def at_equal_accuracy(points: pd.DataFrame, control: str = "lth") -> pd.DataFram
     Args:
         points: from `shifted`, in any order.
         control: a method.
+
+    Raises:
+        ValueError: points are of several presets.
     """
+    check_one_preset(points)
     own = points[(points["method"] == control) & points["pressure"].isna()]
     curves = {keys: curve.groupby("accuracy")["cwv"].min() for keys, curve in own.groupby(PAIR)}
     found = []

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from fairlth import config, metrics
+from fairlth.analysis.schema import check_one_preset
 from fairlth.analysis.summaries import SETTING, told
 
 # arXiv 2407.02805, abstract
@@ -20,7 +21,11 @@ def paired(runs: pd.DataFrame, ours: str = "ballot", metric: str = "cwv") -> pd.
     """`ours` beside each other method, one row per rival, task, density and seed.
 
     `gain` is 1 - ours / theirs; nan where theirs is 0, since then there is no such share.
+
+    Raises:
+        ValueError: runs are of several presets.
     """
+    check_one_preset(runs)
     pair = [*SETTING, "seed"]
     runs = runs[runs["pressure"].isna()]  # each method at its own default
     mine = runs.loc[runs["method"] == ours, [*pair, metric]].rename(columns={metric: "ours"})

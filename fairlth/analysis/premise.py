@@ -8,6 +8,7 @@ import pandas as pd
 
 from fairlth import config, metrics
 from fairlth.analysis.paired_gains import by_setting, log_ratio, named
+from fairlth.analysis.schema import check_one_preset
 from fairlth.analysis.summaries import SETTING, interval_of, told
 
 PLAIN = ("lth", "lth_rate", "magnitude")  # pruned with no thought of fairness
@@ -20,7 +21,11 @@ def beside_dense(
     """One row per pruned network, task, density and seed: its CWV beside the dense net's.
 
     `log` is the logarithm of their ratio, nan where one of the two is exactly 0.
+
+    Raises:
+        ValueError: runs are of several presets.
     """
+    check_one_preset(runs)
     pair = [*config.TASK, "seed"]
     runs = runs[runs["pressure"].isna()]
     dense = runs.loc[runs["method"] == "dense", [*pair, metric]].rename(columns={metric: "dense"})

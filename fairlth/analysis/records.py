@@ -3,8 +3,10 @@
 import base64
 import hashlib
 import json
+import os
 import warnings
 import zlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,53 +14,49 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fairlth import config
-from fairlth.config import paths
+from fairlth.analysis import schema
+from fairlth.analysis.schema import COLUMNS, CONDITIONS, KEYS, SHIFTS
+from fairlth.config import Run, paths
 from fairlth.metrics import Counts
 
-KEYS = [*config.TASK, "method", "density", "seed", "preset", "pressure"]
-CONDITIONS = [
-    "version",
-    "commit",
-    "torch",
-    "device",
-    "precision",
-    "seconds",
-    "shared_seconds",
-    "memory",
+__all__ = [
+    "COLUMNS",
+    "CONDITIONS",
+    "KEYS",
+    "SHIFTS",
+    "Record",
+    "load",
+    "merge_table",
+    "pack_predictions",
+    "read",
+    "rows",
+    "run_keys",
+    "set_aside",
+    "settings_digest",
+    "table",
+    "table_path",
+    "unpack_predictions",
+    "write",
 ]
-COLUMNS = [
-    *KEYS,
-    "split",
-    "class",
-    "group",
-    "correct",
-    "total",
-    "feasible",
-    *CONDITIONS,
-    "cost",
-    "spent",
-    "settings",
-]
-SHIFTS = (
-    0.25,
-    0.5,
-    1.0,
-)  # how far every ticket's class biases are shifted as well: its accuracy-fairness curve after training
 
 
 @dataclass(frozen=True)
 class Record:
-    """One finished run: counts per class and group, so that any metric can be recomputed, and its
-    conditions.
+    """One finished run: its counts, from which any metric can be recomputed, and how it was made.
 
-    `counts` maps "val", "test" and "test+s", where class biases were shifted by s of the way to the
-    fairest shift on validation data (see SHIFTS), to {"correct", "total"}, each a list of classes
-    of a list of groups; `layers` is the mask's report; `cost` is in dense-training equivalents by
-    epochs, `spent` by all images passed (`training.Passes`), what is shared in full; `predictions`
-    of the test images see `pack_predictions`; `settings` is the preset as it was.
+    `counts` maps "val", "test" and "test+s", where class biases were shifted by s of the way to
+    the fairest shift on validation data (see SHIFTS), to {"correct", "total"}, each a list of
+    classes of a list of groups; `layers` is the mask's report; `cost` is in dense-training
+    equivalents by epochs, `spent` by all images passed (`training.Passes`), what is shared in
+    full; `predictions` of the test images see `pack_predictions`; `settings` is the preset as it
+    was, with fingerprints of your own data set and network; `conditions` include the fingerprint
+    of the code.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # how `read` checks a file
 
     run: dict[str, Any]
     target: str
@@ -81,9 +79,7 @@ class Record:
         return Counts(np.array(self.counts[name]["correct"]), np.array(self.counts[name]["total"]))
 
     def predicted(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """The class that each test image was taken for, and its probability; both (n,), in the
-        split's order.
-        """
+        """The class predicted for each test image and its probability, both (n,)."""
         return unpack_predictions(self.predictions)
 
     @property
@@ -97,69 +93,221 @@ class Record:
         return sum(layer["total"] for layer in self.layers)
 
 
+_RECORD = TypeAdapter(Record)
+
+
 def pack_predictions(classes: NDArray[np.int64], confidence: NDArray[np.float64]) -> dict[str, str]:
-    """Predicted classes (n,) and their probabilities (n,) in [0, 1] to 1/65 535, as text: 16 bits
-    each, zlib, base64.
+    """Predicted classes (n,) and their probabilities (n,) as text: 16 bits each, zlib, base64.
+
+    Probabilities in [0, 1] are rounded to 1/65 535.
     """
     numbers = {"class": classes, "confidence": np.round(confidence * 65_535)}
-    return {
-        name: base64.b64encode(zlib.compress(values.astype("<u2").tobytes(), 9)).decode()
-        for name, values in numbers.items()
-    }
+    packed = {}
+    for name, values in numbers.items():
+        content = zlib.compress(values.astype("<u2").tobytes(), 9)
+        packed[name] = base64.b64encode(content).decode()
+    return packed
 
 
 def unpack_predictions(packed: dict[str, str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """What `pack_predictions` was given, probabilities to 1/65 535."""
-    found = {
-        name: np.frombuffer(zlib.decompress(base64.b64decode(text)), "<u2")
-        for name, text in packed.items()
-    }
+    found = {}
+    for name, text in packed.items():
+        content = zlib.decompress(base64.b64decode(text))
+        found[name] = np.frombuffer(content, "<u2")
     return found["class"].astype(np.int64), found["confidence"] / 65_535
 
 
 def write(record: Record, path: Path) -> None:
-    """Writes a record as JSON, whole or not at all."""
-    paths.write_atomically(path, json.dumps(asdict(record), indent=1).encode())
+    """Writes a record and the hash of its content as JSON, whole or not at all.
+
+    A file that is there already goes to `set_aside` first, unless it is a sound record of the same
+    run. One that was made under other settings goes there, too, with a warning, except where
+    trainings take seconds.
+    """
+    _make_room(record, path)
+    content = json.loads(json.dumps(asdict(record)))
+    content["sha256"] = _content_hash(content)
+    paths.write_atomically(path, json.dumps(content, indent=1).encode())
 
 
-def read(path: Path) -> Record:
-    """Reads a record; ValueError in one sentence where the file is not a whole one."""
+def read(path: Path, run: Run | None = None) -> Record:
+    """Reads a record and checks that it is whole, possible and the one that was asked for.
+
+    A record without a hash, as older versions wrote them, is accepted if all else fits.
+
+    Args:
+        path: of its file.
+        run: that it must be of; None: of any.
+
+    Raises:
+        ValueError: in one sentence: the file is torn or was changed, its counts are impossible, a
+            part is missing or unknown, or it is of another run.
+    """
     try:
-        return Record(**json.loads(path.read_text()))
+        record = _parsed(path.read_bytes())
+        _check_possible(record)
+        if run is not None:
+            _check_run(record, run)
     except (ValueError, TypeError) as error:
+        reason = str(error).rstrip(".")
         raise ValueError(
-            f"{path} is not a whole record of this version ({error}): delete it and run again."
+            f"{path} is not a whole record of its run ({reason}): move it away and run again."
         ) from error
+    return record
+
+
+def set_aside(path: Path) -> Path:
+    """Moves a record to aside/ beside its folder, under a name that is free there.
+
+    Returns:
+        Its new path.
+    """
+    folder = path.parent.parent / "aside"
+    folder.mkdir(exist_ok=True)
+    target = folder / path.name
+    number = 1
+    while target.exists():
+        number += 1
+        target = folder / f"{path.stem}.{number}{path.suffix}"
+    os.replace(path, target)
+    return target
+
+
+def _make_room(record: Record, path: Path) -> None:
+    """Sets aside what is at a record's path and would be lost."""
+    if not path.exists():
+        return
+    try:
+        old = read(path)
+    except ValueError:
+        set_aside(path)
+        return
+    if old.run != record.run:
+        set_aside(path)
+    elif old.settings != record.settings and not config.PRESETS[record.run["preset"]].in_process:
+        aside = set_aside(path)
+        told = f"{path} was made under other settings of its preset: it is {aside} now."
+        warnings.warn(told, stacklevel=3)
+
+
+def _parsed(content: bytes) -> Record:
+    """The record in a file's bytes; ValueError where they are none or have changed."""
+    values = json.loads(content)
+    if not isinstance(values, dict):
+        raise ValueError("it is not a record")
+    written = values.pop("sha256", None)
+    if written is not None and written != _content_hash(values):
+        raise ValueError("its content has changed since it was written")
+    try:
+        return _RECORD.validate_json(json.dumps(values))
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in fault["loc"])
+        raise ValueError(f"{place}: {fault['msg']}") from None
+
+
+def _content_hash(values: dict[str, Any]) -> str:
+    """SHA-256 of a record's values as JSON, whatever their order."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _check_possible(record: Record) -> None:
+    """Raises ValueError where no run can have made a record."""
+    _check_names(record)
+    _check_counts(record)
+    first = rows(record)[0]  # what is equal in all rows of a run is right if it is in one
+    for name in COLUMNS:
+        try:
+            schema.in_type(name, [first[name]])
+        except ValidationError as error:
+            [fault] = error.errors(include_url=False)
+            raise ValueError(f"{name}={first[name]!r}: {fault['msg']}") from None
+    for layer in record.layers:
+        if not 0 <= layer["kept"] <= layer["total"]:
+            raise ValueError(f"{layer['layer']} keeps {layer['kept']} of {layer['total']} weights")
+    if record.predictions:
+        _check_predictions(record)
+
+
+def _check_names(record: Record) -> None:
+    """Raises ValueError where a part of a record lacks what it must have."""
+    needed: dict[str, tuple[dict[str, Any], Iterable[str]]] = {
+        "run": (record.run, Run.model_fields),
+        "conditions": (record.conditions, [*CONDITIONS, "code"]),
+        "counts": (record.counts, ["val", "test"]),
+    }
+    for split, counts in record.counts.items():
+        needed[f"counts of {split}"] = (counts, ["correct", "total"])
+    for number, layer in enumerate(record.layers):
+        needed[f"layer {number}"] = (layer, ["layer", "kept", "total"])
+    for part, (there, names) in needed.items():
+        lacking = [name for name in names if name not in there]
+        if lacking:
+            raise ValueError(f"its {part} has no {lacking[0]!r}")
+
+
+def _check_counts(record: Record) -> None:
+    """Raises ValueError where counts are not those of some images of some classes and groups."""
+    for names in (record.classes, record.groups):
+        if len(set(names)) != len(names) or not names:
+            raise ValueError(f"the names {names} are not one or more different ones")
+    shape = (len(record.classes), len(record.groups))
+    for split, counts in record.counts.items():
+        if split not in schema.SPLITS:
+            raise ValueError(f"it counts on {split!r}, expected {', '.join(schema.SPLITS)}")
+        for name in ("correct", "total"):
+            lengths = [len(row) for row in counts[name]]
+            if lengths != [shape[1]] * shape[0]:
+                raise ValueError(
+                    f"{name} of {split} is not {shape[0]} classes of {shape[1]} groups"
+                )
+        correct, total = record.split(split)
+        if (correct < 0).any() or (correct > total).any() or total.max() > schema.LARGEST:
+            raise ValueError(f"more or less is right on {split} than there are images")
+        if split.startswith("test") and counts["total"] != record.counts["test"]["total"]:
+            raise ValueError(f"{split} has other numbers of images than test")
+
+
+def _check_predictions(record: Record) -> None:
+    """Raises ValueError where predictions are not one possible class per test image."""
+    try:
+        classes, _ = record.predicted()
+    except (zlib.error, KeyError) as error:
+        raise ValueError(f"its predictions cannot be unpacked: {error}") from None
+    images = int(record.split("test").total.sum())
+    if len(classes) != images or classes.max() >= len(record.classes):
+        raise ValueError(f"its predictions are not {images} of {len(record.classes)} classes")
+
+
+def _check_run(record: Record, run: Run) -> None:
+    """Raises ValueError where a record is of another run."""
+    for name, value in run.model_dump().items():
+        if record.run[name] != value:
+            raise ValueError(f"it is of a run of {name} {record.run[name]!r} and not {value!r}")
+    if (record.target, record.group_by) != (run.label, run.groups):
+        raise ValueError(
+            f"it is of {record.target} by {record.group_by} and not of {run.label} by {run.groups}"
+        )
 
 
 def rows(record: Record) -> list[dict[str, Any]]:
     """One row per split and (class, group) cell, in the columns of COLUMNS."""
-    head = record.run | {
-        "target": record.target,
-        "group_by": record.group_by,
-        "feasible": record.feasible,
-    }
-    head |= {name: record.conditions[name] for name in CONDITIONS}
-    head |= {
-        "cost": record.cost,
-        "spent": record.spent,
-        "settings": settings_digest(record.settings),
-    }
-    own = record.group_by == "class"  # then only the cells with group = class exist
-    return [
-        head
-        | {
-            "split": split,
-            "class": c,
-            "group": g,
-            "correct": counts["correct"][i][j],
-            "total": counts["total"][i][j],
-        }
-        for split, counts in record.counts.items()
-        for i, c in enumerate(record.classes)
-        for j, g in enumerate(record.groups)
-        if i == j or not own
-    ]
+    head = record.run | {name: record.conditions[name] for name in CONDITIONS}
+    head |= {"target": record.target, "group_by": record.group_by}
+    head |= {"feasible": record.feasible, "cost": record.cost, "spent": record.spent}
+    head["settings"] = settings_digest(record.settings)
+    classes_are_groups = record.group_by == "class"  # then only cells with group = class exist
+    found = []
+    for split, counts in record.counts.items():
+        for i, label in enumerate(record.classes):
+            for j, group in enumerate(record.groups):
+                if i != j and classes_are_groups:
+                    continue
+                cell = {"split": split, "class": label, "group": group}
+                images = {"correct": counts["correct"][i][j], "total": counts["total"][i][j]}
+                found.append(head | cell | images)
+    return found
 
 
 def table(records: list[Record]) -> pd.DataFrame:
@@ -173,8 +321,7 @@ def settings_digest(settings: dict[str, Any]) -> str:
 
 
 def merge_table(frame: pd.DataFrame, preset: str) -> Path:
-    """Adds runs to data/results/<preset>.csv and returns its path; the order of rows does not
-    depend on that of runs.
+    """Adds runs to data/results/<preset>.csv; the order of its rows does not depend on theirs.
 
     A row that the table has stays as it is, whatever it cost to make it again; no row is ever
     dropped. Rows of a run that was made again under other settings of its preset are set aside
@@ -182,44 +329,55 @@ def merge_table(frame: pd.DataFrame, preset: str) -> Path:
     time.
 
     Args:
-        frame: from `table`; some runs of the preset, or all.
+        frame: from `table`; some runs of the preset, all or none.
         preset: of all of them.
 
+    Returns:
+        The path of the table.
+
     Raises:
-        ValueError: a run is in the table with other counts, or a row is of another preset; nothing
-            is written.
+        ValueError: a run is in the table with other counts, classes or groups, or `schema.check`
+            refuses the rows or the table; nothing is written.
     """
-    if strange := sorted(set(frame["preset"]) - {preset}):
-        raise ValueError(
-            f"rows of preset {strange[0]!r} do not belong into {preset}.csv: give the runs of "
-            f"{preset!r} alone."
-        )
     path = paths.TABLES / f"{preset}.csv"
     afresh = config.PRESETS[preset].in_process or not table_path(preset).exists()
-    old = frame.iloc[:0] if afresh else load(preset)
-    old = _set_aside(old, frame, path)
-    cell = [*KEYS, "split", "class", "group"]
-    both = pd.concat([old, frame], ignore_index=True)
-    one_run = both.assign(pressure=both["pressure"].astype(float)).groupby(
-        cell, dropna=False, sort=False
-    )
-    odd = one_run[["correct", "total"]].transform("nunique").gt(1).any(axis=1)
-    if odd.any():
-        run = both.loc[odd, KEYS].iloc[0]
-        named = ", ".join(f"{name} {value}" for name, value in run.items() if not pd.isna(value))
-        raise ValueError(
-            f"{path} has other counts for the run {named}: find out which are right and remove the "
-            "others."
-        )
-    both = both[one_run.cumcount() == 0]
-    both = both.sort_values([*KEYS, "split"], kind="stable", na_position="first")
-    paths.write_atomically(path, both.to_csv(index=False).encode())
+    parts = [] if afresh else [load(preset)]
+    if len(frame):
+        new = schema.check(frame, preset, f"the rows to add to {path}")
+        parts = [_without_other_settings(old, new, path) for old in parts] + [new]
+    if not parts:
+        raise ValueError(f"there is no run to write to {path}: make one first.")
+    both = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    _check_same_counts(both, parts, path)
+    both = both.drop_duplicates(schema.CELL)
+    both = both.sort_values([*KEYS, "split"], kind="stable", na_position="first", ignore_index=True)
+    schema.check(both, preset, f"{path} with the rows to add")
+    paths.write_atomically(path, schema.written(both))
     return path
 
 
-def _set_aside(old: pd.DataFrame, new: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The rows of an older table without those of runs that are new under other settings, which go
-    into a file beside it.
+def _check_same_counts(both: pd.DataFrame, parts: list[pd.DataFrame], path: Path) -> None:
+    """Raises ValueError where a run is in two tables with other counts or other cells."""
+    cells = both.groupby(schema.CELL, dropna=False, sort=False)
+    odd = cells[["correct", "total"]].transform("nunique").gt(1).any(axis=1)
+    split = [*KEYS, "split"]
+    n_cells = both.drop_duplicates(schema.CELL).groupby(split, dropna=False).size()
+    for part in parts:
+        n_own = part.groupby(split, dropna=False).size()
+        other = n_own.index[n_own != n_cells.reindex(n_own.index)]
+        odd |= pd.MultiIndex.from_frame(both[split]).isin(other)
+    if odd.any():
+        run = schema.run_of(both.loc[odd].iloc[0])
+        raise ValueError(
+            f"{path} has other counts for the run {run}: "
+            "find out which are right and remove the others."
+        )
+
+
+def _without_other_settings(old: pd.DataFrame, new: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The rows of an older table without runs that are new under other settings.
+
+    Those go into a file beside the table.
     """
     made = dict(zip(run_keys(new), new["settings"], strict=True))
     before = zip(run_keys(old), old["settings"], strict=True)
@@ -228,53 +386,42 @@ def _set_aside(old: pd.DataFrame, new: pd.DataFrame, path: Path) -> pd.DataFrame
     if not other.any():
         return old
     beside = path.with_name(f"{path.stem}.other-settings.csv")
-    rows = old[other].astype(str)
+    content = schema.written(old[other])
     if beside.exists():
-        rows = pd.concat([pd.read_csv(beside, dtype=str), rows])
-    paths.write_atomically(beside, rows.to_csv(index=False).encode())
-    n = old[other].drop_duplicates(KEYS).shape[0]
+        _, rows_alone = content.split(b"\n", 1)  # without the header
+        content = beside.read_bytes() + rows_alone
+    paths.write_atomically(beside, content)
+    n = len(old[other].drop_duplicates(KEYS))
     told = f"{n} run(s) in {path} were made under other settings of the preset"
     warnings.warn(f"{told}: they are in {beside.name} now.", stacklevel=3)
     return old[~other]
 
 
 def run_keys(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
-    """What tells the run of each row from others of its preset: task, method, density, seed,
-    pressure (None: its own).
+    """What tells the run of each row from others of its preset.
+
+    It is task, method, density, seed and pressure, None where that is the method's own.
     """
     pressures = [None if np.isnan(value) else value for value in frame["pressure"].astype(float)]
-    return list(
-        zip(
-            *(frame[name] for name in [*config.TASK, "method", "density", "seed"]),
-            pressures,
-            strict=True,
-        )
-    )
+    others = [frame[name] for name in [*config.TASK, "method", "density", "seed"]]
+    return list(zip(*others, pressures, strict=True))
 
 
 def table_path(preset: str) -> Path:
-    """Where the table of a preset is: among the results of this place, or else the committed
-    one.
-    """
+    """Where the table of a preset is: among the results here, or else the committed one."""
     own = paths.TABLES / f"{preset}.csv"
     return own if own.exists() else paths.ROOT / "data" / "results" / f"{preset}.csv"
 
 
 def load(preset: str) -> pd.DataFrame:
-    """Reads data/results/<preset>.csv; columns that an older table lacks are nan. ValueError where
-    there is none.
+    """Reads and checks data/results/<preset>.csv; columns that an older table lacks are nan.
+
+    Raises:
+        ValueError: there is none, or `schema.read` refuses it.
     """
     path = table_path(preset)
     if not path.exists():
         raise ValueError(
             f"{paths.TABLES / path.name} is not there: run `make reproduce PRESET={preset}` first."
         )
-    text = {
-        "class": str,
-        "group": str,
-        "target": str,
-        "group_by": str,
-    }  # a class may be called 0, a group None
-    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=[""]).reindex(
-        columns=COLUMNS
-    )
+    return schema.read(path, preset)

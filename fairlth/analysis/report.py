@@ -24,6 +24,10 @@ from fairlth.analysis.tables import markdown
 from fairlth.config import METHOD_TABLE, paths
 
 ALL = "all tasks"
+MEANING = {
+    "smoke": "Preset smoke proves only that everything runs: a tiny network on tiny digits is no "
+    "evidence for or against any claim."
+}
 
 
 @dataclass(frozen=True)
@@ -111,10 +115,15 @@ def text(everything: Findings, by_class: Findings, preset: str) -> str:
         "CWV at equal accuracy lower by": duels_table(everything, by_class),
         "The same by task and density": each,
     }
-    parts = [everything.in_short(), *(_titled(title, rows) for title, rows in tables.items())]
-    if preset == "smoke":
-        parts.append("A tiny network on tiny digits shows that everything runs: it is no evidence.")
+    parts = [in_short(everything, preset)]
+    parts += [_titled(title, rows) for title, rows in tables.items()]
     return "\n\n".join(parts) + "\n"
+
+
+def in_short(found: Findings, preset: str) -> str:
+    """`Findings.in_short` after what the preset can show at all, where that is little."""
+    lines = [MEANING.get(preset, ""), found.in_short()]
+    return "\n".join(line for line in lines if line)
 
 
 def _titled(title: str, frame: pd.DataFrame) -> str:
@@ -170,7 +179,7 @@ def page(preset: str) -> str:
         f"Written by `python -m fairlth report {preset}` from [{preset}.csv]({preset}.csv).",
         conditions(table),
         scope.missing(table, planned),
-        "## In short\n\n" + everything.in_short().replace("\n", "  \n"),
+        "## In short\n\n" + in_short(everything, preset).replace("\n", "  \n"),
         "## Pruning alone\n\nCWV over the dense net's of the same seed: geometric mean, 95 % t "
         "interval, n seeds. Above 1 is less fair.",
         markdown(premise.readable_premise(everything.premise)),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from fairlth import config, data
+from fairlth import config
 from fairlth.analysis import records
 from fairlth.config import Run
 
@@ -14,8 +14,7 @@ PAIRED = [*config.TASK, "method", "density", "seed"]
 
 def task_of(run: Run) -> tuple[str, str, str, str]:
     """What the columns of `config.TASK` say of a run."""
-    target = run.target or data.source_of(run).target
-    return run.dataset, target, data.group_name(run), run.model
+    return run.dataset, run.label, run.groups, run.model
 
 
 def key(run: Run) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from fairlth import metrics
 from fairlth.analysis.paired_gains import named, whole_seeds
+from fairlth.analysis.schema import check_one_preset
 from fairlth.analysis.summaries import SETTING, interval_of, told
 
 FACTORS = {  # conflict selects, training is refined -> method
@@ -35,22 +36,26 @@ def factorial(runs: pd.DataFrame, metric: str = "cwv") -> pd.DataFrame:
     Returns one row per task, density and effect, and per effect over all of them (a seed's mean,
     over seeds that lack none): mean and 95 % t interval over seeds, n; below 0 is fairer, 0 no
     effect. `share`, `share_low` and `share_high` are what part of `both` an effect is, see
-    `part_of`. Tickets with a CWV of exactly 0 have no logarithm and are left out.
+    `part_of`. A ticket with a CWV of exactly 0 has no logarithm: its seed is left out of its row
+    and of the rows over all, and n does not count it.
 
     Raises:
-        ValueError: a cell of the table has no runs.
+        ValueError: a cell of the table has no runs, or runs are of several presets.
     """
-    own = runs[runs["pressure"].isna() & runs["method"].isin(FACTORS.values()) & (runs[metric] > 0)]
+    check_one_preset(runs)
+    own = runs[runs["pressure"].isna() & runs["method"].isin(FACTORS.values())]
     if missing := [method for method in FACTORS.values() if method not in set(own["method"])]:
         lacking = ", ".join(missing)
         raise ValueError(f"the 2 x 2 table has no runs of {lacking}: run 10_motivation first.")
     cells = own.pivot(index=[*SETTING, "seed"], columns="method", values=metric)  # noqa: PD010
-    logs = np.log(cells.dropna())
+    run = cells.dropna()
+    logs = np.log(run.where(run > 0))
     effects = _effects(*(logs[method] for method in FACTORS.values()))
     whole = {name: whole_seeds(effects.reset_index(), name) for name in effects}
     found = []
     for keys, one in effects.groupby(SETTING):
-        found += [dict(zip(SETTING, keys, strict=True)) | row for row in _effect_rows(one)]
+        head = dict(zip(SETTING, keys, strict=True))
+        found += [head | row for row in _effect_rows(one.dropna())]
     found += [{"dataset": "all"} | row for row in _effect_rows(pd.DataFrame(whole))]
     return pd.DataFrame(found)
 

@@ -12,6 +12,7 @@ from fairlth.config.method_table import METHOD_TABLE as METHOD_TABLE
 from fairlth.config.method_table import STUDIES as STUDIES
 from fairlth.config.presets import LISTS as LISTS
 from fairlth.config.presets import PRESETS as PRESETS
+from fairlth.config.presets import USUAL_TARGETS as USUAL_TARGETS
 from fairlth.config.presets import Cell as Cell
 from fairlth.config.presets import Preset as Preset
 from fairlth.config.presets import Schedule as Schedule

@@ -305,6 +305,10 @@ METHOD_TABLE = {
     ),
 }
 KNOBS = {name: row.knob for name, row in METHOD_TABLE.items() if row.knob is not None}
+DRAWN_FROM = {  # methods that a table needs for a notebook's figures; others: lth and ballot
+    "10_motivation": ("lth_rate", "ballot_select", "ballot_refine", "ballot"),
+    "13_ablation": ("lth_rate", "ballot_select", "ballot_refine", "ballot"),
+}
 NOTEBOOKS = (  # that compare methods
     "10_motivation",
     "11_comparison",
@@ -320,3 +324,8 @@ STUDIES = {  # the methods that each of them compares
     )
     for notebook in NOTEBOOKS
 }
+
+
+def drawable(notebook: str, methods: set[str]) -> bool:
+    """Whether a table with runs of these methods is enough for a notebook's figures."""
+    return methods.issuperset(DRAWN_FROM.get(notebook, ("lth", "ballot")))

@@ -2,6 +2,7 @@
 variables.
 """
 
+import errno
 import hashlib
 import os
 import socket
@@ -65,6 +66,11 @@ DETERMINISTIC = ENVIRONMENT.deterministic == "1"
 if DETERMINISTIC:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # CUDA's matrix products need it
 
+CURES = {  # of errors in writing
+    errno.ENAMETOOLONG: "choose shorter names",
+    errno.ENOSPC: "make room on its disk",
+    errno.EDQUOT: "make room on its disk",
+}
 DECIDES = (  # modules whose code decides a run's outcome
     *("config", "data", "models", "methods"),
     *("ballot", "lottery", "conflict", "selection", "retraining", "bias_shift"),
@@ -110,10 +116,18 @@ def write_atomically(path: Path, content: bytes) -> None:
                 temporary.unlink(missing_ok=True)
                 raise
     except OSError as error:
-        raise OSError(
-            f"{path} could not be written ({error.strerror}): give it a folder with room and "
-            "access."
-        ) from error
+        cure = CURES.get(error.errno or 0, "give it a folder with room and access")
+        raise OSError(f"{path} could not be written ({error.strerror}): {cure}.") from error
+
+
+def free_name(path: Path) -> Path:
+    """The path itself, or with .2, .3, ... after it, where nothing is yet."""
+    free = path
+    number = 1
+    while free.exists() or free.is_symlink():
+        number += 1
+        free = path.with_name(f"{path.name}.{number}")
+    return free
 
 
 def check_writable(path: Path) -> None:

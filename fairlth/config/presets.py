@@ -37,6 +37,33 @@ class Schedule(Strict):
     )
 
 
+USUAL_TARGETS = {  # data set -> its usual label column, where that is not "label"
+    "cifar100": "fine_label",
+    "celeba": "Smiling",
+    "utkface": "race",
+    "fairface": "race",
+}
+
+
+def usual_target(dataset: str) -> str:
+    """The label column that a data set is learned by where none is named."""
+    return USUAL_TARGETS.get(dataset, "label")
+
+
+def usual_is_none(values: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a task or run, None in place of the label column and groups that are usual anyway.
+
+    So that one training has one name.
+    """
+    usual = usual_target(str(values.get("dataset")))
+    label = values.get("target") or usual
+    if values.get("target") == usual:
+        values = values | {"target": None}
+    if values.get("group_by") == label:
+        values = values | {"group_by": None}
+    return values
+
+
 class Task(Strict):
     """What is learned and over which groups fairness is measured; None takes the data set's
     default.
@@ -46,6 +73,11 @@ class Task(Strict):
     model: str
     target: str | None = None
     group_by: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_is_none(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return usual_is_none(values)
 
 
 class Cell(Strict):

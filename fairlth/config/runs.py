@@ -12,7 +12,14 @@ from pydantic import Field, field_validator, model_validator
 
 from fairlth.config import paths
 from fairlth.config.method_table import KNOBS, STUDIES
-from fairlth.config.presets import PRESETS, Preset, Task, check_preset
+from fairlth.config.presets import (
+    PRESETS,
+    Preset,
+    Task,
+    check_preset,
+    usual_is_none,
+    usual_target,
+)
 from fairlth.config.schema import Strict
 
 TASK = [
@@ -45,6 +52,7 @@ class Run(Strict):
     @model_validator(mode="before")
     @classmethod
     def _default_model(cls, values: dict[str, Any]) -> dict[str, Any]:
+        values = usual_is_none(values)
         preset = values.get("preset")
         if values.get("model") is None and isinstance(preset, str) and preset in PRESETS:
             return values | {"model": PRESETS[preset].tasks[0].model}
@@ -64,6 +72,21 @@ class Run(Strict):
                 f"the dense method keeps every weight, so its density is 1.0 and not {self.density}"
             )
         return self
+
+    @property
+    def label(self) -> str:
+        """The label column that is learned."""
+        return self.target or usual_target(self.dataset)
+
+    @property
+    def group_column(self) -> str:
+        """The column whose values are the groups that fairness is over."""
+        return self.group_by or self.label
+
+    @property
+    def groups(self) -> str:
+        """What fairness is over, for tables: the attribute's name, or "class"."""
+        return self.group_by or "class"
 
     @property
     def settings(self) -> Preset:

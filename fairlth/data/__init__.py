@@ -13,7 +13,6 @@ from fairlth.data.decode import fingerprint as fingerprint
 from fairlth.data.folder import add as add_folder
 from fairlth.data.folder import look as look_through
 from fairlth.data.splits import check as check
-from fairlth.data.splits import group_name as group_name
 from fairlth.data.splits import load as load
 from fairlth.data.splits import long_tailed as long_tailed
 from fairlth.data.splits import source_of as source_of
@@ -26,7 +25,6 @@ __all__ = [
     "check",
     "decoded",
     "fingerprint",
-    "group_name",
     "load",
     "long_tailed",
     "look_through",

@@ -16,6 +16,7 @@ from fairlth.config import paths
 from fairlth.data.catalogue import Table, Tables, first_line
 
 CODE = ("data/pixels", "data/listing", "data/folder", "data/decode")  # what decides the content
+LOADED = paths.code_fingerprint(CODE)  # files may change while a process runs
 
 
 def keep(path: Path, about: dict[str, Any], tables: Tables) -> None:
@@ -26,8 +27,7 @@ def keep(path: Path, about: dict[str, Any], tables: Tables) -> None:
         for name, column in table.columns.items():
             tensors[f"{split}/{name}"] = column
     labels = json.dumps({"names": tables.names, "unusable": tables.unusable})
-    code = paths.code_fingerprint(CODE)
-    notes = {"about": json.dumps(about), "code": code, "labels": labels}
+    notes = {"about": json.dumps(about), "code": LOADED, "labels": labels}
     notes["sha256"] = _hash(tensors, labels)
     try:
         paths.write_atomically(path, save(tensors, notes))
@@ -51,7 +51,7 @@ def read(path: Path, about: dict[str, Any]) -> Tables | None:
         reason = "it does not say what it is" if isinstance(error, KeyError) else first_line(error)
         _set_aside(path, reason)
         return None
-    if notes["code"] != paths.code_fingerprint(CODE):
+    if notes["code"] != LOADED:
         return None
     return _tables(tensors, json.loads(notes["labels"]))
 

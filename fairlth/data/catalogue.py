@@ -100,6 +100,7 @@ def add(name: str, source: Source) -> None:
     """
     check(name, source)
     SOURCES[name] = replace(source, own=True)
+    config.USUAL_TARGETS[name] = source.target
 
 
 def check(name: str, source: Source) -> None:

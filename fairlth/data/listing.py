@@ -169,9 +169,11 @@ def _cells(path: Path) -> pd.DataFrame:
             f"{CSV} cannot be read ({first_line(error)}): write a header and one line per image."
         ) from error
     rows = rows.fillna("")
-    header = ",".join(rows.columns)
+    first = pd.read_csv(path, header=None, nrows=1, dtype=str, encoding="utf-8-sig")
+    named = first.iloc[0].dropna()  # as written: of a second x `pd.read_csv` makes x.1
+    header = ",".join(named)
     rows.columns = [_our_name(name.strip()) for name in rows.columns]
-    if not rows.columns.is_unique:
+    if not named.str.strip().map(_our_name).is_unique or not rows.columns.is_unique:
         raise ValueError(f"{CSV} has a column twice, its first line is {header!r}: name each once.")
     if "file" not in rows:
         raise ValueError(

@@ -29,8 +29,8 @@ def load(run: Run) -> Data:
     """
     source = source_of(run)
     tables = decoded(run.dataset, side_of(run), run.settings.downloads)
-    target = _column(run, tables, "target", run.target or source.target)
-    group_by = _column(run, tables, "group_by", run.group_by or run.target or source.target)
+    target = _column(run, tables, "target", run.label)
+    group_by = _column(run, tables, "group_by", run.group_column)
     classes = tables.names[target]
     groups = tables.names[group_by]
     parts = {}
@@ -64,11 +64,6 @@ def source_of(run: Run) -> Source:
     return SOURCES[run.dataset]
 
 
-def group_name(run: Run) -> str:
-    """What fairness is over, for tables: the attribute's name, or "class"."""
-    return run.group_by or "class"
-
-
 def side_of(run: Run) -> int:
     """Pixels per side of the run's images; warns where your data set wants more."""
     source = source_of(run)
@@ -86,6 +81,9 @@ def side_of(run: Run) -> int:
 def check(run: Run) -> None:
     """Raises ValueError in one sentence if the run's data set is unknown or not to be had here."""
     source = source_of(run)
+    for argument in ("target", "group_by"):
+        if getattr(run, argument) == "":
+            raise ValueError(f"{argument}='' is refused: name a column, or leave it out.")
     side_of(run)
     if source.embedded or source.folder is not None or run.settings.downloads:
         return

@@ -10,7 +10,7 @@ from importlib import import_module
 from fairlth.config import KNOBS, METHOD_TABLE, Run
 from fairlth.config.method_table import Method
 from fairlth.images import Data
-from fairlth.lottery import Dense, Ticket
+from fairlth.lottery import Dense, Ticket, head_of
 from fairlth.masks import count_kept, prunable
 from fairlth.methods import allocation, sharing
 from fairlth.models import OWN, check_fits
@@ -32,7 +32,8 @@ def make(run: Run, data: Data) -> Ticket:
     if METHOD_TABLE[run.method].needs_dense:
         dense = sharing.dense_once(run, data)
     else:
-        dense = Dense(sharing.fresh(run, data))
+        network = sharing.fresh(run, data)
+        dense = Dense(network, head_of(network, data))
     return METHODS[run.method](run, data, dense)
 
 

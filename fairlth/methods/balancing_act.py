@@ -47,7 +47,7 @@ def constrained(run: Run, data: Data, dense: Dense) -> Ticket:
     for epoch in epochs(0, schedule.epochs, "constrained"):
         if epoch < pruning:
             density = cubic(run.density, (epoch + 1) / pruning)
-            mask = select(magnitude(weights), density, within=mask)
+            mask = select(magnitude(weights), density, mask, dense.head)
             mask.apply(model)
             trainer.after_step = mask.apply
         loss, rate = trainer.epoch(epoch, cross_entropy if epoch < pruning else duals)

@@ -14,7 +14,8 @@ from fairlth.training import fit, logits
 def random(run: Run, data: Data, dense: Dense) -> Ticket:
     """Keeps weights drawn uniformly from all layers together; trains from their initial values."""
     model = dense.fresh()
-    mask = select(random_scores(prunable(model), run.seed), run.density)
+    scores = random_scores(prunable(model), run.seed)
+    mask = select(scores, run.density, head=dense.head)
     mask.apply(model)
     schedule = run.settings.schedule
     fit(model, data, schedule, seed=run.seed, after_step=mask.apply, label="random ticket")

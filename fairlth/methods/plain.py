@@ -26,7 +26,7 @@ def magnitude(run: Run, data: Data, dense: Dense) -> Ticket:
     weights are not rewound and all are pruned at once.
     """
     model = dense.at(dense.trained)
-    mask = select(by_magnitude(model), run.density)
+    mask = select(by_magnitude(model), run.density, head=dense.head)
     mask.apply(model)
     schedule = run.settings.schedule
     fit(model, data, schedule, seed=run.seed, after_step=mask.apply, label="pruned")

@@ -34,7 +34,7 @@ def pw_loss(run: Run, data: Data, dense: Dense) -> Ticket:
     model = dense.at(dense.trained)
     schedule = run.settings.schedule
     loss = performance_weighted(logits(model, data.train).softmax(1), data.train.y, run.knob)
-    mask = select(magnitude(prunable(model)), run.density)
+    mask = select(magnitude(prunable(model)), run.density, head=dense.head)
     mask.apply(model)
     fit(model, data, schedule, seed=run.seed, after_step=mask.apply, loss=loss, label="pruned")
     return Ticket(model, mask, cost=2.0)

@@ -5,9 +5,10 @@ They are kept as files that are named after all that decides them.
 
 import hashlib
 import json
+import os
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,26 +21,19 @@ from torch import Tensor, nn
 from fairlth import config, models
 from fairlth.config import Run, Schedule, paths
 from fairlth.config.runs import shared_path
-from fairlth.images import Data
-from fairlth.lottery import Dense, Found, Ticket, train_dense
+from fairlth.images import Data, Split
+from fairlth.lottery import Dense, Found, Ticket, head_of, train_dense
 from fairlth.masks import MaskSet, prunable
 from fairlth.models import build
 from fairlth.training import PASSES, State, low_precision, snapshot
 
-DENSE = (
-    "images",
-    "data",
-    "models",
-    "masks",
-    "conflict",
-    "training",
-    "lottery",
-)  # code of a training
-SEARCH = (  # code of a search
-    *DENSE,
-    *("selection", "ballot", "methods/plain", "methods/ballots"),
-    *("config/method_table", "config/schema"),  # how many levels, how long, how many weights
+DENSE = (  # code of a training
+    *("config/runs", "config/schema", "config/method_table"),
+    *("images", "data", "models", "masks", "conflict", "training", "lottery"),
 )
+SEARCH = (*DENSE, "selection", "ballot", "methods/plain", "methods/ballots")  # and of a search
+DENSE_CODE = paths.code_fingerprint(DENSE)  # now: files may change while a process runs
+SEARCH_CODE = paths.code_fingerprint(SEARCH)
 SETTINGS = {"schedule", "rewind_epochs", "keep_per_level"}  # of the preset, which decide a ticket
 
 
@@ -99,9 +93,9 @@ def dense_once(run: Run, data: Data) -> Dense:
         states = {"rewind": made.rewind, "trained": made.trained, "conflict": made.conflict}
         return Kept(_joined(states))
 
-    kept = shared("dense", run, data, make, {"schedule", "rewind_epochs"}, DENSE)
+    kept = shared("dense", run, data, make, {"schedule", "rewind_epochs"}, DENSE_CODE)
     parts = [part(kept.tensors, f"{name}/") for name in ("rewind", "trained", "conflict")]
-    return Dense(network, *parts)
+    return Dense(network, head_of(network, data), *parts)
 
 
 def fresh(run: Run, data: Data) -> nn.Module:
@@ -120,7 +114,7 @@ def found_once(kind: str, run: Run, data: Data, dense: Dense, search: Search) ->
         notes = {"epochs": found.epochs, "found": found.notes, "rescued": found.mask.rescued}
         return Kept(tensors, notes)
 
-    kept = shared(kind, run, data, make, SETTINGS, SEARCH, run.density)
+    kept = shared(kind, run, data, make, SETTINGS, SEARCH_CODE, run.density)
     model = dense.at(part(kept.tensors, "state/"))
     masks = part(kept.tensors, "mask/")
     in_order = {name: masks[name] for name in prunable(model)}  # which a file does not keep
@@ -137,7 +131,7 @@ def trained_once(
         ticket = train(run, data, found)
         return Kept(snapshot(ticket.model), {"cost": ticket.cost})
 
-    kept = shared(kind, run, data, make, SETTINGS, SEARCH, run.density)
+    kept = shared(kind, run, data, make, SETTINGS, SEARCH_CODE, run.density)
     found.model.load_state_dict(kept.tensors)
     return Ticket(found.model, found.mask, kept.notes["cost"])
 
@@ -161,13 +155,13 @@ def shared(
     data: Data,
     make: Callable[[], Kept],
     settings: set[str],
-    code: Iterable[str] = (),
-    told: Any = (),
+    code: str = "",
+    told: float | None = None,
 ) -> Kept:
     """What `make` gives, read where it was made before, else made now and written.
 
-    The file's name holds a digest of what decides the content: training images and labels, network,
-    seed, the named settings, code, device, threads, the version of torch. A damaged file is made
+    The file says what it is, which is all that decides its content, and has a hash of the content.
+    A file that is damaged or says something else is set aside, and what it should hold is made
     anew; one that cannot be written is done without.
 
     Args:
@@ -175,16 +169,26 @@ def shared(
         run, data: of the method that asks; methods that agree in what is told here share.
         make: trains.
         settings: fields of the preset that decide it.
-        code: modules that decide it.
-        told: what else decides it, such as a density.
+        code: fingerprint of the modules that decide it, as they are loaded.
+        told: what else decides it: a density.
     """
-    named = run.settings.model_dump_json(include=settings)
-    fingerprint = paths.code_fingerprint(code)
-    model = run.model + models.fingerprint(run.model)
-    path = shared_path(
-        run, kind, _digest(data, model, config.seed_for(run.seed, kind), named, fingerprint, told)
-    )
-    if (kept := UNWRITTEN.get(path) or _read(path, data.train.y.device)) is not None:
+    about = {
+        "kind": kind,
+        "dataset": run.dataset,
+        "images": _digest(data.train),
+        "mirror": data.mirror,
+        "model": run.model,
+        "network": models.fingerprint(run.model),
+        "seed": run.seed,
+        "settings": run.settings.model_dump(mode="json", include=settings),
+        "code": code,
+        "told": told,
+        "computed": _computed(data.train.y.device),
+    }
+    digest = hashlib.sha256(_text(about).encode()).hexdigest()[:16]
+    path = shared_path(run, kind, digest)
+    kept = UNWRITTEN.get(path) or _read(path, about, data.train.y.device)
+    if kept is not None:
         return kept
     started = time.perf_counter()
     images = PASSES.images
@@ -197,59 +201,101 @@ def shared(
     LEDGER.made[path] = Effort(
         seconds, PASSES.images - images - sum(effort.images for effort in inside)
     )
-    _write(kept, path)
+    _write(kept, path, about)
     return kept
 
 
-def _digest(data: Data, *decides: Any) -> str:
-    split = data.train
-    threads = torch.get_num_threads() if split.y.device.type == "cpu" else 0
-    low = low_precision(
-        Schedule(epochs=1, precision="bfloat16"), split.y.device
-    )  # what the device can do decides, too
-    about = (
-        split.x.shape,
-        split.n_classes,
-        split.n_groups,
-        data.mirror,
-        split.y.device.type,
-        threads,
-        low,
-        torch.__version__,
-    )
-    digest = hashlib.sha256(repr((about, decides)).encode())
+def _digest(split: Split) -> str:
+    """A hash of training images, their classes and groups."""
+    sizes = (tuple(split.x.shape), split.n_classes, split.n_groups)
+    digest = hashlib.sha256(repr(sizes).encode())
     for tensor in (split.x, split.y, split.group):
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
 
 
-def _write(kept: Kept, path: Path) -> None:
+def _computed(device: torch.device) -> dict[str, Any]:
+    """What a training's bits depend on beside its input."""
+    can_do = Schedule(epochs=1, precision="bfloat16")
+    return {
+        "device": device.type,
+        "threads": torch.get_num_threads() if device.type == "cpu" else 0,
+        "bfloat16": low_precision(can_do, device),
+        "torch": torch.__version__,
+    }
+
+
+def _text(values: Any) -> str:
+    return json.dumps(values, sort_keys=True)
+
+
+def _write(kept: Kept, path: Path, about: dict[str, Any]) -> None:
     """Writes it, unless somebody else was first; what cannot be written stays in memory."""
     if path.exists():
         return
     tensors = {name: value.contiguous().cpu() for name, value in kept.tensors.items()}
-    notes = json.dumps({"notes": kept.notes, "effort": LEDGER.made[path]})
+    header = {"about": _text(about), "notes": json.dumps(kept.notes)}
+    header["effort"] = _text(LEDGER.made[path])
+    header["sha256"] = _hash(tensors, header)
     try:
-        paths.write_atomically(path, save(tensors, {"notes": notes}))
+        paths.write_atomically(path, save(tensors, header))
     except OSError as error:
         warnings.warn(f"{error} It is not shared with other runs.", stacklevel=4)
         UNWRITTEN[path] = kept
 
 
-def _read(path: Path, device: torch.device) -> Kept | None:
-    """What the file holds; None where there is none or it is damaged, which is then removed."""
+def _read(path: Path, about: dict[str, Any], device: torch.device) -> Kept | None:
+    """What the file has; None where there is none, or none that is what its name says."""
     if not path.exists():
         return None
     try:
         with safe_open(path, "pt") as file:
-            tensors = {name: file.get_tensor(name).clone().to(device) for name in file.keys()}  # noqa: SIM118, not a dict
-            header = json.loads(file.metadata()["notes"])
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118, not a dict
+        _check(header, tensors, about)
+        notes = json.loads(header["notes"])
+        effort = Effort(*json.loads(header["effort"]))
     except Exception as error:
-        warnings.warn(
-            f"{path} is not a whole shared training ({error}): it is made anew now.", stacklevel=4
-        )
-        path.unlink(missing_ok=True)
+        _set_aside(path, error)
         return None
     if path not in LEDGER.made:
-        LEDGER.read[path] = Effort(*header["effort"])
-    return Kept(tensors, header["notes"])
+        LEDGER.read[path] = effort
+    return Kept({name: value.to(device) for name, value in tensors.items()}, notes)
+
+
+def _check(header: dict[str, str], tensors: State, about: dict[str, Any]) -> None:
+    """Raises ValueError unless a file says it is this training and has what was written."""
+    missing = {"about", "notes", "effort", "sha256"} - set(header)
+    if missing:
+        raise ValueError("it does not say what it is")
+    found = json.loads(header["about"])
+    expected = json.loads(_text(about))
+    differing = [name for name in expected if found.get(name) != expected[name]]
+    if found != expected:
+        named = f", other {', '.join(differing)}" if differing else ""
+        raise ValueError(f"it is another training{named}")
+    if header["sha256"] != _hash(tensors, header):
+        raise ValueError("its content is not what was written")
+
+
+def _hash(tensors: State, header: dict[str, str]) -> str:
+    """A hash of tensors on the CPU and of all that the header says."""
+    told = {name: text for name, text in header.items() if name != "sha256"}
+    digest = hashlib.sha256(_text(told).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(repr((name, tuple(tensor.shape), str(tensor.dtype))).encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _set_aside(path: Path, error: Exception) -> None:
+    """Moves a file that cannot be used to a free name beside it and says so."""
+    aside = paths.free_name(path.with_name(f"{path.name}.aside"))
+    reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+    try:
+        os.replace(path, aside)
+        told = f"it is {aside.name} now and made anew"
+    except OSError:  # another process has moved it, or nobody can
+        told = "it is made anew"
+    warnings.warn(f"{path} is not this shared training ({reason}): {told}.", stacklevel=5)

@@ -38,7 +38,7 @@ def check_layers(name: str, model: nn.Module) -> None:
             "compile=true in the preset's schedule."
         )
     _check_parameters(name, model)
-    _check_untied(name, model)
+    check_untied(name, model)
     _check_weights(name, model)
     for layer, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
@@ -111,7 +111,7 @@ def _check_parameters(name: str, model: nn.Module) -> None:
             )
 
 
-def _check_untied(name: str, model: nn.Module) -> None:
+def check_untied(name: str, model: nn.Module) -> None:
     """Raises ValueError where two names stand for one tensor: a file would lose one of them."""
     parameters = list(model.named_parameters(remove_duplicate=False))
     buffers = list(model.named_buffers(remove_duplicate=False))

@@ -39,12 +39,13 @@ def add(
     Returns one network in evaluation mode, for a look.
 
     Raises:
-        ValueError: the name is taken; the function does not build the same network anew with each
+        ValueError: the name is taken; `in_shape` or `n_classes` cannot be; the function does not build the same network anew with each
             call; or the network is one that `check_layers` or `check_fits` refuses.
     """
     config.check_name(name)
     if name in MODELS and name not in OWN:
         raise ValueError(f"{name!r} is a model that comes with the package: choose another name.")
+    _check_sizes(in_shape, n_classes)
     make = partial(_build, name, _renewed(name, build_it))
     first, again, other = (_drawn(make, in_shape, n_classes, seed) for seed in (0, 0, 1))
     check_fits(name, first, in_shape, n_classes)
@@ -62,6 +63,20 @@ def describe(model: nn.Module, in_shape: tuple[int, ...]) -> str:
     outputs = [f"{value:.2e}" for value in _outputs(model, in_shape).flatten().tolist()]
     told = repr((str(model.eval()), shapes, outputs))
     return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def _check_sizes(in_shape: tuple[int, ...], n_classes: int) -> None:
+    """Raises ValueError unless images and classes have a size that networks can be tried with."""
+    sizes = in_shape if isinstance(in_shape, tuple | list) else ()
+    if len(sizes) != 3 or not all(type(size) is int and size >= 1 for size in sizes):
+        raise ValueError(
+            f"in_shape={in_shape!r} is refused: expected (channels, side, side), three whole "
+            "numbers of at least 1."
+        )
+    if type(n_classes) is not int or n_classes < 2:
+        raise ValueError(
+            f"n_classes={n_classes!r} is refused: expected a whole number of at least 2."
+        )
 
 
 def _renewed(name: str, build_it: Build | nn.Module) -> Build:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fairlth.models import Residual
+from fairlth.models.checks import check_untied
 
 POOLS = nn.MaxPool2d | nn.AdaptiveAvgPool2d | nn.Flatten  # leave a constant channel as it is
 
@@ -42,8 +43,9 @@ def compact(model: nn.Module) -> nn.Module:
         The smaller network, in evaluation mode.
 
     Raises:
-        ValueError: another network.
+        ValueError: another network, or one whose layers share a tensor.
     """
+    check_untied(type(model).__name__, model)
     small = copy.deepcopy(model).eval()
     chain = links(small)
     with torch.no_grad():

@@ -105,11 +105,14 @@ def report(arguments: argparse.Namespace) -> int:
 
 
 def gather(arguments: argparse.Namespace) -> int:
-    """Merges the finished records of a preset into data/results/<preset>.csv."""
+    """Merges the finished records of a preset into data/results/<preset>.csv.
+
+    Records that are not whole or were made under other settings are left out, a sentence each.
+    """
     preset = arguments.preset
     config.check_preset(preset)
-    records_of_preset = [config.record_path(run, paths.RUNS) for run in config.every_run(preset)]
-    there = [path for path in records_of_preset if path.exists()]
+    runs = config.every_run(preset)
+    there = [run for run in runs if config.record_path(run, paths.RUNS).exists()]
     if not there:
         raise ValueError(
             f"{paths.RUNS / preset / 'records'} has no record of preset {preset!r}: "
@@ -119,11 +122,24 @@ def gather(arguments: argparse.Namespace) -> int:
     from tqdm.auto import tqdm
 
     from fairlth.analysis import records
+    from fairlth.workflow import experiments
 
-    found = [records.read(path) for path in tqdm(there, desc="reading records", unit="record")]
-    records.merge_table(records.table(found), preset)
-    table = paths.TABLES / f"{preset}.csv"
-    print(f"== {table}: merged {len(there)} of {len(records_of_preset)} runs")
+    found = []
+    for run in tqdm(there, desc="reading records", unit="record"):
+        path = config.record_path(run, paths.RUNS)
+        try:
+            record = records.read(path, run)
+        except ValueError as error:
+            _say(f"left out: {error}")
+            continue
+        if record.settings == experiments._settings(run):
+            found.append(record)
+        else:
+            _say(f"left out: {path} was made under other settings of {preset!r}: run it again.")
+    if not found:
+        raise ValueError(f"no record of preset {preset!r} can be used: make its runs again.")
+    table = records.merge_table(records.table(found), preset)
+    print(f"== {table}: merged {len(found)} of {len(runs)} runs")
     return 0
 
 

@@ -32,6 +32,9 @@ def check(run: Run) -> None:
     """Raises ValueError in one sentence for a name that is unknown or data that are not there;
     reads and trains nothing.
     """
+    if not isinstance(run, Run):
+        kind = type(run).__name__
+        raise ValueError(f"run={run!r} is a {kind}: expected a Run, as config.Run makes it.")
     data.check(run)
     models.check(run)
     methods.check(run)
@@ -73,21 +76,23 @@ def _set_up_torch() -> None:
         torch.use_deterministic_algorithms(True)
 
 
-def run_or_load(grid: Iterable[Run], runs: Path = paths.RUNS) -> list[Record]:
+def run_or_load(grid: Iterable[Run] | Run, runs: Path = paths.RUNS) -> list[Record]:
     """The records of a grid, in its order; what is there already is read, not trained again.
+
+    A single run is a grid of one.
 
     A record made under other settings of its preset is made anew. One made by other code is made
     anew where the preset trains in the notebook's process, and else used with a warning, since it
     may have cost hours.
     """
-    grid = list(dict.fromkeys(grid))
-    for one in grid:
+    wanted = [grid] if isinstance(grid, Run) else list(grid)
+    for one in wanted:
         check(one)
     found = []
-    bar = tqdm(grid, unit="run", delay=1)
+    bar = tqdm(dict.fromkeys(wanted), unit="run", delay=1)
     for one in bar:
         bar.set_postfix_str(one.slug())
-        found.append(_usable(one, runs) or run(one, runs))
+        found.append(usable(one, runs) or run(one, runs))
     return found
 
 
@@ -181,13 +186,13 @@ def missing(notebook: str, preset: str, frame: pd.DataFrame) -> str:
     return scope.missing(frame, config.study(notebook, preset))
 
 
-def _usable(run: Run, runs: Path) -> Record | None:
+def usable(run: Run, runs: Path) -> Record | None:
     """The run's record where it is there and was made under today's settings."""
     path = config.record_path(run, runs)
     if not path.exists():
         return None
     try:
-        record = records.read(path)
+        record = records.read(path, run)
     except ValueError as error:
         warnings.warn(f"{error} It is made anew now.", stacklevel=3)
         return None
@@ -245,8 +250,8 @@ def _record(run: Run, loaded: Data, ticket: Ticket, started: float, images: floa
         )
     return Record(
         run=run.model_dump(),
-        target=run.target or data.source_of(run).target,
-        group_by=data.group_name(run),
+        target=run.label,
+        group_by=run.groups,
         classes=loaded.classes,
         groups=loaded.groups,
         counts={name: _lists(found) for name, found in counts.items()},

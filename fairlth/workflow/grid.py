@@ -1,7 +1,6 @@
 """What a workflow does before it plans: files of dead processes go, records are checked."""
 
 import json
-import os
 import re
 import socket
 import time
@@ -89,6 +88,7 @@ def set_aside(preset: str, runs: Iterable[Run]) -> list[str]:
     there = [run for run in runs if config.record_path(run, paths.RUNS).exists()]
     if not there:
         return []
+    from fairlth.analysis import records
     from fairlth.workflow import experiments  # with torch, which takes seconds
 
     folder = paths.RUNS / preset
@@ -98,13 +98,13 @@ def set_aside(preset: str, runs: Iterable[Run]) -> list[str]:
     for run in there:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
-            record = experiments._usable(run, paths.RUNS)
+            record = experiments.usable(run, paths.RUNS)
         if record is not None:
             n_other_code += len(warned) > 0
             continue
         n_torn += len(warned) > 0
         n_other_settings += len(warned) == 0
-        _move(config.record_path(run, paths.RUNS), folder / "aside")
+        records.set_aside(config.record_path(run, paths.RUNS))
     made_anew = f"in {folder / 'aside'} now, and the runs are made anew."
     sentences = {
         f"{n_torn} record(s) were not whole: they are {made_anew}": n_torn,
@@ -114,14 +114,3 @@ def set_aside(preset: str, runs: Iterable[Run]) -> list[str]:
         f"remove them from {folder / 'records'} to make their runs anew.": n_other_code,
     }
     return [sentence for sentence, n in sentences.items() if n]
-
-
-def _move(path: Path, folder: Path) -> None:
-    """Moves a file into a folder under a name that is free there."""
-    folder.mkdir(exist_ok=True)
-    target = folder / path.name
-    number = 1
-    while target.exists():
-        number += 1
-        target = folder / f"{path.stem}.{number}{path.suffix}"
-    os.replace(path, target)

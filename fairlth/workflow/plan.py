@@ -118,7 +118,7 @@ def gigabytes(runs: Mapping[Run, float]) -> dict[str, float]:
     one = next(iter(runs))
     source = data.source_of(one)
     values = VALUES.get(one.dataset, {})
-    n_classes = values.get(one.target or source.target, SOME)
+    n_classes = values.get(one.label, SOME)
     n_groups = values.get(one.group_by, SOME) if one.group_by else n_classes
     side = min(source.side, one.settings.image_size)
     shape = (1 if source.grey else 3, side, side)

@@ -1,10 +1,14 @@
-"""Which commit a record names as the package's."""
+"""What a record says of the commit, the code and the machine that made it."""
 
 import re
 import subprocess
 
-from fairlth.analysis import conditions
-from fairlth.config import paths
+import numpy as np
+import pytest
+import torch
+
+from fairlth.analysis import conditions, records
+from fairlth.config import Schedule, paths
 
 
 def test_a_record_names_the_packages_own_commit():
@@ -20,3 +24,35 @@ def test_a_package_installed_inside_another_repository_names_no_commit(tmp_path,
         subprocess.run([*git, *command], check=True)
     monkeypatch.setattr(paths, "PACKAGE", package)
     assert conditions._commit() == "unknown"
+
+
+def test_peak_memory_is_above_what_is_held():
+    held = np.ones(25_000_000)  # 191 MiB
+    before = conditions.peak_memory(torch.device("cpu"))
+    assert before > held.nbytes / 2**20
+    del held
+    assert (
+        conditions.peak_memory(torch.device("cpu")) > 0.9 * before
+    )  # a peak does not fall, but for the kernel's rounding
+
+
+def test_conditions_are_those_that_a_record_and_a_table_keep():
+    found = conditions.conditions(torch.device("cpu"), Schedule(epochs=1), 1.234, 0.567)
+    assert set(found) == {*records.CONDITIONS, "code"}
+    assert (found["seconds"], found["shared_seconds"]) == (1.23, 0.57)
+    assert found["code"] == conditions.LOADED and "thread(s)" in found["device"]
+
+
+def test_the_fingerprint_is_of_the_code_that_was_loaded(tmp_path, monkeypatch):
+    before = conditions.code_fingerprint()
+    monkeypatch.setattr(paths, "code_fingerprint", lambda modules: "edited since")
+    assert conditions.code_fingerprint() == before != "edited since"
+
+
+def test_a_grid_is_of_one_code(monkeypatch):
+    for began_with in (None, conditions.LOADED):
+        monkeypatch.setattr(paths, "GRID_CODE", began_with)
+        conditions.check_code()
+    monkeypatch.setattr(paths, "GRID_CODE", "other")
+    with pytest.raises(ValueError, match="changed under a running grid, from other to .*: let the"):
+        conditions.check_code()

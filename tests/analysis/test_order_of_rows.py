@@ -87,6 +87,7 @@ CALLS = {  # function -> how it is called on a table; two calls where what it re
     "curves": lambda frame: summaries.curves(summaries.summary(runs(frame)), 0.05),
     "readable": lambda frame: summaries.readable(summaries.summary(runs(frame))),
     "costs": lambda frame: summaries.costs(runs(frame)),
+    "key": lambda frame: scope.rows_of(frame, config.study("11_comparison", "small")),
     "task_of": lambda frame: scope.rows_of(frame, config.study("11_comparison", "small")),
     "rows_of": lambda frame: scope.rows_of(frame, config.study("11_comparison", "small")),
     "missing": lambda frame: pd.DataFrame(

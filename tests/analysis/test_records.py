@@ -1,11 +1,12 @@
 import dataclasses
+import json
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
-from fairlth.analysis import conditions, records, summaries
+from fairlth import config
+from fairlth.analysis import records, summaries
 from fairlth.config import paths
 
 
@@ -133,7 +134,9 @@ def test_merging_refuses_other_counts_and_other_presets_and_writes_nothing(tmp_p
         match=r"confirm.csv has other counts for the run .*method lth.*seed 0.*: find out which",
     ):
         records.merge_table(other, "confirm")
-    with pytest.raises(ValueError, match="rows of preset 'small' do not belong into confirm.csv"):
+    with pytest.raises(
+        ValueError, match="confirm.csv: row 2 is of preset 'small' and not of 'confirm'"
+    ):
         records.merge_table(table_of(record(seed=2), preset="small"), "confirm")
     assert (tmp_path / "confirm.csv").read_bytes() == before
 
@@ -163,21 +166,210 @@ def test_predictions_survive_packing():
     assert found[0].tolist() == [3, 0, 199] and np.abs(found[1] - confidence).max() <= 0.5 / 65_535
 
 
-@pytest.mark.parametrize("name", ["None", "NA", "0"])
-def test_a_group_of_any_name_survives_a_csv_file(tmp_path, monkeypatch, name):
+def test_merging_refuses_other_cells_of_a_run(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "TABLES", tmp_path)
-    records.merge_table(
-        records.table([dataclasses.replace(record(), groups=[name, "b"], classes=[name, "b"])]),
-        "smoke",
+    before = records.merge_table(table_of(record(seed=0)), "confirm").read_bytes()
+    renamed = dataclasses.replace(record(seed=0), classes=["a", "c"], groups=["a", "c"])
+    with pytest.raises(ValueError, match="confirm.csv has other counts for the run .*seed 0"):
+        records.merge_table(table_of(renamed), "confirm")
+    assert (tmp_path / "confirm.csv").read_bytes() == before
+
+
+def test_merging_adds_a_split_to_a_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "TABLES", tmp_path)
+    one = record(seed=0)
+    records.merge_table(table_of(one), "confirm")
+    more = dataclasses.replace(one, counts=one.counts | {"test+1": one.counts["test"]})
+    records.merge_table(table_of(more), "confirm")
+    mine = records.load("confirm").query("dataset == 'digits'")
+    assert mine["split"].value_counts().to_dict() == {"test": 2, "test+1": 2, "val": 2}
+
+
+def test_nothing_to_write_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "TABLES", tmp_path)
+    with pytest.raises(ValueError, match="there is no run to write to .*smoke.csv: make one first"):
+        records.merge_table(records.table([]), "smoke")
+
+
+def test_what_is_set_aside_keeps_names_and_what_was_set_aside_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "TABLES", tmp_path)
+    odd = dataclasses.replace(record(), classes=["", "nan"], groups=["", "nan"])
+    for epochs in (1, 2, 3):
+        again = table_of(dataclasses.replace(odd, settings={"epochs": epochs}))
+        if epochs == 1:
+            records.merge_table(again, "confirm")
+            continue
+        with pytest.warns(UserWarning, match="they are in confirm.other-settings.csv now"):
+            records.merge_table(again, "confirm")
+    beside = tmp_path / "confirm.other-settings.csv"
+    aside = pd.read_csv(beside, dtype=str, keep_default_na=False)
+    digests = [records.settings_digest({"epochs": epochs}) for epochs in (1, 2)]
+    assert aside["settings"].tolist() == [digests[0]] * 4 + [digests[1]] * 4
+    assert aside["class"].tolist() == ["", "nan"] * 4 and set(aside["pressure"]) == {""}
+
+
+RUN = config.Run(dataset="digits", model="mlp", method="lth", density=0.05, seed=0, preset="smoke")
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A record of RUN in a folder of runs."""
+    made = tmp_path / "runs/smoke/records/one.json"
+    records.write(sound(), made)
+    return made
+
+
+def sound(**changes):
+    """A record of RUN with predictions, and nan where the system tells no memory."""
+    classes = np.array([0] * 8 + [1] * 12)
+    packed = records.pack_predictions(classes, np.full(20, 0.5))
+    nameless = record().conditions | {"memory": float("nan")}
+    values = {"predictions": packed, "conditions": nameless} | changes
+    return dataclasses.replace(record(), **values)
+
+
+def edited(path, change, keep_hash=False):
+    """The file with other values, as an older version would have written them, without a hash."""
+    values = json.loads(path.read_text())
+    if not keep_hash:
+        del values["sha256"]
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+def test_a_record_without_a_hash_is_accepted(path):
+    edited(path, lambda values: None)
+    pd.testing.assert_frame_equal(
+        records.table([records.read(path, RUN)]), records.table([sound()])
     )
-    assert set(records.load("smoke")["group"]) == {name, "b"}
 
 
-def test_peak_memory_is_above_what_is_held():
-    held = np.ones(25_000_000)  # 191 MiB
-    before = conditions.peak_memory(torch.device("cpu"))
-    assert before > held.nbytes / 2**20
-    del held
-    assert (
-        conditions.peak_memory(torch.device("cpu")) > 0.9 * before
-    )  # a peak does not fall, but for the kernel's rounding
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values: values["counts"]["test"]["correct"][0].__setitem__(0, 7),
+        lambda values: values["trace"].append({}),
+        lambda values: values["conditions"].update(seconds=1.0),
+        lambda values: values.update(feasible=True),
+        lambda values: values.update(sha256="0" * 64),
+    ],
+)
+def test_a_changed_record_is_told_by_its_hash(path, change):
+    edited(path, change, keep_hash=True)
+    with pytest.raises(ValueError, match="not a whole record of its run .its content has changed"):
+        records.read(path, RUN)
+
+
+def test_the_order_of_a_records_values_is_no_change(path):
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps(dict(reversed(values.items()))))
+    assert records.read(path, RUN).classes == ["a", "b"]
+
+
+IMPOSSIBLE = {
+    "more or less is right on test than": lambda k: k["counts"]["test"]["correct"][0].__setitem__(
+        0, 11
+    ),
+    "more or less is right on val than": lambda k: k["counts"]["val"]["correct"][0].__setitem__(
+        0, -1
+    ),
+    "counts.test.correct.0.0: Input should be a valid integer": (
+        lambda k: k["counts"]["test"]["correct"][0].__setitem__(0, 1.5)
+    ),
+    "correct of test is not 2 classes of 2 groups": lambda k: k["counts"]["test"]["correct"].pop(),
+    "total of val is not 2 classes of 2 groups": lambda k: k["counts"]["val"]["total"][1].pop(),
+    "its counts has no 'val'": lambda k: k["counts"].pop("val"),
+    "its counts of test has no 'total'": lambda k: k["counts"]["test"].pop("total"),
+    "it counts on 'train', expected val, test": lambda k: k["counts"].update(
+        train=k["counts"]["val"]
+    ),
+    "test.1 has other numbers of images than test": lambda k: k["counts"].update(
+        {"test+1": {"correct": [[0, 0], [0, 0]], "total": [[9, 0], [0, 10]]}}
+    ),
+    "its conditions has no 'code'": lambda k: k["conditions"].pop("code"),
+    "conditions: Input should be an object": lambda k: k.update(conditions=None),
+    "seconds=-1: Input should be greater": lambda k: k["conditions"].update(seconds=-1),
+    "memory='much': Input should be a valid number": lambda k: k["conditions"].update(
+        memory="much"
+    ),
+    "mine: Unexpected keyword argument": lambda k: k.update(mine=1),
+    "settings: Field required": lambda k: k.pop("settings"),
+    "its run has no 'seed'": lambda k: k["run"].pop("seed"),
+    "cost=inf: Input should be a finite": lambda k: k.update(cost=float("inf")),
+    "w keeps 101 of 100 weights": lambda k: k["layers"][0].update(kept=101),
+    "its layer 0 has no 'kept'": lambda k: k["layers"][0].pop("kept"),
+    "not supported between": lambda k: k["layers"][0].update(kept=None),
+    "different ones": lambda k: k.update(classes=["a", "a"]),
+    "its predictions are not 20 of 2 classes": lambda k: k.update(
+        predictions=records.pack_predictions(np.array([2] * 20), np.ones(20))
+    ),
+    "its predictions are not 20 of": lambda k: k.update(
+        predictions=records.pack_predictions(np.array([0] * 19), np.ones(19))
+    ),
+    "its predictions cannot be unpacked": lambda k: k["predictions"].update({"class": "AAAA"}),
+}
+
+
+@pytest.mark.parametrize("said", IMPOSSIBLE)
+def test_an_impossible_record_is_one_sentence_with_its_file(path, said):
+    edited(path, IMPOSSIBLE[said])
+    with pytest.raises(
+        ValueError, match=f"one.json is not a whole record of its run .*{said}"
+    ) as error:
+        records.read(path)
+    assert "\n" not in str(error.value) and str(error.value).endswith("move it away and run again.")
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"seed": 1}, "it is of a run of seed 0 and not 1"),
+        ({"density": 0.02}, "it is of a run of density 0.05 and not 0.02"),
+        ({"method": "lth_rate"}, "it is of a run of method 'lth' and not 'lth_rate'"),
+        ({"preset": "small"}, "it is of a run of preset 'smoke' and not 'small'"),
+        ({"pressure": 0.5}, "it is of a run of pressure None and not 0.5"),
+        ({"group_by": "ink"}, "it is of a run of group_by None and not 'ink'"),
+    ],
+)
+def test_a_record_of_another_run_is_refused(path, other, said):
+    assert records.read(path, RUN) is not None
+    with pytest.raises(ValueError, match=rf"one.json is not a whole record of its run .{said}"):
+        records.read(path, RUN.model_copy(update=other))
+
+
+def test_a_record_that_was_grouped_otherwise_is_refused(path):
+    edited(path, lambda values: values.update(group_by="ink"))
+    with pytest.raises(ValueError, match="it is of label by ink and not of label by class"):
+        records.read(path, RUN)
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"my notes", b"\xff"])
+def test_writing_loses_nothing_that_is_no_record_of_the_run(path, damage):
+    path.write_bytes(damage)
+    records.write(sound(), path)
+    assert (path.parent.parent / "aside/one.json").read_bytes() == damage
+    path.write_bytes(damage + b" ")
+    records.write(sound(), path)
+    assert (path.parent.parent / "aside/one.2.json").read_bytes() == damage + b" "
+    assert records.read(path, RUN).run == sound().run
+
+
+def test_a_record_of_another_run_is_set_aside_and_one_of_the_same_is_replaced(path):
+    records.write(sound(cost=2.0), path)
+    assert records.read(path).cost == 2.0 and not (path.parent.parent / "aside").exists()
+    records.write(sound(run=sound().run | {"seed": 1}), path)
+    assert records.read(path).run["seed"] == 1
+    assert records.read(path.parent.parent / "aside/one.json", RUN).cost == 2.0
+
+
+def test_a_record_of_other_settings_is_set_aside_where_it_took_long(path, monkeypatch):
+    records.write(sound(settings={"epochs": 2}), path)
+    assert not (path.parent.parent / "aside").exists()
+    slow = config.PRESETS["smoke"].model_copy(update={"in_process": False})
+    monkeypatch.setitem(config.PRESETS, "smoke", slow)
+    with pytest.warns(
+        UserWarning, match="one.json was made under other settings of its preset: it is"
+    ):
+        records.write(sound(settings={"epochs": 3}), path)
+    assert records.read(path).settings == {"epochs": 3}
+    assert records.read(path.parent.parent / "aside/one.json").settings == {"epochs": 2}

@@ -87,6 +87,17 @@ def test_the_first_lines_are_the_premise_and_the_even_fight(found):
     assert printed.startswith(lines[0]) and "CWV at equal accuracy lower by\n" in printed
 
 
+def test_smoke_says_first_that_it_is_no_evidence(found, small, monkeypatch):
+    """Not after the verdicts, which a reader takes for results."""
+    meaning = "Preset smoke proves only that everything runs"
+    assert report.text(*found, "smoke").startswith(meaning)
+    assert report.in_short(found[0], "small") == found[0].in_short()
+    monkeypatch.setattr(records, "load", lambda preset: small)
+    monkeypatch.setattr(report, "findings", lambda table, preset: found)
+    page = report.page("smoke")
+    assert page.index("## In short") < page.index(meaning) < page.index("Claims of the paper")
+
+
 def test_the_page_does_not_depend_on_the_order_of_rows(small, monkeypatch):
     few = small[small["seed"].lt(2)]
     monkeypatch.setattr(records, "load", lambda preset: few)

@@ -7,15 +7,11 @@ import torch
 from PIL import Image
 
 from fairlth import data
-from fairlth.config import PRESETS, Preset, Run, paths
+from fairlth.config import PRESETS, Run, paths
+from fairlth.config.presets import usual_target
 from fairlth.data import decode
 
-TINY = PRESETS["smoke"].model_dump() | {
-    "n_val": 6,
-    "tasks": (),
-    "densities": (),
-    "schedule": PRESETS["smoke"].schedule,
-}
+TINY = PRESETS["smoke"].model_copy(update={"n_val": 6})
 
 
 @pytest.fixture
@@ -23,7 +19,7 @@ def folder(tmp_path, monkeypatch):
     """An empty data folder, an empty cache, and the preset "smoke" made small enough for a few images."""
     monkeypatch.setattr(paths, "DATA", tmp_path / "sets")
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
-    monkeypatch.setitem(PRESETS, "smoke", Preset(**TINY))
+    monkeypatch.setitem(PRESETS, "smoke", TINY)
     datasets.disable_progress_bars()
     return tmp_path / "sets"
 
@@ -393,3 +389,20 @@ def test_utkface_by_race_and_gender(real_data):
     assert (shares[0] - shares[1]).abs().max() < 0.001 and (
         shares[0] - shares[2]
     ).abs().max() < 0.001
+
+
+def test_runs_know_the_usual_label_of_each_data_set():
+    for name, source in data.SOURCES.items():
+        assert usual_target(name) == source.target, name
+
+
+def test_the_usual_label_named_or_not_is_one_run():
+    fields = {"dataset": "utkface", "model": "convnet", "method": "lth", "density": 0.05, "seed": 0}
+    plain = Run(**fields, preset="small")
+    named = Run(**fields, preset="small", target="race")
+    by_itself = Run(**fields, preset="small", target="race", group_by="race")
+    assert plain == named == by_itself and plain.slug() == by_itself.slug()
+    assert (plain.label, plain.group_column, plain.groups) == ("race", "race", "class")
+    other = Run(**fields, preset="small", target="gender", group_by="race")
+    assert (other.label, other.group_column, other.groups) == ("gender", "race", "race")
+    assert other != plain

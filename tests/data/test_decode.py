@@ -9,15 +9,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from fairlth import data
-from fairlth.config import PRESETS, Preset, Run, paths
+from fairlth.config import PRESETS, Run, paths
 from fairlth.data import decode, pixels
 
-TINY = PRESETS["smoke"].model_dump() | {
-    "n_val": 6,
-    "tasks": (),
-    "densities": (),
-    "schedule": PRESETS["smoke"].schedule,
-}
+TINY = PRESETS["smoke"].model_copy(update={"n_val": 6})
 HALF = [0, 1] * 15
 
 
@@ -26,7 +21,7 @@ def sets(tmp_path, monkeypatch):
     """An empty data folder and cache, a preset for a few images, and a data set "mine" of grey 8 x 8 pixels."""
     monkeypatch.setattr(paths, "DATA", tmp_path / "sets")
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
-    monkeypatch.setitem(PRESETS, "smoke", Preset(**TINY))
+    monkeypatch.setitem(PRESETS, "smoke", TINY)
     datasets.disable_progress_bars()
     before = dict(data.SOURCES)
     data.add_source("mine", data.Source("me/mine", licence="mine", side=8, grey=True))
@@ -280,7 +275,7 @@ def test_a_sound_cached_file_is_read_and_one_of_other_code_is_made_anew(sets, mo
     data.load(run())
     monkeypatch.setattr(decode, "_decode", None)
     data.load(run())
-    monkeypatch.setattr(paths, "code_fingerprint", lambda modules: "other")
+    monkeypatch.setattr("fairlth.data.cached.LOADED", "other")
     with pytest.raises(TypeError):
         data.load(run())
 

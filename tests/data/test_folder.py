@@ -546,6 +546,15 @@ def test_a_group_in_two_spellings_is_refused(tmp_path, one, other):
         data.look_through(tmp_path / "shapes")
 
 
+def test_a_column_twice_is_refused(tmp_path):
+    make(tmp_path / "shapes")
+    edit(tmp_path / "shapes", lambda text: text.replace("shade", "label"))
+    with pytest.raises(
+        ValueError, match="has a column twice, its first line is 'file,label,label'"
+    ):
+        data.look_through(tmp_path / "shapes")
+
+
 def test_a_column_twice_in_other_cases_is_refused(tmp_path):
     make(tmp_path / "shapes")
     edit(tmp_path / "shapes", lambda text: text.replace("shade", "Label"))

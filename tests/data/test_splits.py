@@ -35,7 +35,7 @@ def test_the_seed_draws_train_and_validation_but_not_test(smoke_run):
 def test_groups_are_the_classes_unless_named(smoke_run):
     loaded = data.load(smoke_run)
     assert torch.equal(loaded.train.y, loaded.train.group) and loaded.groups == loaded.classes
-    assert data.group_name(smoke_run) == "class"
+    assert smoke_run.groups == "class"
 
 
 def test_a_long_tail_thins_out_later_classes(random_data):
@@ -126,3 +126,9 @@ def test_the_argument_that_is_wrong_is_named(smoke_run, argument):
     )
     with pytest.raises(ValueError, match=sentence):
         data.load(smoke_run.model_copy(update={argument: "race"}))
+
+
+@pytest.mark.parametrize("argument", ["target", "group_by"])
+def test_an_empty_name_of_a_column_is_refused(argument, smoke_run):
+    with pytest.raises(ValueError, match=f"{argument}='' is refused: name a column, or leave it"):
+        data.check(smoke_run.model_copy(update={argument: ""}))

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from fairlth.figures import walkthrough
+from fairlth.figures.style import FAMILIES
 from fairlth.metrics import Counts
 
 
@@ -26,7 +27,7 @@ def test_a_trace_names_the_groups_that_moved_most_and_marks_rewinds_and_broken_c
     colours = [line.get_color() for line in named.get_lines()]
     assert colours == [
         walkthrough.RED,
-        walkthrough.RIVAL,
+        FAMILIES["rival"],
         walkthrough.BLUE,
     ]  # c goes farthest, then e
     assert len(axes[1].lines) == 5 + 1 and axes[1].lines[-1].get_xdata() == [

@@ -88,7 +88,7 @@ def test_a_damaged_shared_training_is_made_anew(tmp_path, monkeypatch, smoke_run
     first = dense_once(smoke_run, loaded)
     [path] = tmp_path.rglob("dense_digits_mlp_s0_*.safetensors")
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.warns(UserWarning, match="is not a whole shared training"):
+    with pytest.warns(UserWarning, match="is not this shared training"):
         second = dense_once(smoke_run, loaded)
     assert_same(first.trained, second.trained)
 
@@ -214,7 +214,7 @@ def test_other_code_is_another_search(monkeypatch):
     methods.make(run, loaded)
     monkeypatch.setattr(plain, "search", None)
     methods.make(run, loaded)
-    monkeypatch.setattr(paths, "code_fingerprint", lambda modules: "other")
+    monkeypatch.setattr(sharing, "SEARCH_CODE", "other")
     dense = dense_once(run, loaded)
     with pytest.raises(TypeError, match="NoneType"):
         methods.METHODS["lth"](run, loaded, dense)

@@ -7,12 +7,13 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
-from fairlth import config, data, export, models, tickets
+from fairlth import config, data, models
 from fairlth.config import Run
 from fairlth.masks import prunable
-from fairlth.methods import base, shared
-from fairlth.methods.dense import train_once
+from fairlth.methods import sharing
 from fairlth.models import build
+from fairlth.shipping import export
+from fairlth.shipping import ticket as tickets
 from fairlth.training import count, logits
 from fairlth.workflow import experiments
 
@@ -180,7 +181,7 @@ def test_a_network_that_does_not_fit_the_images_of_a_run_is_refused_before_train
     models.add(
         "mine", lambda in_shape, n_classes: nn.Sequential(nn.Conv2d(3, n_classes, 32), nn.Flatten())
     )
-    monkeypatch.setattr(experiments, "METHODS", {})
+    monkeypatch.setattr(experiments.methods, "make", None)
     run = Run(dataset="digits", model="mine", method="dense", density=1.0, seed=0, preset="smoke")
     with pytest.raises(
         ValueError, match=r"model 'mine' fails on a batch of 2 of in_shape=\(1, 8, 8\): "
@@ -521,19 +522,19 @@ def test_dropout_that_is_off_is_let_in_and_checks_leave_the_generator_alone(own)
 def test_two_networks_of_one_name_are_told_apart(own, random_data, change):
     run = Run(dataset="digits", model="mine", method="dense", density=1.0, seed=0, preset="smoke")
     models.add("mine", Net, in_shape=(1, 8, 8))
-    first, trained = models.fingerprint("mine"), train_once(run, random_data).trained
+    first, trained = models.fingerprint("mine"), sharing.dense_once(run, random_data).trained
     models.add("mine", Net, in_shape=(1, 8, 8))
     assert models.fingerprint("mine") == first
-    shared.LEDGER.made.clear()
-    train_once(run, random_data)
-    assert not shared.LEDGER.made
+    sharing.LEDGER.made.clear()
+    sharing.dense_once(run, random_data)
+    assert not sharing.LEDGER.made
     models.add(
         "mine", lambda in_shape, n_classes: Net(in_shape, n_classes, **change), in_shape=(1, 8, 8)
     )
     assert models.fingerprint("mine") != first
-    other = train_once(run, random_data).trained
-    assert len(shared.LEDGER.made) == 1
+    other = sharing.dense_once(run, random_data).trained
+    assert len(sharing.LEDGER.made) == 1
     assert other["conv.weight"].shape != trained["conv.weight"].shape or not torch.equal(
         other["conv.weight"], trained["conv.weight"]
     )
-    assert base.fresh_model(run, random_data).conv.out_channels == change.get("width", 4)
+    assert sharing.fresh(run, random_data).conv.out_channels == change.get("width", 4)

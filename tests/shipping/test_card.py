@@ -13,7 +13,7 @@ import pytest
 import torch
 from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
-from fairlth import config, data, metrics
+from fairlth import config, data, methods, metrics
 from fairlth.analysis import summaries
 from fairlth.images import Data
 from fairlth.lottery import Ticket
@@ -169,11 +169,13 @@ def test_why_dead_worked_by_hand():
     assert cards.why_dead(two, outputs) == "All weights of b, c were pruned."
 
 
+MAKE = methods.make
+
+
 def dead_method(run, data):
     """A ticket whose last layer has lost all its weights."""
-    from fairlth.methods import METHODS
 
-    ticket = METHODS["magnitude"](run, data)
+    ticket = MAKE(run, data)
     kept = {name: mask.clone() for name, mask in ticket.mask.items()}
     pruned = (~kept["linear1.weight"]).view(-1).nonzero()[: int(kept["linear3.weight"].sum()), 0]
     kept["linear1.weight"].view(-1)[pruned] = True
@@ -184,7 +186,7 @@ def dead_method(run, data):
 
 
 def test_a_dead_run_is_not_feasible_and_its_record_says_why(tmp_path, monkeypatch, smoke_run):
-    monkeypatch.setitem(experiments.METHODS, smoke_run.method, dead_method)
+    monkeypatch.setattr(experiments.methods, "make", dead_method)
     with pytest.warns(UserWarning, match="is a dead ticket: All weights of linear3.weight"):
         record = experiments.run(smoke_run, tmp_path)
     assert record.feasible is False

@@ -204,3 +204,28 @@ def resnet_of(norm):
 def test_what_is_not_understood_is_refused(model, sentence):
     with pytest.raises(ValueError, match=sentence):
         compact(model)
+
+
+def used_twice():
+    layer = nn.Linear(4, 4)
+    return nn.Sequential(
+        nn.Linear(4, 4), nn.ReLU(), layer, nn.ReLU(), layer, nn.ReLU(), nn.Linear(4, 2)
+    )
+
+
+def one_bias():
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    model[2].bias = model[0].bias
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        (used_twice(), "4.weight is shared with 2.weight"),
+        (one_bias(), "2.bias is shared with 0.bias"),
+    ],
+)
+def test_layers_that_share_a_tensor_are_refused(model, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        compact(model)

@@ -14,10 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from fairlth import config, data
-from fairlth.lottery import Ticket, fresh_model
+from fairlth import config, data, methods
+from fairlth.lottery import Ticket
 from fairlth.masks import MaskSet, count_kept, prunable
-from fairlth.methods import METHODS
+from fairlth.methods.sharing import fresh
 from fairlth.models import build
 from fairlth.selection import magnitude
 from fairlth.shipping import ticket as tickets
@@ -80,7 +80,7 @@ def state(model):
 
 
 def test_a_ticket_comes_back_bit_for_bit(made):
-    ticket = METHODS["magnitude"](made.run, made.data)
+    ticket = methods.make(made.run, made.data)
     model, mask, card = tickets.load(made.path)
     theirs = ticket.model.state_dict()
     assert list(model.state_dict()) == list(theirs)
@@ -93,7 +93,7 @@ def test_a_ticket_comes_back_bit_for_bit(made):
 @pytest.mark.parametrize("name", ["convnet", "resnet20"])
 def test_networks_with_batch_norm_come_back_too(name, made, tmp_path):
     run = made.run.model_copy(update={"model": name})
-    model = fresh_model(run, made.data).to(memory_format=torch.channels_last)
+    model = fresh(run, made.data).to(memory_format=torch.channels_last)
     model.train()(torch.rand(8, 1, 8, 8))  # moves running statistics
     weights = prunable(model)
     mask = MaskSet({name: torch.rand_like(weight) < 0.1 for name, weight in weights.items()})
@@ -110,7 +110,7 @@ def test_networks_with_batch_norm_come_back_too(name, made, tmp_path):
 
 def test_the_keys_are_the_networks_own_and_values_are_dense(made):
     found = stored(made.path)
-    model = fresh_model(made.run, made.data)
+    model = fresh(made.run, made.data)
     names = {name for name in found if not name.startswith("kept_zeros/")}
     assert names == set(model.state_dict())
     assert all(found[name].shape == value.shape for name, value in model.state_dict().items())
@@ -161,7 +161,7 @@ def test_a_pruned_weight_that_is_not_zero_is_not_written():
 
 
 def test_reading_into_a_network_in_training_leaves_its_mode(made):
-    model = fresh_model(made.run, made.data)
+    model = fresh(made.run, made.data)
     tickets.read(made.path, model)
     assert model.training
 
@@ -339,7 +339,7 @@ def test_contents_that_contradict_the_card_change_nothing(path, made, change, se
     found = stored(path)
     change(found)
     store(path, found)
-    model = fresh_model(made.run, made.data)
+    model = fresh(made.run, made.data)
     before = state(model)
     with pytest.raises(ValueError, match=f"contradicts itself or its card: {sentence}"):
         tickets.read(path, model)
@@ -367,7 +367,7 @@ def test_wrong_names_and_kinds_are_one_sentence_and_change_nothing(
     found = stored(path)
     found.pop(name, None)
     store(path, found if value is None else found | {name: value})
-    model = fresh_model(made.run, made.data)
+    model = fresh(made.run, made.data)
     before = state(model)
     with pytest.raises(ValueError, match=f"{name} is {sentence}"):
         tickets.read(path, model)
@@ -390,7 +390,7 @@ def test_layers_of_the_card_are_those_of_the_file(path, change):
 
 
 def test_a_ticket_of_another_network_changes_nothing(path, made):
-    other = fresh_model(made.run.model_copy(update={"model": "convnet"}), made.data)
+    other = fresh(made.run.model_copy(update={"model": "convnet"}), made.data)
     before = state(other)
     sentence = r"conv1.weight is missing in the ticket and float32 \(16, 1, 3, 3\) in the network"
     with pytest.raises(ValueError, match=sentence):

@@ -1,5 +1,6 @@
 """The command `fairlth`: what each sub-command prints and writes, and how bad input ends."""
 
+import json
 import subprocess
 import sys
 
@@ -121,8 +122,7 @@ class TestReportAndGather:
         monkeypatch.setattr(
             records,
             "merge_table",
-            lambda frame, preset: merged.append((frame, preset)),
-            raising=False,
+            lambda frame, preset: merged.append((frame, preset)) or f"{preset}.csv",
         )
         run = config.every_run("smoke")[1]
         experiments.run(run, paths.RUNS)
@@ -132,6 +132,66 @@ class TestReportAndGather:
         assert isinstance(frame, pd.DataFrame) and set(frame["method"]) == {run.method}
         n = len(config.every_run("smoke"))
         assert f"smoke.csv: merged 1 of {n} runs" in capsys.readouterr().out
+
+    def test_what_does_not_fit_is_named_and_the_rest_is_merged(self, home, capsys):
+        from fairlth.analysis import records
+        from fairlth.workflow import experiments
+
+        runs = [run for run in config.every_run("smoke") if run.method == "dense"][:4]
+        written = [config.record_path(run, paths.RUNS) for run in runs]
+        experiments.run_or_load(runs[:3], paths.RUNS)
+        torn, other_settings, good, other_run = written
+        other_run.write_bytes(good.read_bytes())
+        torn.write_bytes(torn.read_bytes()[:500])
+        values = json.loads(other_settings.read_text())
+        del values["sha256"]
+        values["settings"]["epsilon"] = 0.5
+        other_settings.write_text(json.dumps(values))
+        there = {path: path.read_bytes() for path in written}
+        assert cli.main(["gather", "smoke"]) == 0
+        said = capsys.readouterr()
+        assert f"left out: {torn} is not a whole record of its run" in said.err
+        assert f"left out: {other_settings} was made under other settings of 'smoke'" in said.err
+        assert f"left out: {other_run} is not a whole record of its run (it is of a run" in said.err
+        assert f"merged 1 of {len(config.every_run('smoke'))} runs" in said.out
+        assert {path: path.read_bytes() for path in written} == there
+        [key] = set(records.run_keys(records.load("smoke")))
+        assert key[-2] == runs[2].seed
+
+    def test_no_record_that_fits_is_one_sentence(self, home, capsys):
+        path = config.record_path(config.every_run("smoke")[0], paths.RUNS)
+        path.parent.mkdir(parents=True)
+        path.write_text("{")
+        assert cli.main(["gather", "smoke"]) == 2
+        assert "no record of preset 'smoke' can be used" in capsys.readouterr().err
+        assert not (paths.TABLES / "smoke.csv").exists()
+
+    def test_a_partial_table_grows_and_its_runs_count_as_done(self, home, monkeypatch, capsys):
+        from fairlth.analysis import scope
+        from fairlth.workflow import experiments
+
+        fanned_out = config.PRESETS["smoke"].model_copy(update={"in_process": False})
+        monkeypatch.setitem(config.PRESETS, "smoke", fanned_out)
+        runs = [run for run in config.every_run("smoke") if run.method == "dense"][:3]
+        table = paths.TABLES / "smoke.csv"
+        for number, run in enumerate(runs[:2], 1):
+            experiments.run(run, paths.RUNS)
+            assert cli.main(["gather", "smoke"]) == 0
+            assert experiments.in_table("smoke") == {scope.key(run) for run in runs[:number]}
+        whole = table.read_bytes()
+        config.record_path(runs[0], paths.RUNS).unlink()
+        assert cli.main(["gather", "smoke"]) == 0  # its row stays without its record
+        assert table.read_bytes() == whole
+        record = config.record_path(runs[1], paths.RUNS)
+        values = json.loads(record.read_text())
+        del values["sha256"]
+        for counts in values["counts"].values():
+            counts["correct"][0][0] -= 1
+        record.write_text(json.dumps(values))
+        capsys.readouterr()
+        assert cli.main(["gather", "smoke"]) == 2
+        assert "smoke.csv has other counts for the run " in capsys.readouterr().err
+        assert table.read_bytes() == whole
 
 
 class TestPlan:

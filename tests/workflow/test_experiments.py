@@ -22,6 +22,7 @@ def test_same_run_same_record_apart_from_times(in_tmp, tmp_path, smoke_run):
     for folder in (in_tmp, tmp_path / "again"):
         experiments.run(smoke_run, folder)
         found = json.loads(config.record_path(smoke_run, folder).read_text())
+        found.pop("sha256")
         found["conditions"].pop("seconds")
         found["conditions"].pop("shared_seconds")
         found["conditions"].pop("memory")
@@ -50,6 +51,20 @@ def test_what_is_there_is_not_trained_again(in_tmp, smoke_run, monkeypatch):
     [first] = experiments.run_or_load([smoke_run], in_tmp)
     monkeypatch.setattr(experiments, "run", None)
     assert experiments.run_or_load([smoke_run, smoke_run], in_tmp) == [first]
+
+
+def test_a_single_run_is_a_grid_of_one(in_tmp, smoke_run):
+    [alone] = experiments.run_or_load(smoke_run, in_tmp)
+    assert experiments.run_or_load([smoke_run], in_tmp) == [alone]
+
+
+@pytest.mark.parametrize("odd", ["digits", {"seed": 0}, None, ["digits"]])
+def test_what_is_no_run_is_named(odd, in_tmp):
+    for ask in (experiments.run, experiments.ticket):
+        with pytest.raises(ValueError, match="expected a Run, as config.Run makes it"):
+            ask(odd, in_tmp)
+    with pytest.raises(ValueError, match="expected a Run, as config.Run makes it"):
+        experiments.run_or_load([odd], in_tmp)
 
 
 def test_other_code_or_settings_or_a_damaged_record_mean_training_again(

@@ -1,5 +1,6 @@
 """What happens to a grid that is killed, doubled, torn or starved; each ends in clear words, and the next call heals it."""
 
+import json
 import os
 import random
 import re
@@ -82,16 +83,25 @@ def test_a_grid_killed_at_random_moments_ends_as_an_undisturbed_one(runs, kills,
     assert set(states.values()) <= {"done", "interrupted"} and len(states) <= len(runs)
 
 
-def test_torn_records_and_those_of_other_settings_are_planned_anew_and_named(tmp_path):
+@pytest.fixture
+def drilled(monkeypatch):
+    """Runs of preset `drill` in the test's own process."""
+    fanned_out = config.PRESETS["smoke"].model_copy(update={"in_process": False})
+    monkeypatch.setitem(config.PRESETS, "drill", fanned_out)
+    return lambda run: run.model_copy(update={"preset": "drill"})
+
+
+def test_torn_records_and_those_of_other_settings_are_planned_anew_and_named(tmp_path, drilled):
     targets = drill.records(tmp_path, SMALL)
-    for run, path in zip(SMALL, targets, strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        experiments.run(run, tmp_path / "made")
-        path.write_bytes(config.record_path(run, tmp_path / "made").read_bytes())
+    for run in SMALL:
+        experiments.run(drilled(run), tmp_path / "home/runs")
     code, said = drill.finish(tmp_path, targets, "--dry-run")
     assert code == 0 and "Nothing to be done" in said
     targets[0].write_bytes(targets[0].read_bytes()[:700])
-    targets[1].write_text(targets[1].read_text().replace('"epsilon": 0.2', '"epsilon": 0.3'))
+    other = json.loads(targets[1].read_text())
+    del other["sha256"]  # as an older version wrote it
+    other["settings"]["epsilon"] = 0.3
+    targets[1].write_text(json.dumps(other))
     code, said = drill.finish(tmp_path, targets, "--dry-run", "--quiet", "host")
     assert code == 0 and re.search(r"^run +2$", said, re.M)
     assert "== 1 record(s) were not whole: they are in " in said
@@ -183,14 +193,12 @@ def full():
     raise OSError(28, "No space left on device")
 
 
-def test_a_changed_preset_is_trained_anew_without_snakemakes_own_notes(tmp_path):
+def test_a_changed_preset_is_trained_anew_without_snakemakes_own_notes(tmp_path, drilled):
     """Where `.snakemake/` is lost, records tell by themselves under which settings they were made."""
     run = drill.run("random")
     [target] = drill.records(tmp_path, [run])
-    made = experiments.run(run, tmp_path / "made")
-    assert made.settings["epsilon"] == 0.2
-    target.parent.mkdir(parents=True)
-    target.write_bytes(config.record_path(run, tmp_path / "made").read_bytes())
+    made = experiments.run(drilled(run), tmp_path / "home/runs")
+    assert made.settings["epsilon"] == 0.2 and target.exists()
     code, said = drill.finish(tmp_path, [target], fields={"epsilon": 0.25})
     assert code == 0 and "1 record(s) were made under other settings of this preset" in said
     assert records.read(target).settings["epsilon"] == 0.25

@@ -45,7 +45,7 @@ with locks.notebook(Path(sys.argv[1])):
 WORKFLOW = """
 import sys, time
 from pathlib import Path
-from fairlth import config
+from fairlth.config import paths
 from fairlth.workflow import locks
 paths.RUNS = Path(sys.argv[1])
 lock = locks.hold("smoke")

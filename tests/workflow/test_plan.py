@@ -1,9 +1,9 @@
 import pytest
 import torch
-from fairlth.sources import SOURCES
 
 from fairlth import config, data
 from fairlth.config import PRESETS, Preset, Run, paths
+from fairlth.data import SOURCES
 from fairlth.workflow import cost, plan, workload
 from fairlth.workflow.cost import Step
 

@@ -18,7 +18,7 @@ START = datetime.now(UTC).isoformat()
 def home(tmp_path, monkeypatch):
     """An empty folder of results in which preset smoke fans out."""
     for name in ("RUNS", "FIGURES", "TABLES", "CACHE"):
-        monkeypatch.setattr(config, name, tmp_path / name.lower())
+        monkeypatch.setattr(paths, name, tmp_path / name.lower())
     fanned_out = PRESETS["smoke"].model_copy(update={"in_process": False})
     monkeypatch.setitem(PRESETS, "smoke", fanned_out)
     return tmp_path

@@ -1,13 +1,12 @@
-"""The study's curves: accuracy against CWV along the shift of class biases, drawn from the tables
-of study.md.
+"""The study's curves: accuracy and CWV along the shift of class biases, from study.md's tables.
 
-    python benchmarks/study_curves.py
+    python studies/study_curves.py
 
-Points are means over the seeds that the tables name, not the same ones for all rules: the tables
-    have what is compared with its
-interval, the ratio to the control at equal accuracy over paired seeds.
+Points are means over the seeds that the tables name, which differ between rules. What is compared
+is in the tables: the ratio to the control at equal accuracy over paired seeds, with its interval.
 """
 
+import math
 import re
 from pathlib import Path
 
@@ -26,6 +25,7 @@ SHOWN = {  # rule -> colour, line, words
     "fine1-demote.1_plain": ("#CC79A7", "--", "short levels, conflict demoted"),
     "fine1-share.5_plain": ("#009E73", "--", "short levels, weak classes' importance"),
     "fine1-magnitude_plain2": ("#E69F00", "-", "short levels, twice the epochs"),
+    "fine1-masks.3_plain": ("#56B4E9", "--", "short levels, disagreement of two masks demoted"),
     "fine1-magnitude_refine2-0.05": ("#F28E7C", "-", "short levels, refined"),
     "fine1-demote.1_refine2-0.05": ("#D55E00", "--", "both: Ballot"),
 }
@@ -34,13 +34,15 @@ SHOWN = {  # rule -> colour, line, words
 def tables() -> dict[str, dict[str, list[tuple[float, float]]]]:
     """By heading and rule, (CWV x 1e4, accuracy in percent) along the shift."""
     found: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    rules: dict[str, list[tuple[float, float]]] = {}
     for line in (HERE / "study.md").read_text().splitlines():
         if line.startswith("### "):
-            rules = found.setdefault(line.removeprefix("### ").split(", against")[0], {})
-        elif found and (cells := re.findall(r"([\d.]+) / ([\d.]+) / [\d.]+ \(", line)):
-            rules[line.split("|")[1].strip()] = [
-                (float(cwv), float(accuracy)) for accuracy, cwv in cells
-            ]
+            title = line.removeprefix("### ").split(", against")[0]
+            rules = found.setdefault(title, {})
+        cells = re.findall(r"([\d.]+) / ([\d.]+) / [\d.]+ \(", line)
+        if line.startswith("|") and cells:
+            rule = line.split("|")[1].strip()
+            rules[rule] = [(float(cwv), float(accuracy)) for accuracy, cwv in cells]
     return found
 
 
@@ -57,9 +59,8 @@ def draw(rules: dict[str, list[tuple[float, float]]], ax: Axes) -> Axes:
 def main() -> None:
     """Writes study.png beside the tables."""
     found = tables()
-    figure, axes = plt.subplots(
-        -(-len(found) // 2), 2, figsize=(10.4, 3.4 * -(-len(found) // 2)), squeeze=False
-    )
+    n_rows = math.ceil(len(found) / 2)
+    figure, axes = plt.subplots(n_rows, 2, figsize=(10.4, 3.4 * n_rows), squeeze=False)
     for (title, rules), ax in zip(found.items(), axes.flat, strict=False):
         draw(rules, ax).set_title(title)
     for ax in axes.flat[len(found) :]:

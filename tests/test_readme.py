@@ -1,0 +1,210 @@
+"""The README says what the code and the committed pages say, and leads to files that are there."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from fairlth.analysis.equal_accuracy import BUDGET
+from fairlth.config import METHOD_TABLE, paths
+
+README = (paths.ROOT / "README.md").read_text()
+COMMITTED = subprocess.run(
+    ["git", "ls-files", "*.md", "*.ipynb"],
+    cwd=paths.ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+).stdout.splitlines()
+PRESETS = re.findall(r"^data/results/([a-z_]+)\.md$", "\n".join(COMMITTED), re.M)
+INTERVAL = r"-?[\d.]+% \(-?[\d.]+% to -?[\d.]+%\)"
+SECTIONS = [
+    "Does Ballot work?",
+    "Install and run",
+    "Ten lines",
+    "Your own images, your own network",
+    "Which notebook for which question?",
+    "The package",
+    "Results",
+    "Limits",
+    "Hardware, data, licences, citation",
+]
+
+
+def cells(line):
+    """The cells of a line of a Markdown table."""
+    return [cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split("|")]
+
+
+def tables(text):
+    """The tables of a Markdown text, each a list of rows from the name of a column to its cell."""
+    found = []
+    for block in re.findall(r"(?:^\|.*\n)+", text, re.M):
+        lines = [cells(line) for line in block.splitlines()]
+        header = [re.sub(r"\[(.*?)\]\(.*?\)", r"\1", cell) for cell in lines[0]]
+        assert len({*header}) == len(header), header
+        found.append([dict(zip(header, line, strict=True)) for line in lines[2:]])
+    return found
+
+
+def table(text, *columns):
+    """The first table that has these columns, its rows by what stands in the first of them."""
+    [rows, *_] = [rows for rows in tables(text) if set(columns) <= set(rows[0])]
+    return {row[columns[0]]: row for row in rows}
+
+
+def page(preset):
+    return (paths.ROOT / "data" / "results" / f"{preset}.md").read_text()
+
+
+def section(name):
+    return README.partition(f"## {name}\n")[2].partition("\n## ")[0]
+
+
+@pytest.fixture(scope="module")
+def claims():
+    return table(section("Results"), "claim", "paper")
+
+
+@pytest.fixture(scope="module")
+def equal():
+    return table(section("Results"), "rival")
+
+
+def test_it_is_read_in_ten_minutes():
+    assert len(README.splitlines()) <= 150
+    assert len(README.split()) <= 1500
+    assert re.findall(r"^## (.*)", README, re.M) == SECTIONS
+
+
+@pytest.mark.parametrize("word", ["density", "level", "shift", "conflict", "CWV"])
+def test_a_term_is_explained_where_it_first_appears(word):
+    assert README[re.search(rf"\b{word}", README).start() - 1] == "*"
+
+
+def test_results_have_a_column_per_committed_page(claims, equal):
+    assert len(PRESETS) >= 3
+    for rows in (claims, equal):
+        assert {*next(iter(rows.values()))} - {"claim", "rival", "paper"} == {*PRESETS}
+    for preset in PRESETS:
+        assert f"[{preset}](data/results/{preset}.md)" in section("Results")
+        assert f"\n# Results at preset `{preset}`" in "\n" + page(preset)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_claims_are_those_of_the_page(claims, preset):
+    theirs = table(page(preset), "claim", "all tasks")
+    told = {name: row[preset] for name, row in claims.items() if name in theirs}
+    assert told == {name: theirs[name]["all tasks"] for name in told}
+    left_out = {name for name in theirs if "control" in name}
+    assert [*claims] == [*(name for name in theirs if name not in left_out), "settings × seeds"]
+    for name, row in claims.items():
+        assert row["paper"] == theirs.get(name, {"paper": ""})["paper"]
+        paper = theirs.get(name, {"paper": "–"})["paper"] != "–"
+        if paper:
+            sizes = f"{theirs[name]['settings']} × {theirs[name]['n']}"
+            assert claims["settings × seeds"][preset] == sizes
+
+
+def test_the_verdict_on_the_claims_is_that_of_every_page(claims):
+    verdicts = {
+        row["verdict"]
+        for preset in PRESETS
+        for row in table(page(preset), "claim", "all tasks").values()
+        if row["paper"] != "–"
+    }
+    said = "All four claims of the paper are reproduced at every preset."
+    assert (said in " ".join(README.split())) == (verdicts == {"reproduced"})
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_comparisons_at_equal_accuracy_are_those_of_the_page(equal, preset):
+    theirs = table(page(preset), "rival", "all tasks")
+    assert [*equal] == [BUDGET, "lth_rate"]
+    for rival, row in equal.items():
+        if rival not in theirs:
+            assert row[preset] == "not run"
+            continue
+        told = theirs[rival]
+        spent = f"{told['spent']}, {told['rival spent']}"
+        sizes = f"{told['settings']} × {told['n']}"
+        assert row[preset] == f"{told['all tasks']}, {told['verdict']}; {sizes}; {spent}"
+
+
+def test_numbers_of_the_prose_stand_in_the_tables():
+    rows = [line for line in README.splitlines() if line.startswith("|")]
+    prose = " ".join(line for line in README.splitlines() if not line.startswith("|"))
+    prose = " ".join(prose.split())
+    told = re.findall(INTERVAL, prose)
+    assert len(told) >= 2
+    for interval in told:
+        assert any(interval in row for row in rows), interval
+    assert "%" not in re.sub(INTERVAL, "", prose).replace("95 %", "").replace("1%}", "")
+
+
+def test_the_first_answer_follows_from_the_pages():
+    rows = [table(page(preset), "rival", "all tasks").get(BUDGET) for preset in PRESETS]
+    shown = all(row is not None and row["verdict"] == "better" for row in rows)
+    [answer] = re.findall(r"\*\*(Ballot is .*?)\*\*", section("Does Ballot work?"), re.S)
+    assert ("not shown to be fairer" in answer) == (not shown)
+
+
+def test_the_ten_lines_run(tmp_path):
+    [lines] = re.findall(r"```python\n(.*?)```", section("Ten lines"), re.S)
+    assert len(lines.splitlines()) <= 10
+    done = subprocess.run(
+        [sys.executable, "-c", lines],
+        cwd=paths.ROOT,
+        env=os.environ | {"FAIRLTH_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "340 of 17024 weights, accuracy 9" in done.stdout
+    [ticket] = tmp_path.rglob("*.zlib")
+    assert str(ticket) in done.stdout
+
+
+def test_every_notebook_is_named_once_and_no_other():
+    linked = re.findall(r"\[(\w+)\]\(notebooks/(\w+)\.ipynb\)", section(SECTIONS[4]))
+    assert all(name == target for name, target in linked)
+    there = [name for name in COMMITTED if name.startswith("notebooks/")]
+    assert sorted(f"notebooks/{target}.ipynb" for _, target in linked) == there
+
+
+def test_every_method_is_named_as_in_code_and_in_figures():
+    listed = " ".join(section("The package").split())
+    for method, row in METHOD_TABLE.items():
+        told = f"`{method}`" if row.title == method else f"`{method}` ({row.title})"
+        assert told in listed, told
+
+
+def test_the_map_has_every_module_of_the_core_and_every_wing():
+    [listed] = re.findall(r"```\nfairlth/\n(.*?)^\w", section("The package"), re.S | re.M)
+    top = [path for path in paths.PACKAGE.iterdir() if path.name[0] not in "_."]
+    assert sorted(re.findall(r"\w+\.py", listed)) == sorted(
+        path.name for path in top if path.suffix == ".py"
+    )
+    assert sorted(re.findall(r"(\w+)/", listed)) == sorted(
+        path.name for path in top if path.is_dir()
+    )
+
+
+def test_what_else_the_tables_say_stands_in_the_page():
+    text = (paths.ROOT / "data" / "results" / "README.md").read_text()
+    for preset in PRESETS:
+        assert f"[{preset}]({preset}.md)" in text
+    number = r"\d+\.\d+"
+    told = re.findall(rf"{number} \({number} to {number}\)|{number} ± {number}", text)
+    assert len(told) >= 7
+    for quoted in told:
+        assert f"| {quoted} " in page("small"), quoted
+
+
+@pytest.mark.parametrize("name", [name for name in COMMITTED if name.endswith(".md")])
+def test_links_lead_to_files(name):
+    path = paths.ROOT / name
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text()):
+        assert target.startswith("https://") or (path.parent / target).exists(), target
