@@ -44,7 +44,7 @@ def test_without_sharing_it_is_bit_by_bit_the_ticket_that_shares(
 
 
 def test_its_score_is_that_of_all_readings_so_far(random_data, monkeypatch):
-    """The first level is scored by the readings of the dense training, and each later one by more."""
+    """The first level is scored by the dense training's readings, each later one by more."""
     run = run_of(density=0.5)
     dense = dense_once(run, random_data)
     seen = []

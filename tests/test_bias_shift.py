@@ -40,7 +40,9 @@ def test_the_fairest_shift_is_fair_and_has_mean_0():
 
 
 def test_what_accuracy_cannot_pay_is_not_shifted():
-    """Images that the shift gets wrong are twice those that it gets right: only as far as the floor allows, exactly."""
+    """Images that the shift gets wrong are twice those that it gets right: only as far as the floor
+    allows, exactly.
+    """
     n = 300
     y = (torch.arange(n) % 3 == 0).long()  # class 1 is a third of the images
     lead = torch.where(
@@ -58,7 +60,9 @@ def test_what_accuracy_cannot_pay_is_not_shifted():
 
 
 class Two(nn.Module):
-    """The output layer is registered first, a layer as wide is registered last; `end` comes after both."""
+    """The output layer is registered first, a layer as wide is registered last; `end` comes after
+    both.
+    """
 
     def __init__(self, end=None):
         super().__init__()

@@ -12,7 +12,9 @@ from fairlth.training import snapshot
 
 
 def slow_mask(scores, n_keep):
-    """Positions kept when sorted by falling score, then by place: the plain twin of `from_scores`."""
+    """Positions kept when sorted by falling score, then by place: the plain twin of
+    `from_scores`.
+    """
     order = sorted(range(len(scores)), key=lambda place: (-scores[place], place))
     return sorted(order[:n_keep])
 

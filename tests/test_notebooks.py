@@ -1,4 +1,6 @@
-"""Every notebook: executed by Papermill with its defaults, an assertion on what it produced, and its form."""
+"""Every notebook: executed by Papermill with its defaults, an assertion on what it produced, and
+its form.
+"""
 
 import json
 import re
@@ -23,7 +25,9 @@ SMOKE = config.PRESETS["smoke"]
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """One folder of results for all notebooks of a worker, so that what they share is trained once."""
+    """One folder of results for all notebooks of a worker, so that what they share is trained
+    once.
+    """
     return tmp_path_factory.mktemp("home")
 
 

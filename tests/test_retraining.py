@@ -154,7 +154,9 @@ def test_refining_trains_the_remaining_epochs_and_keeps_the_mask(setting):
 def test_a_rewind_inside_a_training_lowers_rate_and_pressure_of_the_next_epoch(
     setting, monkeypatch
 ):
-    """Validation counts by script: the first settled epoch is feasible, the second breaks the constraint."""
+    """Validation counts by script: the first settled epoch is feasible, the second breaks the
+    constraint.
+    """
     script = iter(
         [counts(0.9, 0.9)] * 4 + [counts(0.1, 0.1)] + [counts(0.9, 0.9)] * 5
     )  # epochs 2, 4, 6, 7, 8, 9

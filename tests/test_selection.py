@@ -81,7 +81,9 @@ def test_a_budget_of_nothing_keeps_nothing():
 
 
 def test_no_layer_and_no_class_loses_its_last_weight():
-    """By hand: 4 of 10 weights; the highest are all in the first layer, the second layer and both classes would die."""
+    """By hand: 4 of 10 weights; the highest are all in the first layer, the second layer and both
+    classes would die.
+    """
     scores = {
         "first": torch.tensor([[9.0, 8.0, 7.0, 6.0]]),
         "second": torch.tensor([[0.1, 0.2]]),

@@ -58,6 +58,7 @@ step = Trainer._step
 Trainer._step = lambda *arguments: steps.append(1) or step(*arguments)
 task = {"dataset": "digits", "model": "mlp", "seed": 0, "preset": "smoke", "density": 0.1}
 run = Run(**task, method="first_weights")
+dense = run.model_copy(update={"method": "dense", "density": 1.0})
 planned = workload.work([run])[run] * run.settings.schedule.epochs
 record = experiments.run(run)
 found = {
@@ -65,7 +66,7 @@ found = {
     "planned": planned,
     "trained": len(steps) / 16,
     "knob": run.knob,
-    "needs": workload.needs(run, {run.model_copy(update={"method": "dense", "density": 1.0})}).method,
+    "needs": workload.needs(run, {dense}).method,
     "studies": [name for name, names in config.STUDIES.items() if "first_weights" in names],
     "in grid": sum(one.method == "first_weights" for one in config.every_run("smoke")),
     "look": list(style.LOOKS["first_weights"]),

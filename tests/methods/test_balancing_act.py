@@ -51,7 +51,9 @@ def test_the_dual_update_agrees_with_its_twin():
 
 
 def test_no_image_ever_has_a_negative_weight():
-    """However fast the multipliers move, the loss keeps (1 - their sum) of the mean of all images, at least 0."""
+    """However fast the multipliers move, the loss keeps (1 - their sum) of the mean of all images,
+    at least 0.
+    """
     duals = Multipliers(DENSE, 100.0, 0.0, buffer=2)
     for _ in range(5):
         duals.update(

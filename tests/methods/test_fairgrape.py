@@ -40,7 +40,9 @@ def test_the_greedy_rule_agrees_with_its_twin(seed):
 
 
 def test_the_greedy_rule_by_hand():
-    """Group 0 holds 6 of 10: group 1 lags at first (1/2 - 4/10 > 1/2 - 6/10), so group 0 picks first, then group 1."""
+    """Group 0 holds 6 of 10: group 1 lags at first (1/2 - 4/10 > 1/2 - 6/10), so group 0 picks
+    first, then group 1.
+    """
     importance = np.array([[3.0, 0.0, 2.0, 1.0], [0.0, 3.0, 0.0, 1.0]])
     assert keep_shares(importance, 3).tolist() == [0, 1, 2]
 

@@ -25,7 +25,9 @@ def case(seed=0, density=0.3):
 
 
 def twin(weight, gradient, kept, rate, sign):
-    """The plain twin: drop the smallest, grow the largest (sign 1) or smallest (-1) absolute gradient, one by one."""
+    """The plain twin: drop the smallest, grow the largest (sign 1) or smallest (-1) absolute
+    gradient, one by one.
+    """
     alive = {i for i, one in enumerate(kept) if one}
     gone = sorted(alive, key=lambda i: abs(weight[i]))[: math.ceil(rate * len(alive))]
     alive -= set(gone)

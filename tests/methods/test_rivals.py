@@ -31,7 +31,10 @@ def run_of(method, density, **change):
 
 
 def biased(n, seed):
-    """Two classes and two groups that agree four times in five; the upper half of an image shows one, the lower the other."""
+    """Two classes and two groups that agree four times in five.
+
+    The upper half of an image shows its class, the lower half its group.
+    """
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(n) % 2
     group = torch.where(torch.rand(n, generator=generator) < 0.8, y, 1 - y)
@@ -42,7 +45,7 @@ def biased(n, seed):
 
 
 def parity_gap(strength, two_sided):
-    """Signed gap between the groups' shares predicted as class 1, after a search with that surrogate."""
+    """Signed gap between the groups' shares predicted as class 1, after a search."""
     loaded = Data(
         biased(1200, 0), biased(600, 1), biased(600, 2), ["a", "b"], ["g", "h"], mirror=False
     )
@@ -54,7 +57,10 @@ def parity_gap(strength, two_sided):
 
 
 def test_fairscratch_closes_the_gap_as_lambda_grows_and_overshoots_only_one_sided():
-    """Tang et al., 2023: a penalty on a signed gap overshoots into the opposite bias, one on its square does not."""
+    """Tang et al., 2023: a penalty on a signed gap overshoots into the opposite bias.
+
+    One on its square does not.
+    """
     two_sided = [parity_gap(strength, two_sided=True) for strength in (0.0, 0.3, 1.0, 3.0)]
     assert (
         all(later < earlier - 0.05 for earlier, later in pairwise(two_sided)) and two_sided[-1] > 0
@@ -63,7 +69,7 @@ def test_fairscratch_closes_the_gap_as_lambda_grows_and_overshoots_only_one_side
 
 
 def test_unsigned_constant_weights_fail():
-    """Tang et al., 2023 and Ramanujan et al., 2020: a subnetwork of all-positive weights learns next to nothing."""
+    """Tang et al., 2023, Ramanujan et al., 2020: all-positive weights learn next to nothing."""
     run = run_of("fairscratch", 0.5)
     loaded = data.load(run)
     dense = Dense(fresh(run, loaded))
@@ -113,7 +119,10 @@ def test_of_two_as_fair_the_more_accurate_is_taken():
 
 
 def test_branches_that_compete_end_no_worse_than_the_worst_alone():
-    """At a density where a branch that learns nothing would be the fairest, accuracy decides until it is enough."""
+    """At a density where a branch that learns nothing would be the fairest.
+
+    Accuracy decides until it is enough.
+    """
     for seed in (0, 1):
         run = run_of("safecompress", 0.05, seed=seed)
         loaded = data.load(run)
@@ -123,7 +132,10 @@ def test_branches_that_compete_end_no_worse_than_the_worst_alone():
 
 
 def test_as_long_as_no_net_is_accurate_enough_the_most_accurate_branch_goes_on():
-    """At a density where the constraint is out of reach; the fairest branch would be one that knows nothing."""
+    """At a density where the constraint is out of reach.
+
+    The fairest branch would be one that knows nothing.
+    """
     run = run_of("safecompress", 0.02)
     ticket = methods.make(run, data.load(run))
     assert ticket.feasible is False
@@ -229,7 +241,10 @@ def test_without_a_rate_the_multipliers_stay_0():
 
 
 def two_cues(n, seed, cue):
-    """Group 0, nine in ten images, shows its class in the upper half; group 1 in the lower half, where group 0 shows noise."""
+    """Group 0, nine in ten images, shows its class in the upper half, and group 1 in the lower.
+
+    The other half is noise.
+    """
     generator = torch.Generator().manual_seed(seed)
     y, group = torch.arange(n) % 2, (torch.rand(n, generator=generator) < 0.1).long()
     x = torch.randint(0, 160, (n, 1, 8, 8), generator=generator)
@@ -248,7 +263,7 @@ def two_cues(n, seed, cue):
     ],
 )
 def test_pressure_helps_the_smaller_group(method, density, cue, high):
-    """Each knob in its direction: CWV over the two groups falls, on validation images, over three seeds together."""
+    """Each knob in its direction: validation CWV over the two groups falls, over three seeds."""
     splits = [two_cues(1500, seed, cue) for seed in (0, 1, 2)]
     loaded = Data(*splits, ["a", "b"], ["g", "h"], mirror=False)
     found = {}

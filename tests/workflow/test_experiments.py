@@ -299,7 +299,9 @@ def test_runs_that_a_table_has_count_as_done(smoke_run, in_tmp, tmp_path, monkey
 
 
 def test_what_a_run_spent_counts_every_pass(smoke_run, in_tmp):
-    """By hand, smoke: dense 10 epochs; lth_long 3 times the epochs after the rewind; validation images count a third."""
+    """By hand, smoke: dense 10 epochs; lth_long 3 times the epochs after the rewind; validation
+    images count a third.
+    """
     found = {
         method: experiments.run(
             smoke_run.model_copy(update={"method": method, "density": density}), in_tmp

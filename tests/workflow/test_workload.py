@@ -2,7 +2,9 @@ import pytest
 
 from fairlth import config, data, methods
 from fairlth.config import METHOD_TABLE, PRESETS, Run, paths
+from fairlth.lottery import Dense
 from fairlth.methods import METHODS
+from fairlth.methods.sharing import fresh
 from fairlth.training import Trainer
 from fairlth.workflow import workload
 
@@ -98,17 +100,17 @@ def test_whatever_a_run_shares_is_made_by_the_one_it_waits_for(preset):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_method_asks_for_the_dense_net_where_the_plan_says_so(method, quick, monkeypatch):
-    """The others are made without it, and what needs it cannot be."""
+def test_a_method_uses_the_dense_net_where_the_plan_says_so_and_nowhere_else(method, quick):
+    """Handed the initial weights alone, whoever needs more fails, and the others make a ticket."""
     run = one(method)
     loaded = data.load(run)
-    monkeypatch.setattr(methods.sharing, "train_dense", None)
+    untrained = Dense(fresh(run, loaded))
     if METHOD_TABLE[method].needs_dense:
-        with pytest.raises(TypeError, match="NoneType"):
-            methods.make(run, loaded)
+        with pytest.raises((RuntimeError, KeyError)):
+            METHODS[method](run, loaded, untrained)
         assert "dense" in {key.kind for key in workload.shared(run)}
     else:
-        methods.make(run, loaded)
+        assert METHODS[method](run, loaded, untrained).mask.n_kept == 851
         assert workload.shared(run) == {}
 
 
