@@ -43,7 +43,7 @@ os.environ.setdefault("FAIRLTH_CODE", paths.code_fingerprint(paths.DECIDES))  # 
 def methods_in_table(preset):
     """The methods in data/results/<preset>.csv; experiments with others cannot be drawn from it."""
     name = f"{preset}.csv"
-    committed = paths.ROOT / "data" / "results" / name
+    committed = paths.COMMITTED_TABLES / name
     path = paths.TABLES / name if (paths.TABLES / name).exists() else committed
     if not path.exists():
         raise ValueError(f"{path} is not there: run `make reproduce PRESET={preset}` first.")

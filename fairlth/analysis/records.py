@@ -410,7 +410,7 @@ def run_keys(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
 def table_path(preset: str) -> Path:
     """Where the table of a preset is: among the results here, or else the committed one."""
     own = paths.TABLES / f"{preset}.csv"
-    return own if own.exists() else paths.ROOT / "data" / "results" / f"{preset}.csv"
+    return own if own.exists() else paths.COMMITTED_TABLES / f"{preset}.csv"
 
 
 def load(preset: str) -> pd.DataFrame:

@@ -239,8 +239,6 @@ def _record(run: Run, loaded: Data, ticket: Ticket, started: float, images: floa
     confidence, classes = test.softmax(1).max(1)
     layers = ticket.mask.layers()
     dead = why_dead(layers, val)
-    if dead:
-        warnings.warn(f"{run.slug()} is a dead ticket: {dead}", stacklevel=3)
     notes = ticket.notes | ({"dead": dead} if dead else {})
     notes |= {"rescued": ticket.mask.rescued} if ticket.mask.rescued else {}
     if empty := metrics.empty_groups(counts["test"].by_group().total, loaded.groups):

@@ -176,7 +176,7 @@ def test_operations_worked_by_hand():
 
 
 def test_importing_the_package_does_not_import_what_only_exports_need():
-    code = "import sys; import fairlth.shipping.export, fairlth.shipping.compact, fairlth.experiments; "
+    code = "import sys; import fairlth.shipping.export, fairlth.shipping.compact, fairlth.workflow.experiments; "
     code += "print(sorted({'onnx', 'onnxruntime', 'onnxscript', 'torchvision'} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=paths.ROOT

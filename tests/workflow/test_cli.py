@@ -17,6 +17,7 @@ def home(tmp_path, monkeypatch):
     """An empty folder of results."""
     monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(paths, "TABLES", tmp_path / "data/results")
+    monkeypatch.setattr(paths, "COMMITTED_TABLES", tmp_path / "committed")
     return tmp_path
 
 

@@ -183,7 +183,7 @@ def test_a_full_disk_fails_a_notebook_in_one_sentence(notebook, tmp_path, monkey
         patch.setattr("os.replace", lambda *paths: full())
         assert cli.main(words) == 2
     said = capsys.readouterr().err
-    assert "could not be written (No space left on device): give it a folder with room" in said
+    assert "could not be written (No space left on device): make room on its disk." in said
     assert [path.name for path in tmp_path.iterdir()] == ["notebook.ipynb"]
     assert not grid.sweep([tmp_path])
     assert cli.main(words) == 0

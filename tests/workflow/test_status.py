@@ -11,7 +11,11 @@ from fairlth.config import PRESETS, Run, paths
 from fairlth.workflow import cli, experiments, locks, status
 
 RUN = Run(dataset="digits", model="mlp", method="random", density=0.02, seed=0, preset="smoke")
-START = datetime.now(UTC).isoformat()
+
+
+def now():
+    """The time as Papermill notes it."""
+    return datetime.now(UTC).isoformat()
 
 
 @pytest.fixture
@@ -35,14 +39,14 @@ def executed(path, **noted):
     """Writes an executed notebook in which Papermill has noted something."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(
-        json.dumps({"metadata": {"papermill": {"start_time": START} | noted}, "cells": []})
+        json.dumps({"metadata": {"papermill": {"start_time": now()} | noted}, "cells": []})
     )
     return path
 
 
 def test_states_are_told_from_papermills_own_notes(tmp_path):
-    done = executed(tmp_path / "done.ipynb", end_time=START, exception=None)
-    failed = executed(tmp_path / "failed.ipynb", end_time=START, exception=True, reason="no.")
+    done = executed(tmp_path / "done.ipynb", end_time=now(), exception=None)
+    failed = executed(tmp_path / "failed.ipynb", end_time=now(), exception=True, reason="no.")
     cut = executed(tmp_path / "cut.ipynb", end_time=None, exception=None)
     assert [status.state(path).name for path in (done, failed, cut)] == [
         "done",
