@@ -1,6 +1,7 @@
 """What tables of results say: from records to summaries, comparisons, verdicts and pages.
 
 - records: what is kept of a run, and the tables of records
+- schema: what a table must be, at reading and at writing
 - conditions: what a number depends on beside its run
 - summaries: one row per run, one row per setting, costs
 - scope: which rows of a table belong to an experiment notebook, and which are missing

@@ -189,6 +189,9 @@ def test_rows_that_do_not_belong_together_are_refused_both_ways(path, frame):
         "row 2 has 11 right answers of 10 images": changed(frame, 0, "correct", 11),
         "row 6 is of preset 'small' and not of 'smoke'": changed(frame, 4, "preset", "small"),
         "has a run twice .*seed 0.*: row 10 repeats": pd.concat([frame, frame.iloc[:4]]),
+        "has a run twice .*seed 1.*: row 10 repeats": pd.concat(
+            [frame, frame.iloc[4:].assign(correct=5)]
+        ),
         "seed 1.* has rows that differ in settings": changed(frame, 5, "settings", "other"),
         "seed 0.* has rows that differ in cost": changed(frame, 1, "cost", 2.0),
         "seed 0.* has no rows of split 'val'": frame.drop(index=[0, 1]),

@@ -89,6 +89,17 @@ def test_a_seed_that_lacks_another_setting_is_not_whole_either():
     assert two_halves.halves(both[~lacks])["settings"].tolist() == [2, 2]
 
 
+def test_a_cwv_of_exactly_0_leaves_its_seed_out_and_is_no_missing_run():
+    runs = four_tickets((0, 0, -1, -1), (0, 0, -3, -3))
+    runs.loc[(runs["method"] == "ballot") & (runs["seed"] == 1), "cwv"] = 0.0
+    rows = two_halves.factorial(runs)
+    training = rows[rows["effect"] == "training"]
+    assert training["n"].tolist() == [1, 1] and training["mean"].tolist() == [-1.0, -1.0]
+    runs.loc[runs["method"] == "ballot", "cwv"] = 0.0
+    halves = two_halves.halves(runs)
+    assert halves["n"].tolist() == [0, 0] and set(halves["verdict"]) == {"not shown"}
+
+
 def test_main_effects_are_told_by_rule():
     rows = two_halves.factorial(four_tickets((0, 0.01, -1, -1), (0, -0.01, -1, -1.01)))
     selection, training = two_halves.in_words(rows).splitlines()
