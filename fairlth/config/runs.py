@@ -104,12 +104,15 @@ class Run(Strict):
 
         What is no letter, digit or one of `.-_` is written as `%` and its number.
         """
-        parts = [self.dataset, self.model, self.method, f"d{self.density!r}", f"s{self.seed}"]
+        names = (self.dataset, self.model, self.method)
+        parts = [quote(name, safe="") for name in names]
+        parts += [f"d{self.density!r}", f"s{self.seed}"]
         for name in ("pressure", "target", "group_by"):
             value = getattr(self, name)
             if value is not None:
-                parts.append(f"{name.replace('_', '-')}-{value}")
-        return "_".join(quote(part, safe="") for part in parts)
+                told = quote(str(value), safe="").replace("-", "%2D")
+                parts.append(f"{name.replace('_', '-')}-{told}")
+        return "_".join(parts)
 
 
 def grid(
