@@ -3,6 +3,7 @@ step.
 """
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,6 +19,7 @@ from fairlth.config import Schedule
 from fairlth.images import Data, Split, as_float, augment
 from fairlth.metrics import Counts
 
+SHOWN = 2.0  # seconds before a training shows how far it is
 PREDICT_BATCH = 128  # images: what activations fit in cache by is faster than large batches
 
 
@@ -214,10 +216,22 @@ def fit(
 
 
 def epochs(start: int, stop: int, label: str) -> Iterator[int]:
-    """The numbers start ... stop - 1, with a bar that shows how far a training is after two
-    seconds.
+    """The numbers start ... stop - 1, with a bar once the training has taken SHOWN seconds.
+
+    Shorter trainings make no bar, since a notebook would have to keep hundreds of them.
     """
-    return iter(tqdm(range(start, stop), label, leave=False, delay=2, unit="epoch"))
+    began = time.monotonic()
+    bar = None
+    for number in range(start, stop):
+        yield number
+        done = number + 1 - start
+        if bar is not None:
+            bar.update()
+        elif time.monotonic() - began > SHOWN:
+            total = stop - start
+            bar = tqdm(desc=label, total=total, initial=done, leave=False, unit="epoch")
+    if bar is not None:
+        bar.close()
 
 
 def nothing(model: nn.Module) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from fairlth import training
 from fairlth.config import Schedule
 from fairlth.models import build
 from fairlth.training import (
@@ -164,10 +165,10 @@ def test_counts_agree_with_a_loop_over_images(random_data):
 def test_predicting_changes_nothing_and_keeps_the_mode(random_data):
     model = net()
     before = snapshot(model)
-    for training in (True, False):
-        model.train(training)
+    for mode in (True, False):
+        model.train(mode)
         predict(model, random_data.test)
-        assert model.training is training
+        assert model.training is mode
     assert same(before, model.state_dict())
 
 
@@ -205,3 +206,14 @@ def test_the_network_is_compiled_where_the_schedule_says_so(random_data, monkeyp
     for compile_it in (False, True):
         Trainer(model, random_data, SCHEDULE.model_copy(update={"compile": compile_it}), 0).epoch(0)
         assert compiled == ([model] if compile_it else [])
+
+
+@pytest.mark.parametrize(("shown", "bars"), [(60.0, 0), (-1.0, 1)])
+def test_only_a_training_that_takes_long_shows_a_bar(shown, bars, monkeypatch):
+    made = []
+    show = training.tqdm
+    monkeypatch.setattr(training, "tqdm", lambda **how: made.append(how) or show(**how))
+    monkeypatch.setattr(training, "SHOWN", shown)
+    assert list(training.epochs(2, 6, "dense")) == [2, 3, 4, 5]
+    assert len(made) == bars
+    assert all(how["total"] == 4 and how["initial"] == 1 for how in made)
