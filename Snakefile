@@ -63,7 +63,10 @@ STUDIES = [
     for name in house.STUDIES
     if house.study(name, PRESET) and drawable(name, METHODS)
 ]
-LESSONS = ["01_data", "02_walkthrough", "03_one_run", "30_your_data", "40_deploy"]
+AUDIT = "21_audit"  # needs predictions, which records have and tables have not
+if not TRAIN and (paths.COMMITTED_TABLES / f"{PRESET}.audit.csv").exists():
+    STUDIES.append(AUDIT)
+LESSONS = ["01_data", "02_walkthrough", "03_one_run", AUDIT, "30_your_data", "40_deploy"]
 TEACHING = LESSONS if SCALE.in_process and TRAIN else []
 FANS_OUT = TRAIN and not SCALE.in_process
 IN_TABLE = paths.RUNS / PRESET / "in_table.json"  # slugs of the runs that the preset's table has

@@ -141,6 +141,13 @@ def groups(home, text):
     )
 
 
+def whom_it_forgets(home, text):
+    assert re.search(r"^ *ballot +\d\.\d ± \d\.\d +-?\d\.\d ± \d\.\d", text, re.M)
+    assert len(re.findall(r" (more|less|not shown)$", text, re.M)) == 6
+    table = pd.read_csv(home / "data/results/smoke.audit.csv")
+    assert len(table) == 3 * 3 * (11 + 4)  # methods, seeds, groups and all images of two tasks
+
+
 def your_data(home, text):
     assert "label: eight 65, five 67, three 68" in text and "spell it one way" in text
     assert "18 layers with 89880 weights to prune" in text
@@ -167,6 +174,7 @@ CHECKS = {
     "14_cost": cost,
     "15_equal_accuracy": equal,
     "20_groups": groups,
+    "21_audit": whom_it_forgets,
     "30_your_data": your_data,
     "40_deploy": deploy,
 }

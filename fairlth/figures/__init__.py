@@ -5,7 +5,7 @@ Each function takes a table or arrays, and axes; it draws and returns the axes.
 
 from fairlth.figures import walkthrough as walkthrough
 from fairlth.figures.compare import comparison, cost, curves, panels, rows, sweep, tradeoff
-from fairlth.figures.groups import by_group, gaps, group_accuracy
+from fairlth.figures.groups import by_group, forgotten, gaps, group_accuracy, pictures
 from fairlth.figures.paired import effects, forest, heat_map, pairs, premise
 from fairlth.figures.style import (
     COLOURS,
@@ -37,6 +37,7 @@ __all__ = [
     "curves",
     "effects",
     "forest",
+    "forgotten",
     "gaps",
     "group_accuracy",
     "heat_map",
@@ -45,6 +46,7 @@ __all__ = [
     "name",
     "pairs",
     "panels",
+    "pictures",
     "place_names",
     "premise",
     "rows",

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from fairlth import metrics
@@ -93,6 +95,51 @@ def gaps(rows: pd.DataFrame, names: dict[str, str], ax: Axes) -> Axes:
     ax.set_xticks(range(len(names)), [name.replace(" ", "\n") for name in names.values()])
     ax.set(ylabel="gap (points, 0 is fair)", ylim=(0, None), xlim=(-0.6, len(names) - 0.4))
     return ax
+
+
+def forgotten(rows: pd.DataFrame, ax: Axes) -> Axes:
+    """The share of each group's images that tickets forget, by method, weak groups first.
+
+    Points are means with 95 % intervals. Grey bars reach what training the dense net anew forgets,
+    less than nothing being drawn as nothing.
+
+    Args:
+        rows: from `audit.summary`, of one task and density.
+    """
+    accuracy = rows["right"] / rows["images"]
+    order = rows.assign(accuracy=accuracy).groupby("group", sort=False)["accuracy"].first()
+    names = list(order.sort_values(kind="stable").index)
+    methods = list(dict.fromkeys(rows["method"]))
+    middle = (len(methods) - 1) / 2
+    for place, method in enumerate(methods):
+        own = rows[rows["method"] == method].set_index("group").loc[names]
+        points = own[["forgotten", "forgotten_low", "forgotten_high"]].to_numpy(float)
+        _beside(method, place - middle, points.clip(0) * 100, ax)  # no share is below 0
+    null = (own["forgotten"] - own["beyond_chance"]).to_numpy(float) * 100
+    width = APART * (len(methods) + 1)
+    ax.bar(range(len(names)), null, width, color="#dddddd", label="the dense net trained anew")
+    words = [legible(str(name)) for name in names]
+    turned = len(words) * max(map(len, words)) > TOO_WIDE
+    ax.set_xticks(
+        range(len(words)), words, rotation=35 if turned else 0, ha="right" if turned else "center"
+    )
+    ax.set(ylabel="forgotten (% of what the dense net has right)")
+    return ax
+
+
+def pictures(images: Any, captions: Sequence[str]) -> Figure:
+    """Images in a row, each under its caption.
+
+    Args:
+        images: (k, channels, side, side) uint8, one channel or three.
+        captions: k of them.
+    """
+    figure, axes = plt.subplots(1, len(images), figsize=(1.5 * len(images), 1.9), squeeze=False)
+    for image, caption, ax in zip(images, captions, axes[0], strict=True):
+        ax.imshow(np.moveaxis(np.asarray(image), 0, -1), cmap="gray", vmin=0, vmax=255)
+        ax.set_title(legible(caption), fontsize=8)
+        ax.set_axis_off()
+    return figure
 
 
 def _beside(method: str, shift: float, points: np.ndarray, ax: Axes) -> None:

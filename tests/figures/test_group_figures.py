@@ -53,6 +53,24 @@ def test_gaps_stand_beside_what_chance_would_show():
     assert ax.get_xticklabels()[0].get_text() == "equalised\nodds" and ax.get_ylim()[0] == 0
 
 
+def test_forgotten_images_stand_weak_groups_first_beside_those_of_training_anew():
+    row = {"method": "lth", "images": 10, "forgotten_low": -0.1, "forgotten_high": 0.4}
+    strong = row | {"group": "x", "right": 9, "forgotten": 0.1, "beyond_chance": 0.1}
+    weak = row | {"group": "y", "right": 5, "forgotten": 0.3, "beyond_chance": 0.2}
+    ax = figures.forgotten(pd.DataFrame([strong, weak]), plt.subplots()[1])
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["y", "x"]
+    assert list(ax.containers[0].lines[0].get_ydata()) == [30, 10]
+    assert [bar.get_height() for bar in ax.patches] == pytest.approx([10, 0])
+    lows = [segment[0][1] for segment in ax.containers[0].lines[2][0].get_segments()]
+    assert lows == [0, 0]
+
+
+def test_pictures_stand_in_a_row_under_their_captions():
+    figure = figures.pictures(np.zeros((2, 1, 3, 3), np.uint8), ["8: 3", "$5"])
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["8: 3", "$5"]
+    assert figure.axes[0].images[0].get_array().shape == (3, 3, 1)
+
+
 def test_names_of_groups_are_written_as_they_are():
     rows = pd.DataFrame(
         {"method": "lth", "group": ["$a$", "日|_"], "images": 5, "accuracy": 0.5}
