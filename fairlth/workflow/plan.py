@@ -13,7 +13,7 @@ from fairlth import config, data
 from fairlth.analysis.records import SHIFTS
 from fairlth.config import Run, Task, paths
 from fairlth.models import build, prunable
-from fairlth.workflow import workload
+from fairlth.workflow import reckoning, workload
 from fairlth.workflow.cost import Step, step_of
 
 IMAGES = {  # to train and validate on, see data/README.md; validation splits of the source left out
@@ -65,8 +65,9 @@ def images(run: Run) -> int:
 def table(preset: str, steps: Mapping[Step, float]) -> pd.DataFrame:
     """One row per task, and a last one with their sums.
 
-    Hours are those of one device that makes the runs one after the other: training steps alone,
-    without predictions. A training that several runs share is counted once.
+    `hours` are those of one device that makes the runs one after the other: training steps alone,
+    without predictions. `H100 hours` are reckoned, see `reckoning`. A training that several runs
+    share is counted once.
 
     Args:
         preset: a key of `config.PRESETS`.
@@ -100,6 +101,7 @@ def _row(
     schedule = one.settings.schedule
     n_steps = schedule.epochs * (images(one) // step.batch)
     hours = n_steps * known.get(step[:3], float("nan")) / 3600
+    on_card = n_steps * reckoning.step(step_on_card(one)).seconds / 3600
     trainings = sum(own.values())
     target = "" if one.label == "label" else f" {one.label}"
     return {
@@ -109,8 +111,15 @@ def _row(
         "done": sum(config.record_path(run, paths.RUNS).exists() for run in own),
         "dense trainings": trainings,
         "hours": trainings * hours,
+        "H100 hours": trainings * on_card,
         **gigabytes(own),
     }
+
+
+def step_on_card(run: Run) -> Step:
+    """The training step of a run on a card that does all that its schedule asks for."""
+    step = step_of(run, torch.device("cpu"))
+    return step._replace(precision=run.settings.schedule.precision)
 
 
 def gigabytes(runs: Mapping[Run, float]) -> dict[str, float]:
@@ -140,10 +149,15 @@ def _packed(density: float, n_weights: int) -> float:
 
 def text(preset: str, frame: pd.DataFrame, device: str) -> str:
     """The table as people read it, with what it rests on."""
-    digits = {"dense trainings": 1, "hours": 1, "records GB": 2, "tickets GB": 1, "shared GB": 1}
+    digits = {"dense trainings": 1, "hours": 1, "H100 hours": 2, "records GB": 2}
+    digits |= {"tickets GB": 1, "shared GB": 1}
+    steps = dict.fromkeys(step_on_card(run) for run in config.grid(preset, ("dense",)))
+    rests_on = reckoning.table([*steps]).round({"GFLOP": 1, "GB": 2, "ms": 2, "share %": 1})
     return (
         f"Plan of preset {preset}\n{frame.round(digits).to_string(index=False)}\n"
         f"Hours are of {device}: one step of each network timed, times the steps of all trainings, "
         "one run after the other; predictions, scores and the start of each run come on top.\n"
-        "Shared trainings are counted once. Nothing was trained."
+        "Shared trainings are counted once. Nothing was trained.\n\n"
+        f"What H100 hours rest on, per training step\n{rests_on.to_string(index=False)}\n"
+        f"{reckoning.ASSUMED} Share: operations over what the card could do in that time."
     )

@@ -160,6 +160,6 @@ def test_levels_are_counted_as_selection_makes_them(density, keep):
     assert n_levels(density, keep) == len(selection.levels(density, keep))
 
 
-@pytest.mark.parametrize(("preset", "epochs"), [("smoke", 1), ("small", 1), ("paper", 20)])
+@pytest.mark.parametrize(("preset", "epochs"), [("smoke", 1), ("small", 1), ("paper_full", 20)])
 def test_a_short_level_takes_an_eighth_of_the_epochs(preset, epochs):
     assert short_epochs(PRESETS[preset]) == epochs

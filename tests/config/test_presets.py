@@ -16,7 +16,7 @@ TASK = {"dataset": "digits", "model": "mlp"}
 
 @pytest.mark.parametrize(
     ("preset", "digest"),
-    [("smoke", "ad4fde22fb5bcca8"), ("small", "6511573e26c50cc8"), ("confirm", "c8960fef7bafd1ba"), ("deeper", "88c503846939d975"), ("paper", "020257a7e8dfc9b8")],
+    [("smoke", "ad4fde22fb5bcca8"), ("small", "6511573e26c50cc8"), ("confirm", "c8960fef7bafd1ba"), ("deeper", "88c503846939d975"), ("paper_full", "020257a7e8dfc9b8")],
 )  # fmt: skip
 def test_what_decides_a_run_of_the_published_presets_has_not_changed(preset, digest):
     """Another digest would train every record anew."""

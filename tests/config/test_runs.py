@@ -119,7 +119,7 @@ def test_every_planned_run_has_a_file_of_its_own():
 def test_a_grid_has_the_dense_net_once_and_the_others_at_every_density():
     runs = config.grid("small", ("dense", "lth"))
     assert len(runs) == 3 * 5 * (1 + 2)  # tasks, seeds, dense + two densities of lth
-    assert len(config.grid("paper", ("dense", "lth"))) == 18 * 5 * (1 + 4)
+    assert len(config.grid("paper_full", ("dense", "lth"))) == 18 * 5 * (1 + 4)
     assert {run.density for run in runs if run.method == "dense"} == {1.0}
 
 

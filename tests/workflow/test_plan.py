@@ -12,18 +12,18 @@ HOUR = 3600.0
 
 @pytest.fixture
 def steps():
-    """One second for every step that preset paper makes."""
-    runs = config.grid("paper", ("dense",))
+    """One second for every step that preset paper_full makes."""
+    runs = config.grid("paper_full", ("dense",))
     return {cost.step_of(run, torch.device("cpu")): 1.0 for run in runs}
 
 
 def test_hours_are_trainings_times_epochs_times_steps(steps, monkeypatch, tmp_path):
     monkeypatch.setattr(paths, "RUNS", tmp_path)
-    table = plan.table("paper", steps)
+    table = plan.table("paper_full", steps)
     row = table[(table["task"] == "cifar10 by class") & (table["model"] == "resnet18")].iloc[0]
     runs = [
         run
-        for run in config.every_run("paper")
+        for run in config.every_run("paper_full")
         if run.dataset == "cifar10" and run.model == "resnet18"
     ]
     trainings = sum(workload.work(runs).values())
@@ -42,9 +42,9 @@ def test_hours_are_trainings_times_epochs_times_steps(steps, monkeypatch, tmp_pa
 
 
 def test_the_last_row_is_the_sum_and_every_run_is_in_one_task(steps):
-    table = plan.table("paper", steps)
+    table = plan.table("paper_full", steps)
     *tasks, total = table.to_dict("records")
-    assert total["task"] == "all" and total["runs"] == len(config.every_run("paper")) == sum(
+    assert total["task"] == "all" and total["runs"] == len(config.every_run("paper_full")) == sum(
         row["runs"] for row in tasks
     )
     for name in ("dense trainings", "hours", "tickets GB", "records GB", "shared GB"):
@@ -104,7 +104,12 @@ def test_a_number_of_images_that_is_not_known_is_one_sentence():
     ):
         plan.images(
             Run(
-                dataset="lfw", model="resnet18", method="dense", density=1.0, seed=0, preset="paper"
+                dataset="lfw",
+                model="resnet18",
+                method="dense",
+                density=1.0,
+                seed=0,
+                preset="paper_full",
             )
         )
 
@@ -139,8 +144,8 @@ def test_images_and_labels_are_those_of_real_data(real_data):
             assert plan.IMAGES[name] == kept, name
 
 
-def test_the_scale_of_preset_paper():
-    paper = PRESETS["paper"]
+def test_the_scale_of_preset_paper_full():
+    paper = PRESETS["paper_full"]
     assert (
         len(paper.tasks) == 6 * 3
         and paper.densities == (0.2, 0.1, 0.05, 0.02)
@@ -151,7 +156,9 @@ def test_the_scale_of_preset_paper():
         "gender",
         "age_band",
     }
-    run = Run(dataset="celeba", model="vgg16", method="dense", density=1.0, seed=0, preset="paper")
+    run = Run(
+        dataset="celeba", model="vgg16", method="dense", density=1.0, seed=0, preset="paper_full"
+    )
     assert run.settings.schedule.epochs == 50 and paper.schedule.epochs == 160
     with pytest.raises(
         ValueError, match="rewind_epochs=2 is refused: expected fewer than the 2 epochs"

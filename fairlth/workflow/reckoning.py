@@ -1,0 +1,120 @@
+"""What a training step should take on a card that is not here: operations and bytes over its rates.
+
+Nothing runs: networks are on torch's device `meta`, where tensors have shapes and no values.
+"""
+
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from fairlth.models import build
+from fairlth.workflow.cost import Step
+
+
+@dataclass(frozen=True)
+class Card:
+    """A device as its data sheet has it: operations a second by precision, without sparsity, and
+    bytes a second of its memory.
+    """
+
+    name: str
+    rates: dict[str, float] = field(hash=False)
+    memory: float
+
+
+H100 = Card("H100 SXM", {"bfloat16": 989e12, "float32": 67e12}, 3.35e12)
+PRODUCTS = 0.5  # of the card's rate, that convolutions and products reach
+MEMORY = 0.7  # of its memory's rate, that other operations reach
+LAUNCH = 8e-6  # seconds that any operation takes at least, unless a graph launches all together
+UPDATE = 7  # times that a step of SGD with momentum reads or writes each weight, its mask with it
+BYTES = {"bfloat16": 2, "float32": 4}  # of an activation
+ASSUMED = (
+    f"Assumed, on no card measured: convolutions and matrix products reach {PRODUCTS:.0%} of the "
+    f"card's rate, other operations {MEMORY:.0%} of its memory's, and none takes less than "
+    f"{LAUNCH * 1e6:.0f} microseconds. The card's rates are those of its data sheet."
+)
+
+
+@dataclass
+class Reckoned:
+    """A training step: its operations, bytes moved, kernels, and seconds on a card."""
+
+    flops: float = 0.0
+    bytes: float = 0.0
+    kernels: int = 0
+    seconds: float = 0.0
+
+    def add(self, flops: float, moved: float, card: Card, precision: str) -> None:
+        """One kernel: the slower of its operations and its bytes, and at least LAUNCH."""
+        computing = flops / (PRODUCTS * card.rates[precision])
+        moving = moved / (MEMORY * card.memory)
+        self.flops += flops
+        self.bytes += moved
+        self.kernels += 1
+        self.seconds += max(computing, moving, LAUNCH)
+
+
+class _Kernels(TorchDispatchMode):
+    """Adds up every operation that computes; views cost nothing."""
+
+    def __init__(self, step: Reckoned, card: Card, precision: str) -> None:
+        super().__init__()
+        self.step = step
+        self.card = card
+        self.precision = precision
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        out = func(*args, **given)
+        if not func.is_view:
+            count = flop_registry.get(func.overloadpacket)
+            flops = count(*args, **given, out_val=out) if count else 0
+            tensors = [leaf for leaf in tree_leaves((args, given, out)) if isinstance(leaf, Tensor)]
+            moved = sum(value.numel() for value in tensors) * BYTES[self.precision]
+            self.step.add(flops, moved, self.card, self.precision)
+        return out
+
+
+@cache
+def step(of: Step, card: Card = H100, channels: int = 3, n_classes: int = 10) -> Reckoned:
+    """One training step of a network on a card: forward, backward, SGD and the mask.
+
+    Args:
+        of: network, pixels a side, images and precision.
+        card: whose rates count.
+        channels: of an image.
+        n_classes: of the outputs.
+    """
+    shape = (channels, of.side, of.side)
+    model = build(of.model, shape, n_classes, torch.Generator()).to("meta")
+    images = torch.empty(of.batch, *shape, device="meta")
+    labels = torch.empty(of.batch, dtype=torch.int64, device="meta")
+    reckoned = Reckoned()
+    with _Kernels(reckoned, card, of.precision):
+        F.cross_entropy(model(images), labels).backward()
+    for weights in model.parameters():
+        reckoned.add(0, 4 * UPDATE * weights.numel(), card, of.precision)
+    return reckoned
+
+
+def table(steps: list[Step], card: Card = H100) -> pd.DataFrame:
+    """What each step rests on, a row per network and size of image.
+
+    `share` is its operations over what the card could do in that time, in percent.
+    """
+    rows = []
+    for of in steps:
+        found = step(of, card)
+        share = found.flops / found.seconds / card.rates[of.precision]
+        row: dict[str, Any] = of._asdict() | {"GFLOP": found.flops / 1e9, "GB": found.bytes / 1e9}
+        row |= {"kernels": found.kernels, "ms": 1000 * found.seconds, "share %": 100 * share}
+        rows.append(row)
+    return pd.DataFrame(rows)

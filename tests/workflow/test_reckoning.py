@@ -1,0 +1,67 @@
+import pytest
+import torch
+from torch import nn
+
+from fairlth import config
+from fairlth.models import registry
+from fairlth.workflow import plan, reckoning, workload
+from fairlth.workflow.cost import Step
+from fairlth.workflow.reckoning import H100, Card, Reckoned
+
+SLOW = Card("slow", {"float32": 2e9, "bfloat16": 4e9}, memory=1e9)
+
+
+def linear(in_shape, n_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, n_classes, bias=False))
+
+
+def test_a_kernel_takes_the_slower_of_operations_and_bytes_and_at_least_its_launch():
+    reckoned = Reckoned()
+    reckoned.add(1e9, 0.35e9, SLOW, "float32")  # 1 s of products, 0.5 s of memory
+    assert reckoned.seconds == pytest.approx(1.0)
+    reckoned.add(1e9, 1.4e9, SLOW, "bfloat16")  # 0.5 s of products, 2 s of memory
+    assert reckoned.seconds == pytest.approx(3.0)
+    reckoned.add(0, 1, SLOW, "float32")
+    assert reckoned.seconds == pytest.approx(3.0 + 8e-6) and reckoned.kernels == 3
+
+
+def test_operations_are_those_of_forward_and_backward(monkeypatch):
+    monkeypatch.setitem(registry.MODELS, "line", linear)
+    found = reckoning.step(Step("line", 2, 5, "float32"), SLOW, n_classes=7)
+    assert found.flops == 2 * (2 * 5 * 12 * 7)  # y = xw, dw = x'dy; no image needs a gradient
+
+
+def test_low_precision_moves_half_the_bytes_and_a_larger_batch_more():
+    low = reckoning.step(Step("convnet", 32, 64, "bfloat16"))
+    high = reckoning.step(Step("convnet", 32, 64, "float32"))
+    more = reckoning.step(Step("convnet", 32, 128, "bfloat16"))
+    assert low.flops == high.flops and more.flops == 2 * low.flops
+    assert low.bytes < high.bytes < 2 * low.bytes and low.bytes < more.bytes < 2 * low.bytes
+    assert low.kernels == high.kernels == more.kernels
+
+
+def test_preset_paper_is_a_night_on_one_card():
+    runs = config.every_run("paper")
+    table = plan.table("paper", {})
+    total = table.iloc[-1]
+    assert total["runs"] == len(runs) == 5 * 3 * 3 * (1 + 2 * 7)
+    assert total["dense trainings"] == pytest.approx(sum(workload.work(runs).values()))
+    assert total["dense trainings"] <= 1500
+    assert 0 < total["H100 hours"] <= 30
+    row = table[(table["task"] == "celeba Smiling by Male") & (table["model"] == "vgg16")].iloc[0]
+    step = reckoning.step(Step("vgg16", 64, 512, "bfloat16"), H100)
+    n_steps = row["dense trainings"] * 20 * (50_000 // 512)
+    assert row["H100 hours"] == pytest.approx(n_steps * step.seconds / 3600)
+
+
+def test_the_plan_says_what_its_hours_rest_on():
+    told = plan.text("smoke", plan.table("smoke", {}), "a device")
+    assert reckoning.ASSUMED in told
+    row = next(line for line in told.splitlines() if line.split()[:3] == ["mlp", "8", "64"])
+    assert row.split()[3] == "float32"
+
+
+def test_nothing_of_a_reckoned_network_has_values():
+    before = torch.get_rng_state()
+    reckoning.step(Step("vgg16", 64, 512, "bfloat16"))
+    assert torch.equal(torch.get_rng_state(), before)
