@@ -12,7 +12,7 @@ ifneq ($(VENV),)
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 endif
 
-.PHONY: help setup reproduce plan status report figures test lint notebooks html lab bench clean
+.PHONY: help setup reproduce plan status report figures test lint notebooks html lab bench gpu clean
 .DELETE_ON_ERROR:
 
 help:                  ## this list
@@ -77,6 +77,9 @@ lab: $(READY)          ## JupyterLab on the notebooks
 
 bench: $(READY)        ## speed, as ratios measured in one run on a quiet machine, into benchmarks/results.md
 	@python benchmarks/run_all.py
+
+gpu: $(READY)          ## first contact with a GPU, ten minutes: tests, speed, two tickets; benchmarks/results_<card>.md
+	@python -m benchmarks.gpu
 
 clean:                 ## remove results and caches, keep .venv/ and committed tables
 	@rm -rf runs figures/smoke data/results/smoke.* data/cache .snakemake

@@ -19,6 +19,7 @@ OPT_IN = {
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "gpu: needs a GPU and is skipped where there is none")
     for name, why in OPT_IN.items():
         config.addinivalue_line("markers", f"{name}: runs only with -m {name}, since it {why}")
 

@@ -3,9 +3,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.profiler import profile
 
 from fairlth import training
 from fairlth.config import Schedule
+from fairlth.masks import MaskSet, prunable
 from fairlth.models import build
 from fairlth.training import (
     Trainer,
@@ -217,3 +219,16 @@ def test_only_a_training_that_takes_long_shows_a_bar(shown, bars, monkeypatch):
     assert list(training.epochs(2, 6, "dense")) == [2, 3, 4, 5]
     assert len(made) == bars
     assert all(how["total"] == 4 and how["initial"] == 1 for how in made)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_an_epoch_reads_one_number_from_the_device(random_data, masked):
+    """Each reading of a number would let a GPU wait for its processor."""
+    model = net()
+    after_step = MaskSet.full(prunable(model)).apply if masked else None
+    trainer = Trainer(model, random_data, SCHEDULE, 0, after_step)
+    assert trainer.steps_per_epoch == 3
+    with profile() as seen:
+        trainer.epoch(0)
+    counts = {event.key: event.count for event in seen.key_averages()}
+    assert counts["aten::_local_scalar_dense"] == 1 and "aten::nonzero" not in counts
