@@ -183,7 +183,7 @@ def heat_map(rows: pd.DataFrame, ax: Axes) -> Axes:
     """By how much Ballot's CWV is lower, one cell per task and model, with 95 % t intervals.
 
     Orange cells are fairer with Ballot, purple ones less fair. Where an interval includes 0, the
-    effect is not shown: such a cell is hatched and its words are grey. A dash stands where no runs
+    effect is not shown: such a cell is hatched and its words are grey on white. A dash stands where no runs
     are.
 
     Args:
@@ -240,7 +240,7 @@ def _cell(row: pd.Series, corner: tuple[int, int], limit: float, ax: Axes) -> No
         note.set_color("white" if abs(value) > DARK * limit else "black")
     else:  # there is no interval, too, where there is one seed
         note.set_color("#4D4D4D")
-        outlined(note)
+        note.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.5})
         ax.add_patch(
             Rectangle(corner, 1, 1, fill=False, hatch="//", edgecolor="white", linewidth=0)
         )
