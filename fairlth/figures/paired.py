@@ -183,8 +183,8 @@ def heat_map(rows: pd.DataFrame, ax: Axes) -> Axes:
     """By how much Ballot's CWV is lower, one cell per task and model, with 95 % t intervals.
 
     Orange cells are fairer with Ballot, purple ones less fair. Where an interval includes 0, the
-    effect is not shown: such a cell is hatched and its words are grey on white. A dash stands where no runs
-    are.
+    effect is not shown: such a cell is hatched and its words are grey on white. A dash stands where
+    no runs are.
 
     Args:
         rows: columns task, model, value, low, high (1 - ratio of CWVs, fractions) and n (seeds).

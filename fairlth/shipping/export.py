@@ -111,7 +111,7 @@ def int8(content: bytes) -> bytes:
     from onnx import load_from_string
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with tempfile.TemporaryDirectory() as folder, _quiet_quantisation():
+    with tempfile.TemporaryDirectory() as folder, quiet_quantisation():
         path = Path(folder) / "int8.onnx"
         proto = load_from_string(content)
         quantize_dynamic(proto, path, weight_type=QuantType.QInt8)
@@ -218,7 +218,7 @@ def _name_batch(graph: Any) -> None:
 
 
 @contextmanager
-def _quiet_quantisation() -> Iterator[None]:
+def quiet_quantisation() -> Iterator[None]:
     """Without ONNX Runtime's advice to optimise first, which is done, and its file closed late."""
     logging.getLogger().addFilter(_is_no_advice)
     try:
