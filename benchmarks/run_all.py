@@ -28,6 +28,7 @@ NAMES = (
     "stacked",
     "methods",
     "export",
+    "static_int8",
     "workflow",
 )
 
