@@ -28,6 +28,7 @@ from fairlth.images import Data
 from fairlth.masks import MaskSet
 from fairlth.methods import Ticket
 from fairlth.models import build
+from fairlth.models.checks import check_no_masks
 from fairlth.shipping.card import Card, card_bytes, card_of
 
 ENDING = ".safetensors.zlib"
@@ -71,8 +72,10 @@ def tensors(model: nn.Module, mask: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What a ticket's file includes: the state dict, and `kept_zeros/<name>` of each mask.
 
     Raises:
-        ValueError: a pruned weight is not 0, or a value is not finite.
+        ValueError: a pruned weight is not 0, a value is not finite, or the network has masks of
+            `torch.nn.utils.prune`.
     """
+    check_no_masks(type(model).__name__, model)
     plain = torch.contiguous_format
     found = {
         name: value.detach().cpu().clone(memory_format=plain)
@@ -119,8 +122,10 @@ def read(path: Path, model: nn.Module) -> MaskSet:
 
     Raises:
         ValueError: the ticket or its card is missing or damaged, the two contradict each other, or
-            the ticket is of another network. `model` is then untouched.
+            the ticket is of another network, or the network has masks of `torch.nn.utils.prune`.
+            `model` is then untouched.
     """
+    check_no_masks(type(model).__name__, model)
     card = read_card(path)
     return _fill(path, card, _stored(path, card), model)
 
