@@ -199,7 +199,7 @@ def _fill(path: Path, card: Card, content: bytes, model: nn.Module) -> MaskSet:
     if ROOM in stored:
         make_room(model, len(card.classes))
     model.load_state_dict({name: stored[name] for name in model.state_dict()})
-    return MaskSet(mask)
+    return MaskSet(mask, card.kept_alive)
 
 
 def _unpacked(path: Path, card: Card, content: bytes, largest: int) -> bytes:

@@ -43,7 +43,7 @@ from fairlth.masks import MaskSet, count_kept, prunable
 from fairlth.methods.plain import search_at_rate
 from fairlth.methods.sharing import LEDGER, Search, fresh
 from fairlth.metrics import Counts
-from fairlth.models.checks import check_no_masks
+from fairlth.models.checks import check_layers
 from fairlth.shipping import ticket as tickets
 from fairlth.shipping.card import Card, Parent, fingerprint
 from fairlth.training import PASSES, predict, snapshot
@@ -169,7 +169,7 @@ def _in_place_of_dense(model: nn.Module, mask: MaskSet, data: Data) -> Dense:
     """A copy of a ticket on the data's device, where methods expect the dense network."""
     device = data.train.x.device
     network = copy.deepcopy(model).to(device)
-    own = MaskSet({name: mask[name].to(device) for name in prunable(network)})
+    own = MaskSet({name: mask[name].to(device) for name in prunable(network)}, mask.rescued)
     own.apply(network)
     return Dense(network, head_of(network, data), trained=snapshot(network), mask=own)
 
@@ -228,8 +228,8 @@ def _parent(run: Run, mask: MaskSet, card: Card | None) -> Parent:
         images_of=card.images_of,
         file=card.file,
         sha256=card.sha256,
-        method=card.run["method"],
-        density=card.run["density"],
+        method=card.run.get("method"),
+        density=card.run.get("density"),
     )
 
 
@@ -244,20 +244,23 @@ def _check(run: Run, data: Data, model: nn.Module, mask: MaskSet, parent: Card |
     if parent is not None:
         _check_task(run, data, parent)
     methods.check_data(run, data)
+    check_layers(run.model, model)
     _check_network(run, data, model)
     mask.check_fits(model)
-    for name in prunable(model):
-        if name not in mask:
-            raise ValueError(f"the mask has no {name}: give a mask of every prunable layer.")
+    for name in set(mask) ^ set(prunable(model)):
+        there = "a mask and is not prunable" if name in mask else "no mask"
+        raise ValueError(f"{name} has {there}: give a mask of every prunable weight, no other.")
 
 
 def _check_task(run: Run, data: Data, parent: Card) -> None:
     """Raises ValueError where run or images are not those of the ticket's card."""
     for name in config.TASK:
-        if getattr(run, name) != parent.run[name]:
+        wanted = getattr(run, name)
+        own = parent.run.get(name)
+        if wanted != own:
             raise ValueError(
-                f"{name}={getattr(run, name)!r} is not the ticket's, {parent.run[name]!r}: make "
-                "the run from its card, Run(**card.run | {...})."
+                f"{name}={wanted!r} is not the ticket's, {own!r}: make the run from its card, "
+                "Run(**card.run | {...})."
             )
     if fingerprint(data) != parent.data_sha256:
         raise ValueError(
@@ -268,7 +271,6 @@ def _check_task(run: Run, data: Data, parent: Card) -> None:
 
 def _check_network(run: Run, data: Data, model: nn.Module) -> None:
     """Raises ValueError where a network is not the one that the run names."""
-    check_no_masks(type(model).__name__, model)
     expected = _shapes(fresh(run, data))
     found = _shapes(model)
     found.pop(ROOM, None)  # class biases that a method has shifted

@@ -96,6 +96,12 @@ def test_networks_with_batch_norm_come_back_too(name, made, tmp_path):
     assert all(torch.equal(found[key], kept) for key, kept in mask.items())
 
 
+def test_where_a_layer_was_kept_alive_comes_back(path):
+    assert tickets.load(path).mask.rescued == {}
+    change_card(path, kept_alive={"linear3.weight": 2})
+    assert tickets.load(path).mask.rescued == {"linear3.weight": 2}
+
+
 def test_the_keys_are_the_networks_own_and_values_are_dense(made):
     found = stored(made.path)
     model = fresh(made.run, made.data)
