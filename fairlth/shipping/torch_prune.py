@@ -27,7 +27,7 @@ And back, for all that torch does to masks:
 """
 
 import copy
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ def from_prune(model: nn.Module) -> Plain:
 
     Raises:
         ValueError: the network has no masks, one of something else than a prunable weight, or one
-            of other values than 0 and 1.
+            of other values than 0 and 1; or another weight is computed from others.
     """
     masks = _masks(model)
     if not masks:
@@ -61,16 +61,12 @@ def from_prune(model: nn.Module) -> Plain:
             f"{type(model).__name__} has no masks of torch.nn.utils.prune: come here before "
             "prune.remove, which forgets them."
         )
-    _check_masks(masks, prunable(model))
-    computed = [weight for weight in prunable(model).values() if not weight.is_leaf]
+    weights = prunable(model)
+    _check_masks(masks, weights)
     # deepcopy refuses weights that a hook has computed, and prune.remove computes them again
-    plain = copy.deepcopy(model, {id(weight): weight.detach() for weight in computed})
+    plain = copy.deepcopy(model, {id(weights[name]): weights[name].detach() for name in masks})
     for name in masks:
-        layer: Any = plain.get_submodule(name.rpartition(".")[0])
-        prune.remove(layer, "weight")
-        bias = layer.bias  # goes behind the weight again, as in a new layer
-        del layer.bias
-        layer.register_parameter("bias", bias)
+        _remove(*_place(plain, name))
     kept = {
         name: masks[name].bool() if name in masks else torch.ones_like(weight, dtype=torch.bool)
         for name, weight in prunable(plain).items()
@@ -93,9 +89,23 @@ def to_prune(model: nn.Module, mask: MaskSet) -> nn.Module:
     mask.check_fits(model)
     hooked = copy.deepcopy(model)
     for name, kept in mask.items():
-        layer = hooked.get_submodule(name.rpartition(".")[0])
-        prune.custom_from_mask(layer, "weight", kept)
+        prune.custom_from_mask(*_place(hooked, name), kept)
     return hooked
+
+
+def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The layer of a parameter, and what it is called there."""
+    layer, _, parameter = name.rpartition(".")
+    return model.get_submodule(layer), parameter
+
+
+def _remove(layer: nn.Module, parameter: str) -> None:
+    """Makes a parameter plain; the others of the layer follow it again, as in a new layer."""
+    prune.remove(layer, parameter)
+    for name, value in list(layer.named_parameters(recurse=False)):
+        if name != parameter:
+            delattr(layer, name)
+            layer.register_parameter(name, value)
 
 
 def _masks(model: nn.Module) -> dict[str, Tensor]:
@@ -110,12 +120,15 @@ def _masks(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _check_masks(masks: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
+    for name, weight in weights.items():
+        if name not in masks and not isinstance(weight, nn.Parameter):
+            raise ValueError(f"{name} is computed from others: give the layer a plain weight.")
     for name, mask in masks.items():
         layer, _, parameter = name.rpartition(".")
         if name not in weights:
             raise ValueError(
-                f"the mask of {name} is refused: only weights of Conv2d and Linear layers are "
-                f"pruned here, call prune.remove on {layer or 'the network'} for {parameter!r}."
+                f"the mask of {name} is refused: only what masks.prunable names is pruned here, "
+                f"call prune.remove on {layer or 'the network'} for {parameter!r}."
             )
         if not ((mask == 0) | (mask == 1)).all():
             raise ValueError(

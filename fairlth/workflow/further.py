@@ -82,8 +82,8 @@ class Further:
             replace: whether files that are there may be replaced.
 
         Raises:
-            ValueError: something is there, or the name is not such, or is that of a run's own
-                ticket, which a later call of `experiments.ticket` would replace.
+            ValueError: something is there, or the name has another ending or is that of a run's
+                own ticket, which a later call of `experiments.ticket` would replace.
             OSError: the files cannot be written.
         """
         if not path.name.endswith(tickets.ENDING):

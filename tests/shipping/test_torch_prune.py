@@ -159,6 +159,11 @@ def softened(model):
     model.linear1.weight_mask[0, 0] = 0.5
 
 
+def half_computed(model):
+    prune.identity(model.linear1, "weight")
+    parametrizations.weight_norm(model.linear2)
+
+
 REFUSED = {
     "no masks": (
         lambda model: None,
@@ -166,7 +171,11 @@ REFUSED = {
     ),
     "biases": (
         lambda model: prune.l1_unstructured(model.linear1, "bias", amount=1),
-        "the mask of linear1.bias is refused: only weights of Conv2d and Linear layers are pruned here, call prune.remove on linear1 for 'bias'.",
+        "the mask of linear1.bias is refused: only what masks.prunable names is pruned here, call prune.remove on linear1 for 'bias'.",
+    ),
+    "computed otherwise": (
+        half_computed,
+        "linear2.weight is computed from others: give the layer a plain weight.",
     ),
     "not 0 and 1": (
         softened,
