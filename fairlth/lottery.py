@@ -27,7 +27,8 @@ class Dense:
     `network` has the initial weights, and `head` is the name of its output layer's weight. `rewind`
     is theta_k, the state after the rewind epochs, `trained` the state after all of them. `conflict`
     is the state of the `ConflictMeter` that watched the training from the rewind point on; watching
-    changes nothing. The three are empty for methods that never ask for them.
+    changes nothing. The three are empty for methods that never ask for them. A ticket that is
+    pruned further takes this place with its `mask`; None: all weights are there.
     """
 
     network: nn.Module
@@ -35,6 +36,7 @@ class Dense:
     rewind: State = field(default_factory=dict)
     trained: State = field(default_factory=dict)
     conflict: State = field(default_factory=dict)
+    mask: MaskSet | None = None
 
     def fresh(self) -> nn.Module:
         """A copy of the network with its initial weights."""
@@ -115,7 +117,7 @@ def search(
 ) -> Found:
     """Levels of training, pruning and rewinding: the last mask, and what it is rewound to.
 
-    The first level is the dense training.
+    The first level is the dense training. The last mask lies inside the dense net's own.
 
     Args:
         run: its density and its preset's rewind epoch and share kept per level.
@@ -135,9 +137,9 @@ def search(
     first = preset.schedule.epochs - k
     each = epochs or first
     schedule = preset.schedule.model_copy(update={"epochs": k + each})
-    plan = levels(run.density, keep_per_level or preset.keep_per_level)
     model = dense.at(dense.trained)
-    mask = MaskSet.full(prunable(model))
+    mask = MaskSet.full(prunable(model)) if dense.mask is None else dense.mask
+    plan = levels(run.density, keep_per_level or preset.keep_per_level, mask.density)
     for level, density in enumerate(plan):
         if level > 0:
             if rewind:

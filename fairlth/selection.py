@@ -139,9 +139,10 @@ def random_scores(weights: Mapping[str, Tensor], seed: int) -> Scores:
     }
 
 
-def levels(density: float, keep_per_level: float) -> list[float]:
+def levels(density: float, keep_per_level: float, start: float = 1.0) -> list[float]:
     """Densities after each level of pruning, geometric, the last one exactly `density`; at least
-    one level.
+    one level. `start` is the density before the first level.
     """
-    n = n_levels(density, keep_per_level)
-    return [density ** (level / n) for level in range(1, n)] + [density]
+    share = density / start
+    n = n_levels(share, keep_per_level)
+    return [start * share ** (level / n) for level in range(1, n)] + [density]

@@ -94,8 +94,9 @@ def dense_once(run: Run, data: Data) -> Dense:
         return Kept(_joined(states))
 
     kept = shared("dense", run, data, make, {"schedule", "rewind_epochs"}, DENSE_CODE)
-    parts = [part(kept.tensors, f"{name}/") for name in ("rewind", "trained", "conflict")]
-    return Dense(network, head_of(network, data), *parts)
+    names = ("rewind", "trained", "conflict")
+    rewind, trained, conflict = (part(kept.tensors, f"{name}/") for name in names)
+    return Dense(network, head_of(network, data), rewind, trained, conflict)
 
 
 def fresh(run: Run, data: Data) -> nn.Module:

@@ -4,6 +4,7 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from fairlth.masks import prunable
 from fairlth.models.probe import Call, innermost, run, unsteady
@@ -37,6 +38,7 @@ def check_layers(name: str, model: nn.Module) -> None:
             f"model {name!r} is compiled: give the nn.Module that it was made from, and set "
             "compile=true in the preset's schedule."
         )
+    check_no_masks(name, model)
     _check_parameters(name, model)
     check_untied(name, model)
     _check_weights(name, model)
@@ -109,6 +111,17 @@ def _check_parameters(name: str, model: nn.Module) -> None:
                 f"model {name!r}: {layer} is {dtype}, expected float32: build it in float32, and "
                 'set precision="bfloat16" in the preset for faster training.'
             )
+
+
+def check_no_masks(name: str, model: nn.Module) -> None:
+    """Raises ValueError where `torch.nn.utils.prune` has masks on a network: its weights are then
+    computed from others.
+    """
+    if prune.is_pruned(model):
+        raise ValueError(
+            f"model {name!r} has masks of torch.nn.utils.prune: take the plain network that "
+            "shipping.torch_prune.from_prune makes of it."
+        )
 
 
 def check_untied(name: str, model: nn.Module) -> None:

@@ -1,1 +1,1 @@
-"""What leaves the project: tickets with their cards, smaller networks, and ONNX."""
+"""What leaves the project: tickets with their cards, smaller networks, masks for torch, ONNX."""

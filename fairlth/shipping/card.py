@@ -55,7 +55,25 @@ LIMITS = [
 
 Count = Annotated[int, Field(ge=0)]
 Size = Annotated[int, Field(gt=0)]
+FileName = Annotated[str, Field(pattern=r"^[^/\\`|\x00-\x1f]+$")]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Parent(Strict):
+    """The ticket that another one goes on from.
+
+    It keeps `kept` of `total` weights. `images_of` is the run whose images both are made with.
+    `file`, `sha256`, `method` and `density` are its card's, None where it has no card, such as a
+    network that was pruned elsewhere.
+    """
+
+    kept: Count
+    total: Size
+    images_of: dict[str, Any]
+    file: FileName | None = None
+    sha256: Sha256 | None = None
+    method: str | None = None
+    density: float | None = None
 
 
 class Card(Strict):
@@ -66,13 +84,14 @@ class Card(Strict):
     `images` are numbers of images, `data_sha256` is their fingerprint. `counts` are the record's
     on test images, [classes][groups]. `dead` says why the ticket is dead, "" where it is not.
     `kept_alive` counts the weights of each layer that were kept only so that the layer has some.
-    `reading` is Python that reads the file without fairlth. The other fields are the record's.
+    `reading` is Python that reads the file without fairlth. `parent` is the ticket that this one
+    goes on from, None for one from the dense network. The other fields are the record's.
 
     Raises:
         ValueError: a value is missing, unknown or impossible.
     """
 
-    file: Annotated[str, Field(pattern=r"^[^/\\`|\x00-\x1f]+$")]
+    file: FileName
     bytes: Size
     unpacked_bytes: Size
     sha256: Sha256
@@ -95,6 +114,7 @@ class Card(Strict):
     reading: list[str]
     intended_use: str
     limits: list[str]
+    parent: Parent | None = None
 
     @model_validator(mode="after")
     def _is_possible(self) -> "Card":
@@ -120,10 +140,23 @@ class Card(Strict):
             raise ValueError("it does not say that the ticket is dead")
         return self
 
+    @model_validator(mode="after")
+    def _keeps_no_more_than_its_parent(self) -> "Card":
+        if self.parent is not None and self.kept > self.parent.kept:
+            raise ValueError(
+                f"it keeps {self.kept} weights and goes on from {self.parent.kept} of them"
+            )
+        return self
+
     @property
     def test(self) -> Counts:
         """Right answers and images, each an array (classes, groups)."""
         return Counts(np.array(self.counts["correct"]), np.array(self.counts["total"]))
+
+    @property
+    def images_of(self) -> dict[str, Any]:
+        """The run for which `data.load` gives the images that the ticket was made with."""
+        return self.run if self.parent is None else self.parent.images_of
 
     @property
     def kept(self) -> int:
@@ -136,7 +169,14 @@ class Card(Strict):
         return sum(layer["total"] for layer in self.layers)
 
 
-def card_of(record: Record, data: Data, file: str, content: bytes, unpacked_bytes: int) -> Card:
+def card_of(
+    record: Record,
+    data: Data,
+    file: str,
+    content: bytes,
+    unpacked_bytes: int,
+    parent: Parent | None = None,
+) -> Card:
     """The card of a run's ticket.
 
     Args:
@@ -144,6 +184,7 @@ def card_of(record: Record, data: Data, file: str, content: bytes, unpacked_byte
         data: that it was trained on.
         file, content: name and bytes of the ticket's file.
         unpacked_bytes: how many bytes that is after zlib.
+        parent: the ticket that it goes on from, if any.
     """
     dead = record.notes.get("dead", "") or why_dead(record.layers)
     channels, rows, columns = data.in_shape
@@ -172,12 +213,16 @@ def card_of(record: Record, data: Data, file: str, content: bytes, unpacked_byte
         reading=READING.format(file=json.dumps(file)).splitlines(),
         intended_use=INTENDED_USE,
         limits=LIMITS,
+        parent=parent,
     )
 
 
 def card_bytes(card: Card) -> bytes:
     """The card as it is stored, JSON in UTF-8; the hash of a card is the SHA-256 of these bytes."""
-    return json.dumps(card.model_dump(mode="json"), indent=1, ensure_ascii=False).encode()
+    values = card.model_dump(mode="json")
+    if card.parent is None:  # most have none
+        del values["parent"]
+    return json.dumps(values, indent=1, ensure_ascii=False).encode()
 
 
 def why_dead(layers: list[dict[str, Any]], outputs: Tensor | None = None) -> str:
@@ -249,6 +294,7 @@ def _facts(card: Card) -> dict[str, str]:
         "network": network,
         "kept so that no layer is empty": alive,
         "run": ", ".join(f"{name} {value}" for name, value in run.items()),
+        "goes on from": "" if card.parent is None else _parent(card.parent),
         "input": "; ".join(f"{name}: {value}" for name, value in card.input.items()),
         "size, sha256": f"{card.bytes:,} bytes, {card.sha256}",
         "data": f"{card.run['dataset']} ({card.licence}), images: {images}",
@@ -257,6 +303,14 @@ def _facts(card: Card) -> dict[str, str]:
         "made with": ", ".join(f"{name} {card.conditions.get(name)}" for name in CONDITIONS),
     }
     return {name: _text(value) for name, value in facts.items() if value}
+
+
+def _parent(parent: Parent) -> str:
+    kept = f"{parent.kept:,} of {parent.total:,} weights kept"
+    if parent.sha256 is None:
+        return f"a network without a card, {kept}"
+    made = f"method {parent.method}, density {parent.density}"
+    return f"{parent.file}, sha256 {parent.sha256}, {made}, {kept}"
 
 
 def _results(card: Card) -> list[str]:

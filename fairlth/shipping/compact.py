@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fairlth.models import Residual
-from fairlth.models.checks import check_untied
+from fairlth.models.checks import check_no_masks, check_untied
 
 POOLS = nn.MaxPool2d | nn.AdaptiveAvgPool2d | nn.Flatten  # leave a constant channel as it is
 
@@ -43,8 +43,10 @@ def compact(model: nn.Module) -> nn.Module:
         The smaller network, in evaluation mode.
 
     Raises:
-        ValueError: another network, or one whose layers share a tensor.
+        ValueError: another network, or one whose layers share a tensor or have masks of
+            `torch.nn.utils.prune`.
     """
+    check_no_masks(type(model).__name__, model)
     check_untied(type(model).__name__, model)
     small = copy.deepcopy(model).eval()
     chain = links(small)

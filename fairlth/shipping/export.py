@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fairlth.config import paths
 from fairlth.images import Split, as_float
 from fairlth.masks import prunable
+from fairlth.models.checks import check_no_masks
 from fairlth.shipping.card import Card, card_bytes, preprocessing, why_dead
 from fairlth.training import PREDICT_BATCH
 
@@ -47,9 +48,11 @@ def program(
         even_if_dead: exports a dead ticket, too.
 
     Raises:
-        ValueError: the ticket is dead (see `card.why_dead`), or the graph's outputs differ from
-            the network's by more than TOLERANCE.
+        ValueError: the ticket is dead (see `card.why_dead`), the network has masks of
+            `torch.nn.utils.prune`, or the graph's outputs differ from the network's by more than
+            TOLERANCE.
     """
+    check_no_masks(type(model).__name__, model)
     plain = copy.deepcopy(model).eval().cpu()
     dead = _why_dead(plain, in_shape, card)
     if dead and not even_if_dead:
@@ -143,8 +146,10 @@ def logits(session: Any, split: Split) -> Tensor:
 def flops(model: nn.Module, in_shape: tuple[int, ...]) -> int:
     """Floating-point operations on one image; a product and its addition are two.
 
-    Zeros are multiplied like any weight.
+    Zeros are multiplied like any weight. Raises ValueError for a network with masks of
+    `torch.nn.utils.prune`.
     """
+    check_no_masks(type(model).__name__, model)
     model = copy.deepcopy(model).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(1, *in_shape))

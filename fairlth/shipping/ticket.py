@@ -28,7 +28,8 @@ from fairlth.images import Data
 from fairlth.masks import MaskSet
 from fairlth.methods import Ticket
 from fairlth.models import build
-from fairlth.shipping.card import Card, card_bytes, card_of
+from fairlth.models.checks import check_no_masks
+from fairlth.shipping.card import Card, Parent, card_bytes, card_of
 
 ENDING = ".safetensors.zlib"
 KEPT_ZEROS = "kept_zeros/"
@@ -48,13 +49,16 @@ def card_path(path: Path) -> Path:
     return path.with_name(path.name.removesuffix(ENDING) + ".json")
 
 
-def write(ticket: Ticket, record: Record, data: Data, path: Path) -> None:
+def write(
+    ticket: Ticket, record: Record, data: Data, path: Path, parent: Parent | None = None
+) -> None:
     """Writes a ticket and then its card, each whole or not at all.
 
     Args:
         ticket: what the method returned.
         record, data: of its run.
         path: of the ticket, ending in `ENDING`.
+        parent: the ticket that it goes on from, if any.
 
     Raises:
         ValueError: a pruned weight is not 0, or a value is not finite.
@@ -62,7 +66,7 @@ def write(ticket: Ticket, record: Record, data: Data, path: Path) -> None:
     """
     unpacked = to_bytes(tensors(ticket.model, ticket.mask), {"run": json.dumps(record.run)})
     content = zlib.compress(unpacked, 9)
-    card = card_of(record, data, path.name, content, len(unpacked))
+    card = card_of(record, data, path.name, content, len(unpacked), parent)
     paths.write_atomically(path, content)
     paths.write_atomically(card_path(path), card_bytes(card))
 
@@ -71,8 +75,10 @@ def tensors(model: nn.Module, mask: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What a ticket's file includes: the state dict, and `kept_zeros/<name>` of each mask.
 
     Raises:
-        ValueError: a pruned weight is not 0, or a value is not finite.
+        ValueError: a pruned weight is not 0, a value is not finite, or the network has masks of
+            `torch.nn.utils.prune`.
     """
+    check_no_masks(type(model).__name__, model)
     plain = torch.contiguous_format
     found = {
         name: value.detach().cpu().clone(memory_format=plain)
@@ -94,13 +100,14 @@ def load(path: Path, run: Run | None = None) -> Loaded:
 
     Args:
         path: of the ticket's file; its card is beside it.
-        run: that the ticket has to be of; None: any.
+        run: that the ticket has to be of, from the dense network on; None: any.
 
     Raises:
-        ValueError: the ticket is of another run; or see `read`.
+        ValueError: the ticket is of another run or goes on from another ticket; or see `read`.
     """
     card = read_card(path)
-    if run is not None and card.run != run.model_dump():
+    of_run = card.parent is None and run is not None and card.run == run.model_dump()
+    if run is not None and not of_run:
         raise ValueError(
             f"{path} is the ticket of another run, not of {run.slug()}: train it again."
         )
@@ -119,8 +126,10 @@ def read(path: Path, model: nn.Module) -> MaskSet:
 
     Raises:
         ValueError: the ticket or its card is missing or damaged, the two contradict each other, or
-            the ticket is of another network. `model` is then untouched.
+            the ticket is of another network, or the network has masks of `torch.nn.utils.prune`.
+            `model` is then untouched.
     """
+    check_no_masks(type(model).__name__, model)
     card = read_card(path)
     return _fill(path, card, _stored(path, card), model)
 
@@ -139,7 +148,10 @@ def read_card(path: Path) -> Card:
             )
     try:
         values = json.loads(card_path(path).read_text(encoding="utf-8"))
-        return Card(**values | {"in_shape": tuple(values["in_shape"])})
+        values["in_shape"] = tuple(values["in_shape"])
+        if "parent" in values:
+            values["parent"] = Parent(**values["parent"])
+        return Card(**values)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
             f"{card_path(path)} is not a whole card ({error}): copy it again."
@@ -187,7 +199,7 @@ def _fill(path: Path, card: Card, content: bytes, model: nn.Module) -> MaskSet:
     if ROOM in stored:
         make_room(model, len(card.classes))
     model.load_state_dict({name: stored[name] for name in model.state_dict()})
-    return MaskSet(mask)
+    return MaskSet(mask, card.kept_alive)
 
 
 def _unpacked(path: Path, card: Card, content: bytes, largest: int) -> bytes:

@@ -52,7 +52,7 @@ def run(run: Run, runs: Path = paths.RUNS) -> Record:
     check(run)
     conditions.check_code()
     paths.check_writable(config.record_path(run, runs))
-    _set_up_torch()
+    set_up_torch()
     started = time.perf_counter()
     LEDGER.clear()
     loaded = data.load(run)
@@ -61,13 +61,13 @@ def run(run: Run, runs: Path = paths.RUNS) -> Record:
     ticket = methods.make(run, loaded)
     images = PASSES.images - images + LEDGER.read_images()
     _check_ticket(run, ticket)
-    record = _record(run, loaded, ticket, started, images)
+    record = record_of(run, loaded, ticket, started, images)
     tickets.write(ticket, record, loaded, config.ticket_path(run, runs))
     records.write(record, config.record_path(run, runs))
     return record
 
 
-def _set_up_torch() -> None:
+def set_up_torch() -> None:
     """Threads and, where it is asked for, operations that give the same bits each time; one that
     has no such form raises.
     """
@@ -232,7 +232,15 @@ def _check_ticket(run: Run, ticket: Ticket) -> None:
         )
 
 
-def _record(run: Run, loaded: Data, ticket: Ticket, started: float, images: float) -> Record:
+def record_of(run: Run, loaded: Data, ticket: Ticket, started: float, images: float) -> Record:
+    """The record of a run's ticket.
+
+    Args:
+        run, loaded: the run and its data.
+        ticket: what its method returned.
+        started: the time on `time.perf_counter` when it began.
+        images: that it passed, see `training.Passes`.
+    """
     val = logits(ticket.model, loaded.val)
     test = logits(ticket.model, loaded.test)
     counts = _counts(loaded, val, test)

@@ -7,21 +7,20 @@ import re
 import tracemalloc
 import zlib
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load, save
 
-from fairlth import config, data, methods
+from fairlth import methods
 from fairlth.lottery import Ticket
 from fairlth.masks import MaskSet, count_kept, prunable
 from fairlth.methods.sharing import fresh
 from fairlth.models import build
 from fairlth.selection import magnitude
 from fairlth.shipping import ticket as tickets
-from fairlth.workflow import experiments
+from fairlth.shipping.card import Parent
 
 SIZES = {  # bytes of the former format, kept values and their places: network, density -> bytes
     ("convnet", 0.05): 29_353,
@@ -31,18 +30,7 @@ SIZES = {  # bytes of the former format, kept values and their places: network, 
 }
 MANY = [[2] * 10] * 10
 FEW = [[1] * 10] * 10
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A trained run with its ticket on disk."""
-    run = config.Run(
-        dataset="digits", model="mlp", method="magnitude", density=0.05, seed=0, preset="smoke"
-    )
-    runs = tmp_path_factory.mktemp("tickets")
-    record = experiments.run(run, runs)
-    path = config.ticket_path(run, runs)
-    return SimpleNamespace(run=run, record=record, path=path, data=data.load(run))
+PARENT = {"kept": 851, "total": 17024, "images_of": {}}
 
 
 @pytest.fixture
@@ -106,6 +94,12 @@ def test_networks_with_batch_norm_come_back_too(name, made, tmp_path):
     theirs = model.state_dict()
     assert all(torch.equal(value, theirs[key]) for key, value in loaded.state_dict().items())
     assert all(torch.equal(found[key], kept) for key, kept in mask.items())
+
+
+def test_where_a_layer_was_kept_alive_comes_back(path):
+    assert tickets.load(path).mask.rescued == {}
+    change_card(path, kept_alive={"linear3.weight": 2})
+    assert tickets.load(path).mask.rescued == {"linear3.weight": 2}
 
 
 def test_the_keys_are_the_networks_own_and_values_are_dense(made):
@@ -224,6 +218,12 @@ def test_a_damaged_card_is_one_sentence(path, text):
         ({"counts": {"correct": [[1]]}}, "not a whole card"),
         ({"run": {"dataset": "digits"}}, "its run names no model"),
         ({"bytes": 0}, "bytes=0 is refused"),
+        ({"parent": PARENT | {"kept": 850}}, "keeps 851 weights and goes on from 850 of them"),
+        ({"parent": PARENT | {"sha256": "abc"}}, "Parent: sha256='abc' is refused"),
+        ({"parent": PARENT | {"file": "a/b"}}, "Parent: file='a/b' is refused"),
+        ({"parent": PARENT | {"colour": "red"}}, "'colour' is not one of its names"),
+        ({"parent": {}}, "Parent: kept is missing"),
+        ({"parent": 3}, "not a whole card"),
         ({"dead": "All is lost.", "feasible": True}, "a dead ticket is not feasible"),
         (
             {"layers": [{"layer": "a", "kept": 0, "total": 2}]},
@@ -235,6 +235,13 @@ def test_a_card_of_impossible_values_is_refused(path, values, sentence):
     change_card(path, **values)
     with pytest.raises(ValueError, match=sentence):
         tickets.load(path)
+
+
+def test_the_card_of_a_ticket_from_the_dense_network_has_no_parent(path):
+    assert "parent" not in json.loads(tickets.card_path(path).read_text())
+    assert tickets.read_card(path).parent is None
+    change_card(path, parent=PARENT)
+    assert tickets.read_card(path).parent == Parent(**PARENT)
 
 
 def test_a_card_that_does_not_say_what_to_build_is_refused(path):

@@ -4,32 +4,16 @@ import socket
 import subprocess
 import sys
 
+import drill
 import numpy as np
 import pytest
 from PIL import Image
 
 from fairlth import config
-from fairlth.config import PRESETS, Run, paths
+from fairlth.config import PRESETS, paths
 from fairlth.workflow import experiments, grid, locks
 
-RUN = Run(dataset="digits", model="mlp", method="random", density=0.02, seed=0, preset="smoke")
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """An empty folder of results in which preset smoke fans out."""
-    for name in ("RUNS", "FIGURES", "TABLES", "CACHE"):
-        monkeypatch.setattr(paths, name, tmp_path / name.lower())
-    fanned_out = PRESETS["smoke"].model_copy(update={"in_process": False})
-    monkeypatch.setitem(PRESETS, "smoke", fanned_out)
-    return tmp_path
-
-
-@pytest.fixture
-def record(home):
-    """The path of one finished run's record."""
-    experiments.run(RUN, paths.RUNS)
-    return config.record_path(RUN, paths.RUNS)
+RUN = drill.run("random")
 
 
 def ended():

@@ -4,35 +4,19 @@ import shutil
 import time
 from datetime import UTC, datetime
 
+import drill
 import pytest
 
 from fairlth import config
-from fairlth.config import PRESETS, Run, paths
-from fairlth.workflow import cli, experiments, locks, status
+from fairlth.config import paths
+from fairlth.workflow import cli, locks, status
 
-RUN = Run(dataset="digits", model="mlp", method="random", density=0.02, seed=0, preset="smoke")
+RUN = drill.run("random")
 
 
 def now():
     """The time as Papermill notes it."""
     return datetime.now(UTC).isoformat()
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """An empty folder of results in which preset smoke fans out."""
-    for name in ("RUNS", "FIGURES", "TABLES", "CACHE"):
-        monkeypatch.setattr(paths, name, tmp_path / name.lower())
-    fanned_out = PRESETS["smoke"].model_copy(update={"in_process": False})
-    monkeypatch.setitem(PRESETS, "smoke", fanned_out)
-    return tmp_path
-
-
-@pytest.fixture
-def record(home):
-    """The path of one finished run's record."""
-    experiments.run(RUN, paths.RUNS)
-    return config.record_path(RUN, paths.RUNS)
 
 
 def executed(path, **noted):
