@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from fairlth.masks import prunable
+from fairlth.masks import kernels, prunable
 from fairlth.models.probe import Call, innermost, run, unsteady
 from fairlth.models.registry import seeded
 
@@ -27,8 +27,8 @@ CURES = {  # part of the type of a module that draws -> what makes it stop
 def check_layers(name: str, model: nn.Module) -> None:
     """Raises ValueError unless all parts of a network are such that it can be trained and pruned.
 
-    It has weights to prune; every parameter is float32, has a size and a place in memory of its
-    own; weights are parameters that learn; batch norm keeps running statistics.
+    It has weights that learn, to prune; every parameter is float32, has a size and a place in
+    memory of its own; weights are parameters; batch norm keeps running statistics.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"model {name!r} is a {type(model).__name__}: expected an nn.Module.")
@@ -83,12 +83,24 @@ def check_fits(
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, without its full stop; its type where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    """What an error says, without its full stop; its type where it says nothing.
+
+    The second line belongs to a first one that ends in a colon, as where a state dict does not
+    fit.
+    """
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    if not lines:
+        return type(error).__name__
+    told = lines[:2] if lines[0].endswith(":") else lines[:1]
+    return " ".join(told).rstrip(".")
 
 
 def _check_parameters(name: str, model: nn.Module) -> None:
+    for layer, value in model.named_buffers():
+        if value.is_meta:
+            raise ValueError(
+                f"model {name!r}: {layer} is on the device meta, without values: build it on cpu."
+            )
     for layer, value in model.named_parameters():
         if nn.parameter.is_lazy(value):
             raise ValueError(
@@ -129,18 +141,19 @@ def check_untied(name: str, model: nn.Module) -> None:
 def _check_weights(name: str, model: nn.Module) -> None:
     weights = prunable(model)
     parameters = dict(model.named_parameters())
-    if not weights:
+    if not kernels(model):
         raise ValueError(
             f"model {name!r} has no Conv2d and no Linear layer: there is nothing to prune."
+        )
+    if not weights:
+        raise ValueError(
+            f"model {name!r}: all its Conv2d and Linear layers are frozen, and frozen weights are "
+            "not pruned: let the weight of one at least be trained (requires_grad_(True))."
         )
     for layer, weight in weights.items():
         if parameters.get(layer) is not weight:
             raise ValueError(
                 f"model {name!r}: {layer} is computed from others: give the layer a plain weight."
-            )
-        if not weight.requires_grad:
-            raise ValueError(
-                f"model {name!r}: {layer} is frozen: let it be trained, every weight must learn."
             )
 
 
@@ -263,10 +276,12 @@ def _check_every_image_alone(name: str, model: nn.Module, x: Tensor) -> None:
 def _check_logits(name: str, model: nn.Module, x: Tensor, calls: list[Call]) -> None:
     """Raises ValueError where outputs are probabilities; logarithms of them are logits."""
     outputs = calls[-1].output
+    if not _may_be_probabilities(outputs):
+        return
     for scale in SCALES:
-        if outputs.min() < 0 or outputs.max() > 1 or not ((outputs > 0) & (outputs < 1)).any():
-            return
         outputs = _run(name, model, scale * x)[-1].output
+        if not _may_be_probabilities(outputs):
+            return
     sums_to_1 = torch.allclose(outputs.sum(1), torch.ones(len(outputs)), atol=1e-3)
     function = "softmax" if sums_to_1 else "sigmoid"
     last = next(call.module for call in calls if call.gave == calls[-1].gave)
@@ -274,6 +289,11 @@ def _check_logits(name: str, model: nn.Module, x: Tensor, calls: list[Call]) -> 
         f"model {name!r} gives probabilities, expected logits: leave out the {function} at its "
         f"end, in {_named(model, last)}."
     )
+
+
+def _may_be_probabilities(outputs: Tensor) -> bool:
+    within = outputs.min() >= 0 and outputs.max() <= 1
+    return bool(within and ((outputs > 0) & (outputs < 1)).any())
 
 
 def _check_gradients(name: str, model: nn.Module, x: Tensor) -> None:

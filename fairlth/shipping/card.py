@@ -65,7 +65,8 @@ class Card(Strict):
     `in_shape` is (channels, side, side) of one image and `input` how pixels become numbers.
     `images` are numbers of images, `data_sha256` is their fingerprint. `counts` are the record's
     on test images, [classes][groups]. `dead` says why the ticket is dead, "" where it is not.
-    `kept_alive` counts the weights of each layer that were kept only so that the layer has some.
+    `kept_alive` counts the weights of each layer that were kept only so that the layer has some,
+    `frozen` those of layers that did not learn and so are not pruned; they are not among `layers`.
     `reading` is Python that reads the file without fairlth. The other fields are the record's.
 
     Raises:
@@ -91,6 +92,7 @@ class Card(Strict):
     feasible: bool | None
     dead: str
     kept_alive: dict[str, Count]
+    frozen: Count = 0
     conditions: dict[str, Any]
     reading: list[str]
     intended_use: str
@@ -168,6 +170,7 @@ def card_of(record: Record, data: Data, file: str, content: bytes, unpacked_byte
         feasible=False if dead and record.feasible else record.feasible,
         dead=dead,
         kept_alive=record.notes.get("rescued", {}),
+        frozen=record.notes.get("frozen", 0),
         conditions=_without_nan(record.conditions),
         reading=READING.format(file=json.dumps(file)).splitlines(),
         intended_use=INTENDED_USE,
@@ -176,8 +179,12 @@ def card_of(record: Record, data: Data, file: str, content: bytes, unpacked_byte
 
 
 def card_bytes(card: Card) -> bytes:
-    """The card as it is stored, JSON in UTF-8; the hash of a card is the SHA-256 of these bytes."""
-    return json.dumps(card.model_dump(mode="json"), indent=1, ensure_ascii=False).encode()
+    """The card as it is stored, JSON in UTF-8; the hash of a card is the SHA-256 of these bytes.
+
+    It says nothing of frozen weights where there are none.
+    """
+    values = card.model_dump(mode="json", exclude=set() if card.frozen else {"frozen"})
+    return json.dumps(values, indent=1, ensure_ascii=False).encode()
 
 
 def why_dead(layers: list[dict[str, Any]], outputs: Tensor | None = None) -> str:
@@ -244,6 +251,7 @@ def _facts(card: Card) -> dict[str, str]:
     run = {name: value for name, value in card.run.items() if value is not None}
     images = ", ".join(f"{n:,} {split}" for split, n in card.images.items())
     network = f"{card.run['model']}, {card.kept:,} of {card.total:,} weights kept"
+    network += f", {card.frozen:,} more frozen and not pruned" if card.frozen else ""
     alive = ", ".join(f"{n:,} of {layer}" for layer, n in card.kept_alive.items())
     facts = {
         "network": network,

@@ -61,10 +61,6 @@ def tie_biases(model):
     model.linear.bias = model.second.bias
 
 
-def freeze(model):
-    model.conv.weight.requires_grad = False
-
-
 def parametrised(model):
     torch.nn.utils.parametrizations.weight_norm(model.conv)
 
@@ -163,7 +159,7 @@ def test_a_network_given_whole_is_reset_and_stays_as_it_is(own):
     )
     nn.init.constant_(given[1].weight, 5.0)
     before = {name: value.clone() for name, value in given.state_dict().items()}
-    models.add("mine", given)
+    models.add("mine", given, weights="draw")
     fresh = build("mine", (3, 32, 32), 3, torch.Generator().manual_seed(0))
     assert fresh[1].weight.tolist() == [1.0] * 4 and not torch.equal(
         fresh[0].weight, before["0.weight"]
@@ -354,7 +350,10 @@ REFUSED = {
     "tied weights": (net(tie), "second.weight is shared with linear.weight"),
     "tied biases": (net(tie_biases), "second.bias is shared with linear.bias"),
     "computed weights": (net(parametrised), "conv.weight is computed from others"),
-    "frozen weights": (net(freeze), "conv.weight is frozen"),
+    "all is frozen": (
+        net(lambda model: model.requires_grad_(False) and None),
+        "all its Conv2d and Linear layers are frozen, and .* let the weight of one at least be",
+    ),
 }
 
 
@@ -376,7 +375,7 @@ def test_a_refused_network_stays_as_it_is_and_so_do_generators(own):
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002
     models.check_fits("mine", given, (3, 32, 32), 3)
-    models.add("mine", given)
+    models.add("mine", given, weights="keep")
     with pytest.raises(ValueError, match="4 outputs"):
         models.add("mine", lambda in_shape, n_classes: Net(in_shape, 4))
     assert (torch.rand(()), random.random(), np.random.rand()) == expected  # noqa: NPY002
