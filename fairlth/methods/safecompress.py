@@ -142,7 +142,7 @@ class Branches:
             self.load(start)
             self._put(regrow(weights, gradients, start.mask, rate, *strategy, self.generator))
             self.trainer.epoch(epoch, last=self.recovery)
-            refresh_statistics(self.trainer.model, self.data.train, self.rows)
+            refresh_statistics(self.trainer.model, self.data.train, self.rows, self.trainer.seed)
             tried.append(self.test(epoch, strategy))
         return tried
 

@@ -100,8 +100,9 @@ def dense_once(run: Run, data: Data) -> Dense:
 
     kept = shared("dense", run, data, make, {"schedule", "rewind_epochs"}, DENSE_CODE)
     parts = [part(kept.tensors, f"{name}/") for name in ("rewind", "trained", "conflict")]
+    rewind, end, conflict = parts
     epochs = 0 if trained else run.settings.schedule.epochs
-    return Dense(network, head_of(network, data), *parts, epochs=epochs)
+    return Dense(network, head_of(network, data), rewind, end, conflict, epochs)
 
 
 def fresh(run: Run, data: Data) -> nn.Module:
