@@ -180,7 +180,7 @@ def _check_outputs(name: str, outputs: object, n_classes: int, dataset: str) -> 
     if not isinstance(outputs, Tensor):
         raise ValueError(
             f"model {name!r} gives {type(outputs).__name__} for {N_IMAGES} images, expected a "
-            f"tensor {expected}: let it return its logits alone."
+            f"tensor {expected}: let it return its logits alone, or name them logits or out."
         )
     if outputs.ndim == 2 and len(outputs) == N_IMAGES and outputs.shape != expected:
         found = outputs.shape[1]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fairlth import config
 from fairlth.models import given
 from fairlth.models.checks import check_fits, check_layers, first_line
+from fairlth.models.logits import give_logits, without_part
 from fairlth.models.registry import MODELS, OWN, Build, Own, draw, seeded
 
 
@@ -25,8 +26,10 @@ def add(
 
     Its convolutions (`nn.Conv2d`) and linear layers are pruned, but not those that are frozen
     (`requires_grad` False), which stay as they are; only their batch norm's statistics follow the
-    images. Every method of a seed starts from the same weights. Adding the name again replaces it;
-    shared trainings and records know the network, and the given weights, that they were made with.
+    images. Of a network that gives more than logits these are taken (see `logits.logits_in`), and
+    what leads to other outputs alone is frozen. Every method of a seed starts from the same
+    weights. Adding the name again replaces it; shared trainings and records know the network, and
+    the given weights, that they were made with.
 
     A network has to be a function of its seed, its weights and the images. So it is built
     and run several times here.
@@ -70,9 +73,12 @@ def add(
             'weights="keep" to start from them, or weights="draw" to lose them and draw all anew '
             "for each seed."
         )
+    aside = without_part(_drawn(make, in_shape, n_classes, 0, kept=True), in_shape)
     renewed = bool(seen) or (isinstance(build_it, nn.Module) and not kept)
     if renewed:
         make = partial(_build, name, partial(_reset, copies))
+    if aside:
+        make = partial(_freeze, make, aside)
     first, again, other = (_drawn(make, in_shape, n_classes, seed, kept) for seed in (0, 0, 1))
     given.check_finite(name, first)
     check_fits(name, first, in_shape, n_classes)
@@ -145,6 +151,13 @@ def _reset(make: Build, in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
     return model
 
 
+def _freeze(make: Build, aside: list[str], in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+    model = make(in_shape, n_classes)
+    for layer in aside:
+        model.get_parameter(layer).requires_grad_(False)
+    return model
+
+
 def _signs_of_training(
     name: str,
     build_it: Build | nn.Module,
@@ -172,6 +185,7 @@ def _build(name: str, make: Build, in_shape: tuple[int, ...], n_classes: int) ->
         ) from error
     check_layers(name, model)
     model.cpu()
+    give_logits(model)
     for module in model.modules():
         for layer, value in module._buffers.items():
             if value is not None:  # it may be a constant that all networks of the builder share

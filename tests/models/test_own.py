@@ -223,8 +223,16 @@ REFUSED = {
     ),
     "nothing": (net(set_to(forward=lambda x: None)), "gives NoneType for 2 images"),
     "a dictionary": (
+        net(set_to(forward=lambda x: {"features": x})),
+        r"gives dict for 2 images, expected a tensor \(2, 3\): .* or name them logits or out",
+    ),
+    "a tuple without names": (
+        net(set_to(forward=lambda x: (x, x))),
+        r"gives tuple for 2 images, expected a tensor \(2, 3\)",
+    ),
+    "a dictionary of maps": (
         net(set_to(forward=lambda x: {"out": x})),
-        r"gives dict for 2 images, expected a tensor \(2, 3\)",
+        r"gives \(2, 3, 32, 32\) for 2 images, expected \(2, 3\)",
     ),
     "infinite": (
         layer(lambda own, x: x.sign().sub(x.sign()).log()),
