@@ -283,6 +283,13 @@ def test_a_dense_training_goes_on_from_kept_weights(own, trained, loaded):
     assert dense.epochs == 10
 
 
+def test_fine_tuning_rewinds_to_the_given_weights(own, trained, loaded):
+    models.add("mine", holding(trained), SHAPE, 10, weights="keep")
+    dense = sharing.dense_once(run_of(preset="finetune"), loaded)
+    assert same(dense.rewind, trained)
+    assert not same(dense.trained, trained)
+
+
 def test_a_trained_network_is_the_dense_net_as_it_was_given(own, trained, loaded, monkeypatch):
     """Nothing is trained; every state is the given one, and conflict is read as often as else."""
     models.add("mine", holding(trained), SHAPE, 10, trained=True)
