@@ -44,7 +44,8 @@ def add(
             builder reads from a file, every layer is reset first, and buffers that no layer resets
             stay. "keep": every seed starts from the weights as they are given, and the dense
             training is a fine-tuning; rewinding goes to its state after the rewind epochs. None:
-            "draw", if nothing shows that the network comes with trained weights.
+            "draw", if nothing shows that the network comes with trained weights; one without norms
+            and biases shows nothing.
         trained: the network as given is the dense net: nothing is trained before the first level,
             and rewinding goes to the given weights (see `lottery.take_as_trained`). "keep" then
             goes without saying.

@@ -371,6 +371,20 @@ def test_frozen_layers_stay_as_they_are_and_are_counted(own, trained, method, tm
     assert b"frozen" not in card_bytes(plain)
 
 
+@pytest.mark.parametrize("method", ["ballot", "lth_bias"])
+def test_a_frozen_head_stays_as_it_is_where_outputs_are_shifted(own, trained, method, tmp_path):
+    net = holding(trained)
+    net.linear.requires_grad_(False)
+    models.add("mine", net, SHAPE, 10, weights="keep")
+    run = run_of(method, 0.5)
+    record = experiments.run(run, tmp_path)
+    model = tickets.load(config.ticket_path(run, tmp_path), run).model
+    assert torch.equal(model.linear.weight, trained["linear.weight"])
+    assert torch.equal(model.linear.bias, trained["linear.bias"])
+    assert model.class_shift.tolist() == pytest.approx(record.notes["shift"])
+    assert any(record.notes["shift"])
+
+
 def test_what_is_frozen_is_told_by_the_fingerprint(own, trained):
     models.add("mine", holding(trained), SHAPE, 10, weights="keep")
     learning = models.fingerprint("mine")

@@ -190,6 +190,10 @@ REFUSED = {
         lambda in_shape, n_classes: Net(in_shape, n_classes).to("meta"),
         "scale is on the device meta",
     ),
+    "a buffer on meta": (
+        net(set_to(mean=nn.Buffer(torch.zeros(3, device="meta")))),
+        "mean is on the device meta, without values: build it on cpu",
+    ),
     "nothing to prune": (
         lambda in_shape, n_classes: nn.AdaptiveAvgPool2d(1),
         "has no Conv2d and no Linear layer",
