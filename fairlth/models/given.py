@@ -73,7 +73,7 @@ def _norm_weights(norm: nn.Module) -> str:
 
 def _biases(layer: nn.Conv2d | nn.Linear) -> str:
     bias = layer.bias
-    if bias is None or is_constant(bias):
+    if bias is None or was_set(bias):
         return ""
     bound = (1 + 1e-5) / layer.weight[0].numel() ** 0.5  # of torch's reset, for both
     if layer.weight.abs().max() <= bound and bias.abs().max() <= bound:
@@ -96,7 +96,7 @@ def same_for_two_seeds(one: nn.Module, other: nn.Module) -> str:
 
 
 def unchanged(one: nn.Module, other: nn.Module) -> list[str]:
-    """Parameters that two networks have in common, bit by bit, those of one value left out."""
+    """Parameters that two networks have in common, bit by bit, but for those that were set."""
     others = dict(other.named_parameters())
     return [
         name
@@ -104,13 +104,15 @@ def unchanged(one: nn.Module, other: nn.Module) -> list[str]:
         if name in others
         and value.shape == others[name].shape
         and torch.equal(value, others[name])
-        and not is_constant(value)
+        and not was_set(value)
     ]
 
 
-def is_constant(value: Tensor) -> bool:
-    """Whether all values of a tensor are alike."""
-    return value.numel() < 2 or bool((value == value.reshape(-1)[0]).all())
+def was_set(value: Tensor) -> bool:
+    """Whether all values of a tensor are alike; where there is only one, whether it is 0 or 1."""
+    if value.numel() == 1:
+        return value.item() in (0, 1)
+    return bool((value == value.reshape(-1)[:1]).all())
 
 
 def reset(model: nn.Module) -> None:
@@ -123,13 +125,19 @@ def reset(model: nn.Module) -> None:
 
 def check_all_is_drawn(name: str, one: nn.Module, other: nn.Module) -> None:
     """Raises ValueError where a reset for two seeds left a parameter as it was given."""
-    left = unchanged(one, other)
+    left = [name for name in unchanged(one, other) if not _is_reset(one, name)]
     if left:
         which = f"{left[0]} and {len(left) - 1} more are" if len(left) > 1 else f"{left[0]} is"
         raise ValueError(
             f"model {name!r}: {which} in no layer that has reset_parameters and cannot be drawn "
             'anew: give models.add a function that builds the network, or weights="keep".'
         )
+
+
+def _is_reset(model: nn.Module, name: str) -> bool:
+    """Whether the layer that has a parameter resets it; PReLU's is then the same each time."""
+    layer = model.get_submodule(name.rpartition(".")[0])
+    return any(callable(getattr(layer, method, None)) for method in RESETS)
 
 
 def check_all_is_given(name: str, one: nn.Module, other: nn.Module) -> None:

@@ -199,16 +199,39 @@ def _zero_head(net):
     return net
 
 
-def test_what_cannot_be_drawn_anew_is_refused(own):
-    net = Net()
-    net.scale = nn.Parameter(torch.rand(4, 1, 1))
-    net.conv.register_forward_hook(lambda layer, images, outputs: outputs * net.scale)
+class Scaled(Net):
+    """A Net with parameters that no layer resets."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = nn.Parameter(scale)
+
+    def forward(self, x):
+        return super().forward(x) * self.scale
+
+
+@pytest.mark.parametrize("scale", [torch.linspace(1, 2, 10), torch.tensor(1.5)])
+def test_what_cannot_be_drawn_anew_is_refused(own, scale):
+    net = Scaled(scale)
     with pytest.raises(ValueError) as caught:
         models.add("mine", net, SHAPE, 10, weights="draw")
     assert str(caught.value) == (
         "model 'mine': scale is in no layer that has reset_parameters and cannot be drawn anew: "
         'give models.add a function that builds the network, or weights="keep".'
     )
+
+
+@pytest.mark.parametrize("scale", [torch.full((10,), 0.5), torch.tensor(1.0)])
+def test_what_was_set_stays_where_all_else_is_drawn_anew(own, scale):
+    models.add("mine", Scaled(scale), SHAPE, 10, weights="draw")
+    assert torch.equal(of_seed(3)["scale"], scale)
+
+
+def test_a_layer_that_is_reset_to_one_value_is_drawn_anew(own):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.PReLU(), nn.Linear(8, 10))
+    nn.init.constant_(net[2].weight, 0.7)
+    models.add("mine", net, SHAPE, 10, weights="draw")
+    assert of_seed(0)["2.weight"].tolist() == [0.25]
 
 
 TOLD = {
@@ -313,20 +336,26 @@ def test_a_trained_network_is_the_dense_net_as_it_was_given(own, trained, loaded
     assert same(twin.conflict(), conflict)
 
 
+COSTED = (
+    *("dense", "magnitude", "lth", "lth_rate", "ballot", "fairgrape"),
+    *("pw_loss", "constrained", "safecompress"),
+)
+
+
 def test_costs_of_a_trained_network_are_those_of_what_is_trained(own, trained, loaded, tmp_path):
     """In dense trainings of 10 epochs: half the weights take 3 fine levels, the first for nothing."""
     state = predict(holding(trained), loaded.test)
     costs = {}
     for told in ({"trained": True}, {"weights": "keep"}):
         models.add("mine", holding(trained), SHAPE, 10, **told)
-        for method in ("dense", "magnitude", "lth", "lth_rate", "ballot", "fairgrape"):
+        for method in COSTED:
             run = run_of(method, 1.0 if method == "dense" else 0.5)
             record = experiments.run(run, tmp_path / str(told))
             costs[method, "trained" in told] = (record.cost, record.spent)
             if method == "dense" and "trained" in told:
                 assert record.counts["test"]["correct"] == state.correct.tolist()
                 assert record.cost == record.spent == 0
-    for method in ("dense", "magnitude", "lth", "lth_rate", "ballot", "fairgrape"):
+    for method in COSTED:
         shorter, whole = costs[method, True], costs[method, False]
         assert whole[0] - shorter[0] == pytest.approx(1)
         assert whole[1] - shorter[1] == pytest.approx(1, abs=1e-3)

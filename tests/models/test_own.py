@@ -309,6 +309,10 @@ REFUSED = {
         layer(count_calls, calls=0),
         r"activation \(Layer\) gives other outputs for the same images each time",
     ),
+    "a memory beside dropout": (
+        layer(lambda own, x: F.dropout(count_calls(own, x), 0.5, own.training), calls=0),
+        r"activation \(Layer\) gives other outputs for the same images each time",
+    ),
     "a buffer that moves in evaluation": (
         layer(fill_buffer, mean=nn.Buffer(torch.zeros(()))),
         "changes activation.mean while it predicts: .*leave buffers in evaluation mode as they are",
