@@ -371,6 +371,13 @@ def test_a_network_that_cannot_be_trained_and_pruned_gets_one_sentence(own, make
     assert "\n" not in str(caught.value) and "mine" not in models.MODELS
 
 
+def test_logits_that_are_small_and_positive_are_let_in(own):
+    """Within [0, 1] for images three times as large, and beyond it for larger ones."""
+    net = models.add("mine", ending_in(lambda x: x.abs() * 0.2))
+    x = 2 * torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) - 1
+    assert net(3 * x).max() < 1 < net(30 * x).max()
+
+
 def test_a_refused_network_stays_as_it_is_and_so_do_generators(own):
     given = Net((3, 32, 32), 3, activation=nn.BatchNorm2d(4))
     before = {name: value.clone() for name, value in given.state_dict().items()}
