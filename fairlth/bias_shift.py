@@ -40,7 +40,7 @@ def add_to_outputs(model: nn.Module, shift: Tensor, images: Tensor | None = None
     """Adds constants (classes,) to the outputs of a network, in place.
 
     They go into the biases of the layer that gives the outputs where it is a linear layer with
-    biases, else into a buffer `class_shift` of the network; see `make_room`.
+    biases that are not frozen, else into a buffer `class_shift` of the network; see `make_room`.
 
     Args:
         model: gives (n, classes).
@@ -75,7 +75,7 @@ def _add_room(model: nn.Module, images: tuple[Tensor, ...], outputs: Tensor) -> 
 
 
 def find_head(model: nn.Module, images: Tensor) -> nn.Linear | None:
-    """The linear layer with biases whose outputs are the network's; None where there is none.
+    """The linear layer whose outputs are the network's, if it has biases and these are not frozen.
 
     Its outputs on a few images are compared with the network's, and so is what a change of its
     biases does to them.
@@ -91,14 +91,17 @@ def find_head(model: nn.Module, images: Tensor) -> nn.Linear | None:
 
 
 def _linear_outputs(model: nn.Module, images: Tensor) -> list[tuple[nn.Linear, Tensor]]:
-    """Every linear layer with biases and what it gives for images, in the order of their calls."""
+    """Every linear layer with biases that learn and what it gives for images, in the order of
+    their calls.
+    """
     found: list[tuple[nn.Linear, Tensor]] = []
 
     def remember(layer: nn.Linear, inputs: tuple[Tensor, ...], given: Tensor) -> None:
         found.append((layer, given))
 
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    hooks = [layer.register_forward_hook(remember) for layer in layers if layer.bias is not None]
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    layers = [one for one in linear if one.bias is not None and one.bias.requires_grad]
+    hooks = [layer.register_forward_hook(remember) for layer in layers]
     try:
         model(images)
     finally:

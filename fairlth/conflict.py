@@ -213,11 +213,22 @@ class ConflictMeter:
 def meter(run: Run, data: Data) -> ConflictMeter:
     """The meter that watches the dense training of a run's task and seed, before its first step."""
     schedule = run.settings.schedule
-    steps_per_epoch = max(1, len(data.train) // schedule.batch_size)
-    steps = (schedule.epochs - run.settings.rewind_epochs) * steps_per_epoch
     low = low_precision(schedule, data.train.y.device)
-    every = between_readings(steps)
+    every = between_readings(_watched_steps(run, data))
     return ConflictMeter(data.train, run.seed, every, schedule.batch_size, low)
+
+
+def readings(run: Run, data: Data) -> int:
+    """How often that meter reads in a dense training; at least once."""
+    steps = _watched_steps(run, data)
+    return max(1, steps // between_readings(steps))
+
+
+def _watched_steps(run: Run, data: Data) -> int:
+    """Steps of the dense training from the rewind point on."""
+    schedule = run.settings.schedule
+    steps_per_epoch = max(1, len(data.train) // schedule.batch_size)
+    return (schedule.epochs - run.settings.rewind_epochs) * steps_per_epoch
 
 
 def between_readings(steps: int) -> int:

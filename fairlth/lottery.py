@@ -10,7 +10,7 @@ from torch import nn
 from fairlth import config, metrics
 from fairlth.config import Run, Schedule
 from fairlth.config.method_table import FINE, LONGER, short_epochs
-from fairlth.conflict import meter
+from fairlth.conflict import meter, readings
 from fairlth.images import Data, as_float
 from fairlth.masks import MaskSet, output_layer, prunable
 from fairlth.selection import Scores, levels, magnitude, select
@@ -27,7 +27,8 @@ class Dense:
     `network` has the initial weights, and `head` is the name of its output layer's weight. `rewind`
     is theta_k, the state after the rewind epochs, `trained` the state after all of them. `conflict`
     is the state of the `ConflictMeter` that watched the training from the rewind point on; watching
-    changes nothing. The three are empty for methods that never ask for them. A ticket that is
+    changes nothing. The three are empty for methods that never ask for them. `epochs` were trained
+    for it: those of the schedule, or 0 where the network was given as trained. A ticket that is
     pruned further takes this place with its `mask`; None: all weights are there.
     """
 
@@ -36,6 +37,7 @@ class Dense:
     rewind: State = field(default_factory=dict)
     trained: State = field(default_factory=dict)
     conflict: State = field(default_factory=dict)
+    epochs: int = 0
     mask: MaskSet | None = None
 
     def fresh(self) -> nn.Module:
@@ -90,7 +92,23 @@ def train_dense(run: Run, data: Data, network: nn.Module) -> Dense:
     rewind = snapshot(model)
     watch = meter(run, data)
     fit(model, data, schedule, seed=run.seed, start=k, after_step=watch, label="dense")
-    return Dense(network, head_of(network, data), rewind, snapshot(model), watch.state())
+    head = head_of(network, data)
+    return Dense(network, head, rewind, snapshot(model), watch.state(), schedule.epochs)
+
+
+def take_as_trained(run: Run, data: Data, network: nn.Module) -> Dense:
+    """The dense net that a trained network is as it stands; nothing is trained.
+
+    Rewinding goes to the given weights (Chen et al., 2020, "The lottery ticket hypothesis for
+    pre-trained BERT networks"). Conflict is read from the weights as they stand, in evaluation
+    mode as every reading, as many times as a dense training of the run would read it.
+    """
+    model = copy.deepcopy(network)
+    watch = meter(run, data)
+    for _ in range(readings(run, data)):
+        watch.observe(model)
+    head = head_of(network, data)
+    return Dense(network, head, snapshot(network), snapshot(network), watch.state())
 
 
 def head_of(network: nn.Module, data: Data) -> str:
@@ -117,7 +135,8 @@ def search(
 ) -> Found:
     """Levels of training, pruning and rewinding: the last mask, and what it is rewound to.
 
-    The first level is the dense training. The last mask lies inside the dense net's own.
+    The first level is the dense training, or none where the network was given as trained. The last
+    mask lies inside the dense net's own.
 
     Args:
         run: its density and its preset's rewind epoch and share kept per level.
@@ -153,7 +172,7 @@ def search(
     if rewind:
         model.load_state_dict(dense.rewind)
     mask.apply(model)
-    return Found(model, mask, k + first + (len(plan) - 1) * each)
+    return Found(model, mask, dense.epochs + (len(plan) - 1) * each)
 
 
 def search_in_short_levels(

@@ -125,16 +125,27 @@ class MaskSet(Mapping[str, Tensor]):
 
 
 def prunable(model: nn.Module) -> dict[str, Tensor]:
-    """The weights that pruning may remove, by name: all kernels of convolutions and linear layers.
+    """The weights that pruning may remove, by name: kernels of convolutions and linear layers.
 
     First and last layer are included. Biases and batch norm always stay, as in the reference code
-    of lottery tickets (facebookresearch/open_lth).
+    of lottery tickets (facebookresearch/open_lth). Frozen kernels stay, too: what does not learn
+    cannot make up for what is pruned.
     """
+    return {name: weight for name, weight in kernels(model).items() if weight.requires_grad}
+
+
+def kernels(model: nn.Module) -> dict[str, Tensor]:
+    """The kernels of all convolutions and linear layers by name, frozen or not."""
     return {
         f"{name}.weight" if name else "weight": module.weight
         for name, module in model.named_modules()
         if isinstance(module, nn.Conv2d | nn.Linear)
     }
+
+
+def count_frozen(model: nn.Module) -> int:
+    """How many weights of kernels are frozen, and so are never pruned."""
+    return sum(w.numel() for w in kernels(model).values() if not w.requires_grad)
 
 
 def output_layer(model: nn.Module, images: Tensor) -> str:

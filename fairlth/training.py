@@ -5,6 +5,7 @@ step.
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
@@ -86,8 +87,8 @@ class History:
 
 
 class Trainer:
-    """An optimiser on a model and the epochs it can train; the order of images and their shifts
-    depend on seed and epoch only.
+    """An optimiser on a model and the epochs it can train; the order of images, their shifts and
+    what the network draws depend on seed and epoch only.
 
     Args:
         model: trained in place.
@@ -131,23 +132,26 @@ class Trainer:
         learning rate.
 
         Args:
-            number: 0 ... schedule.epochs - 1; sets learning rate, order and augmentation.
+            number: 0 ... schedule.epochs - 1; sets learning rate, order, augmentation, and what the
+                network itself draws, such as dropout.
             loss: what a step lowers.
             lr_scale: factor on the schedule's learning rate.
             first, last: trains the batches first ... last - 1 of the epoch, each as in the whole
-                one.
+                one, but for what the network draws, which starts anew with the part.
 
         Raises:
             FloatingPointError: the loss is not finite.
         """
         self.model.train()
-        total = torch.zeros((), device=self.data.train.y.device)
+        device = self.data.train.y.device
+        total = torch.zeros((), device=device)
         steps = 0
         rate = 0.0
-        for steps, batch in enumerate(islice(self._batches(number), first, last), 1):
-            done = number + (first + steps - 1) / self.steps_per_epoch
-            rate = lr_scale * learning_rate(self.schedule, done)
-            total += self._step(batch, loss, rate)
+        with own_draws(self.seed, f"network/{number}/{first}", device):
+            for steps, batch in enumerate(islice(self._batches(number), first, last), 1):
+                done = number + (first + steps - 1) / self.steps_per_epoch
+                rate = lr_scale * learning_rate(self.schedule, done)
+                total += self._step(batch, loss, rate)
         mean = float(total) / max(steps, 1)
         if not math.isfinite(mean):
             raise FloatingPointError(
@@ -177,12 +181,24 @@ class Trainer:
         value = loss(outputs.float(), batch)
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()
+        if not self.optimizer.state:
+            self._prepare_layers_left_out()
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
         PASSES.trained(len(batch.y))
         self.after_step(self.model)
         return value.detach()
+
+    def _prepare_layers_left_out(self) -> None:
+        """Momentum for layers that a network leaves out of the first step by chance, as layer drop
+        does: torch's fused SGD fails where they come later without it.
+        """
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None and group.get("momentum"):
+                    buffer = torch.zeros_like(parameter)
+                    self.optimizer.state[parameter]["momentum_buffer"] = buffer
 
 
 def fit(
@@ -213,6 +229,27 @@ def fit(
         history.loss.append(mean)
         history.lr.append(rate)
     return history
+
+
+@contextmanager
+def own_draws(seed: int, purpose: str, device: torch.device) -> Iterator[None]:
+    """What a network draws inside, such as dropout, follows from seed and purpose.
+
+    It draws from torch's global generators of the CPU and the device, which go on as before
+    afterwards.
+    """
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        number = torch.cuda.current_device() if device.index is None else device.index
+        generators.append(torch.cuda.default_generators[number])
+    before = [generator.get_state() for generator in generators]
+    for generator in generators:
+        generator.manual_seed(config.seed_for(seed, purpose))
+    try:
+        yield
+    finally:
+        for generator, state in zip(generators, before, strict=True):
+            generator.set_state(state)
 
 
 def epochs(start: int, stop: int, label: str) -> Iterator[int]:

@@ -341,6 +341,27 @@ PRESETS = {
         keep_per_level=0.8,  # Frankle and Carbin, 2019
         epsilon=0.02,
     ),
+    "finetune": Preset(  # of networks that come with trained weights, see `models.add`
+        tasks=(Task(dataset="cifar10", model="resnet18"),),
+        densities=(0.2,),
+        sparsities=(0.2,),
+        seeds=(0, 1, 2),
+        # AdamW at 5e-5, weight decay 1e-8, a cosine without warm-up: fine-tuning of Liu et al.,
+        # 2022 ("A ConvNet for the 2020s"); fewer epochs, in smaller batches
+        schedule=Schedule(
+            epochs=5,
+            batch_size=64,
+            lr=5e-5,
+            weight_decay=1e-8,
+            warmup=0.0,
+            optimizer="adamw",
+            precision="bfloat16",
+        ),
+        n_val=4000,
+        rewind_epochs=0,  # to the given weights, as Chen et al., 2020 rewind BERT
+        methods=("dense", "magnitude", "lth", "lth_rate", "lth_long", "ballot"),
+        pressures=False,
+    ),
 }
 
 LISTS = {  # what decides no single run

@@ -53,7 +53,8 @@ def constrained(run: Run, data: Data, dense: Dense) -> Ticket:
         loss, rate = trainer.epoch(epoch, cross_entropy if epoch < pruning else duals)
         row = {"epoch": epoch, "lr": rate, "loss": loss}
         trace.append(row | {"multipliers": duals.values.tolist()})
-    return Ticket(model, mask, cost=2.0, trace=trace)
+    cost = (dense.epochs + schedule.epochs) / schedule.epochs
+    return Ticket(model, mask, cost, trace=trace)
 
 
 def cubic(density: float, done: float) -> float:

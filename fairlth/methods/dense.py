@@ -7,6 +7,10 @@ from fairlth.masks import MaskSet, prunable
 
 
 def dense(run: Run, data: Data, dense: Dense) -> Ticket:
-    """The whole network, trained for the schedule's epochs; the mask keeps every weight."""
+    """The whole network, trained for the schedule's epochs; the mask keeps every weight.
+
+    A network of your own that was given as trained is not trained at all.
+    """
     model = dense.at(dense.trained)
-    return Ticket(model, MaskSet.full(prunable(model)), cost=1.0)
+    cost = dense.epochs / run.settings.schedule.epochs
+    return Ticket(model, MaskSet.full(prunable(model)), cost)

@@ -55,7 +55,8 @@ def fairgrape(run: Run, data: Data, dense: Dense) -> Ticket:
                 trainer.epoch(epoch)
     fit(model, data, schedule, seed=run.seed, after_step=mask.apply, label="pruned")
     read = len(plan) * sum(map(len, rows)) / len(data.train)
-    cost = 2 + ((len(plan) - 1) * between + read) / schedule.epochs
+    before = dense.epochs / schedule.epochs
+    cost = before + 1 + ((len(plan) - 1) * between + read) / schedule.epochs
     return Ticket(model, mask, cost)
 
 

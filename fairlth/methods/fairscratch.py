@@ -38,6 +38,7 @@ def fairscratch(run: Run, data: Data, dense: Dense) -> Ticket:
     """
     popup = search(run, data, dense, _surrogate(run, data))
     mask = popup.mask()
+    popup.thaw()
     mask.apply(popup.model)
     return Ticket(popup.model, mask, cost=1.0)
 
@@ -112,22 +113,29 @@ class Popup(nn.Module):
     def __init__(self, model: nn.Module, budget: Mapping[str, int], seed: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(config.seed_for(seed, "scores"))
+        weights = prunable(model)
+        self.learned = [value for value in model.parameters() if value.requires_grad]
         self.model = model.requires_grad_(False)
         self.budget = dict(budget)
         self.scores = nn.ParameterDict(
             {
                 _key(name): nn.Parameter(_kaiming(weight, generator))
-                for name, weight in prunable(model).items()
+                for name, weight in weights.items()
             }
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, channels, side, side) to (n, classes)."""
         used = {
-            name: weight * _KeepTop.apply(self.scores[_key(name)].abs(), self.budget[name])
-            for name, weight in prunable(self.model).items()
+            name: self.model.get_parameter(name) * _KeepTop.apply(self.scores[_key(name)].abs(), n)
+            for name, n in self.budget.items()
         }
         return functional_call(self.model, used, (x,))
+
+    def thaw(self) -> None:
+        """Lets the network's parameters learn that did before."""
+        for value in self.learned:
+            value.requires_grad_(True)
 
     def mask(self) -> MaskSet:
         """The weights that are used."""

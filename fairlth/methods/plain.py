@@ -30,7 +30,8 @@ def magnitude(run: Run, data: Data, dense: Dense) -> Ticket:
     mask.apply(model)
     schedule = run.settings.schedule
     fit(model, data, schedule, seed=run.seed, after_step=mask.apply, label="pruned")
-    return Ticket(model, mask, cost=2.0)
+    cost = (dense.epochs + schedule.epochs) / schedule.epochs
+    return Ticket(model, mask, cost)
 
 
 def lth(run: Run, data: Data, dense: Dense) -> Ticket:

@@ -37,7 +37,8 @@ def pw_loss(run: Run, data: Data, dense: Dense) -> Ticket:
     mask = select(magnitude(prunable(model)), run.density, head=dense.head)
     mask.apply(model)
     fit(model, data, schedule, seed=run.seed, after_step=mask.apply, loss=loss, label="pruned")
-    return Ticket(model, mask, cost=2.0)
+    cost = (dense.epochs + schedule.epochs) / schedule.epochs
+    return Ticket(model, mask, cost)
 
 
 def performance_weighted(dense: Tensor, y: Tensor, pressure: float) -> Loss:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fairlth.images import Split, as_float
 from fairlth.masks import MaskSet
-from fairlth.training import PASSES
+from fairlth.training import PASSES, own_draws
 
 BATCH = 200  # images behind one reading of batch norm's statistics
 THRESHOLD = 0.001  # absolute value up to which the rule "threshold" drops a weight
@@ -106,11 +106,12 @@ def _layer(
     return survivors | MaskSet.from_scores({"": new}, n_drop)[""]
 
 
-def refresh_statistics(model: nn.Module, split: Split, rows: Tensor) -> None:
+def refresh_statistics(model: nn.Module, split: Split, rows: Tensor, seed: int) -> None:
     """Takes batch norm's statistics anew, as plain averages over the batches of some images;
     changes nothing else.
 
-    After a mask has changed the old statistics are those of another network.
+    After a mask has changed the old statistics are those of another network. What the network
+    draws meanwhile, such as dropout, follows from the run's seed.
     """
     norms = [
         module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
@@ -120,7 +121,7 @@ def refresh_statistics(model: nn.Module, split: Split, rows: Tensor) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # a cumulative average
     model.train()
-    with torch.no_grad():
+    with torch.no_grad(), own_draws(seed, "statistics", rows.device):
         for part in rows.split(BATCH) if norms else ():
             model(as_float(split.x[part]))
             PASSES.predicted(len(part))

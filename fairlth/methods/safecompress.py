@@ -118,13 +118,15 @@ class Branches:
         )
         self.trace: list[dict[str, Any]] = []
         self.extra_steps = 0
+        self.before = dense.epochs / run.settings.schedule.epochs
 
     @property
     def cost(self) -> float:
         """Dense-training equivalents: the dense net behind the constraint, the training, the
         branches not taken.
         """
-        return 2 + self.extra_steps / (self.trainer.schedule.epochs * self.trainer.steps_per_epoch)
+        steps = self.trainer.schedule.epochs * self.trainer.steps_per_epoch
+        return self.before + 1 + self.extra_steps / steps
 
     def grow(self, start: Candidate, strategies: Sequence[Strategy], epoch: int) -> list[Candidate]:
         """One tested branch per strategy, each from `start` and trained on the first images of the
@@ -140,7 +142,7 @@ class Branches:
             self.load(start)
             self._put(regrow(weights, gradients, start.mask, rate, *strategy, self.generator))
             self.trainer.epoch(epoch, last=self.recovery)
-            refresh_statistics(self.trainer.model, self.data.train, self.rows)
+            refresh_statistics(self.trainer.model, self.data.train, self.rows, self.trainer.seed)
             tried.append(self.test(epoch, strategy))
         return tried
 

@@ -22,7 +22,7 @@ from fairlth import config, models
 from fairlth.config import Run, Schedule, paths
 from fairlth.config.runs import shared_path
 from fairlth.images import Data, Split
-from fairlth.lottery import Dense, Found, Ticket, head_of, train_dense
+from fairlth.lottery import Dense, Found, Ticket, head_of, take_as_trained, train_dense
 from fairlth.masks import MaskSet, prunable
 from fairlth.models import build
 from fairlth.training import PASSES, State, low_precision, snapshot
@@ -85,18 +85,24 @@ UNWRITTEN: dict[Path, Kept] = {}  # what could not be written, for the rest of t
 
 
 def dense_once(run: Run, data: Data) -> Dense:
-    """The dense training of the run's task and seed, done once for all methods."""
+    """The dense training of the run's task and seed, done once for all methods.
+
+    A network of your own that was given as trained is taken as it is.
+    """
     network = fresh(run, data)
+    trained = models.given_as_trained(run.model)
+    make_dense = take_as_trained if trained else train_dense
 
     def make() -> Kept:
-        made = train_dense(run, data, network)
+        made = make_dense(run, data, network)
         states = {"rewind": made.rewind, "trained": made.trained, "conflict": made.conflict}
         return Kept(_joined(states))
 
     kept = shared("dense", run, data, make, {"schedule", "rewind_epochs"}, DENSE_CODE)
     names = ("rewind", "trained", "conflict")
-    rewind, trained, conflict = (part(kept.tensors, f"{name}/") for name in names)
-    return Dense(network, head_of(network, data), rewind, trained, conflict)
+    rewind, end, conflict = (part(kept.tensors, f"{name}/") for name in names)
+    epochs = 0 if trained else run.settings.schedule.epochs
+    return Dense(network, head_of(network, data), rewind, end, conflict, epochs)
 
 
 def fresh(run: Run, data: Data) -> nn.Module:

@@ -4,7 +4,15 @@ from fairlth.masks import prunable
 from fairlth.models.checks import check_fits
 from fairlth.models.networks import Residual
 from fairlth.models.own import add
-from fairlth.models.registry import MODELS, OWN, Build, build, check, fingerprint
+from fairlth.models.registry import (
+    MODELS,
+    OWN,
+    Build,
+    build,
+    check,
+    fingerprint,
+    given_as_trained,
+)
 
 __all__ = [
     "MODELS",
@@ -16,5 +24,6 @@ __all__ = [
     "check",
     "check_fits",
     "fingerprint",
+    "given_as_trained",
     "prunable",
 ]

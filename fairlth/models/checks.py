@@ -6,30 +6,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from fairlth.masks import prunable
+from fairlth.masks import kernels, prunable
 from fairlth.models.probe import Call, innermost, run, unsteady
 from fairlth.models.registry import seeded
 
 N_IMAGES = 2  # of a probe
 REPEATS = 3  # of a probe, to find random numbers that are not drawn every time
-SCALES = (3.0, 30.0)  # of images, to tell small logits from probabilities
-CURES = {  # part of the type of a module that draws -> what makes it stop
-    "Dropout": "set its p to 0",
-    "StochasticDepth": "set its p to 0",
-    "DropPath": "set its drop_prob to 0",
-    "MultiheadAttention": "build it with dropout=0",
-    "LSTM": "build it with dropout=0",
-    "GRU": "build it with dropout=0",
-    "RNN": "build it with dropout=0",
-    "RReLU": "take LeakyReLU",
-}
+SCALES = (1.0, 3.0, 30.0)  # of images, to tell small logits from probabilities
 
 
 def check_layers(name: str, model: nn.Module) -> None:
     """Raises ValueError unless all parts of a network are such that it can be trained and pruned.
 
-    It has weights to prune; every parameter is float32, has a size and a place in memory of its
-    own; weights are parameters that learn; batch norm keeps running statistics.
+    It has weights that learn, to prune; every parameter is float32, has a size and a place in
+    memory of its own; weights are parameters; batch norm keeps running statistics.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"model {name!r} is a {type(model).__name__}: expected an nn.Module.")
@@ -55,10 +45,11 @@ def check_fits(
 ) -> None:
     """Raises ValueError unless a network gives logits (n, n_classes) that follow from its weights.
 
-    In training and in evaluation mode it gives the same outputs for the same images each time,
-    draws no random numbers and changes none of its weights. In evaluation mode the outputs for an
-    image do not depend on the others in its batch, and no buffer changes. Every weight has a part
-    in the outputs, and they are not probabilities. The network itself stays as it is.
+    In training and in evaluation mode it gives the same outputs for the same images and the same
+    state of torch's global generator, draws from no other one and changes none of its weights. In
+    evaluation mode it draws nothing, the outputs for an image do not depend on the others in its
+    batch, and no buffer changes. Every weight has a part in the outputs, and they are not
+    probabilities. The network itself stays as it is.
 
     Args:
         name: of the model.
@@ -76,21 +67,34 @@ def check_fits(
             probed.train(training)
             calls = _run(name, probed, x)
             _check_outputs(name, calls[-1].output, n_classes, dataset)
-            _check_draws_nothing(name, probed, calls)
+            _check_draws(name, probed, calls)
             _check_weights_stay(name, probed, x)
             _check_steady(name, probed, x, calls)
             _check_logits(name, probed, x, calls)
         _check_every_image_alone(name, probed.eval(), x)
-        _check_gradients(name, probed.train(), x)
+        for training in (False, True):
+            _check_gradients(name, probed.train(training), x)
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, without its full stop; its type where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    """What an error says, without its full stop; its type where it says nothing.
+
+    The second line belongs to a first one that ends in a colon, as where a state dict does not
+    fit.
+    """
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    if not lines:
+        return type(error).__name__
+    told = lines[:2] if lines[0].endswith(":") else lines[:1]
+    return " ".join(told).rstrip(".")
 
 
 def _check_parameters(name: str, model: nn.Module) -> None:
+    for layer, value in model.named_buffers():
+        if value.is_meta:
+            raise ValueError(
+                f"model {name!r}: {layer} is on the device meta, without values: build it on cpu."
+            )
     for layer, value in model.named_parameters():
         if nn.parameter.is_lazy(value):
             raise ValueError(
@@ -142,25 +146,30 @@ def check_untied(name: str, model: nn.Module) -> None:
 def _check_weights(name: str, model: nn.Module) -> None:
     weights = prunable(model)
     parameters = dict(model.named_parameters())
-    if not weights:
+    if not kernels(model):
         raise ValueError(
             f"model {name!r} has no Conv2d and no Linear layer: there is nothing to prune."
+        )
+    if not weights:
+        raise ValueError(
+            f"model {name!r}: all its Conv2d and Linear layers are frozen, and frozen weights are "
+            "not pruned: let the weight of one at least be trained (requires_grad_(True))."
         )
     for layer, weight in weights.items():
         if parameters.get(layer) is not weight:
             raise ValueError(
                 f"model {name!r}: {layer} is computed from others: give the layer a plain weight."
             )
-        if not weight.requires_grad:
-            raise ValueError(
-                f"model {name!r}: {layer} is frozen: let it be trained, every weight must learn."
-            )
 
 
 def _run(name: str, model: nn.Module, x: Tensor) -> list[Call]:
-    """All calls of modules, the network's own last; ValueError where the network fails."""
+    """All calls of modules, the network's own last, each time from the same random numbers.
+
+    Raises ValueError where the network fails.
+    """
     try:
-        return run(model, x)
+        with seeded(0):
+            return run(model, x)
     except Exception as error:
         raise ValueError(
             f"model {name!r} fails on a batch of {len(x)} of in_shape={tuple(x.shape[1:])}: "
@@ -184,7 +193,7 @@ def _check_outputs(name: str, outputs: object, n_classes: int, dataset: str) -> 
     if not isinstance(outputs, Tensor):
         raise ValueError(
             f"model {name!r} gives {type(outputs).__name__} for {N_IMAGES} images, expected a "
-            f"tensor {expected}: let it return its logits alone."
+            f"tensor {expected}: let it return its logits alone, or name them logits or out."
         )
     if outputs.ndim == 2 and len(outputs) == N_IMAGES and outputs.shape != expected:
         found = outputs.shape[1]
@@ -214,14 +223,15 @@ def _check_outputs(name: str, outputs: object, n_classes: int, dataset: str) -> 
         )
 
 
-def _check_draws_nothing(name: str, model: nn.Module, calls: list[Call]) -> None:
-    """Raises ValueError where a module draws from a global generator."""
-    names = innermost([call.module for call in calls if call.drew])
+def _check_draws(name: str, model: nn.Module, calls: list[Call]) -> None:
+    """Raises ValueError where a module draws what no seed of a run decides."""
+    names = innermost(
+        [call.module for call in calls if call.drew_elsewhere or (call.drew and not model.training)]
+    )
     if not names:
         return
-    kind = type(model.get_submodule(names[0])).__name__
-    cure = next((told for part, told in CURES.items() if part in kind), "let its forward draw none")
     more = f" and {len(names) - 1} more draw" if len(names) > 1 else " draws"
+    cure = "draw from torch's global generator alone" if model.training else "let it draw none"
     raise ValueError(
         f"model {name!r}: {_named(model, names[0])}{more} random numbers while it {_mode(model)}, "
         f"from no seed of the run: {cure}."
@@ -256,8 +266,8 @@ def _check_steady(name: str, model: nn.Module, x: Tensor, first: list[Call]) -> 
         if found is not None:
             raise ValueError(
                 f"model {name!r}: {_named(model, found)} gives other outputs for the same images "
-                f"each time while it {_mode(model)}: let it draw no random numbers and remember "
-                "no calls."
+                f"each time while it {_mode(model)}: let it draw from torch's global generator "
+                "alone and remember no calls."
             )
 
 
@@ -276,10 +286,12 @@ def _check_every_image_alone(name: str, model: nn.Module, x: Tensor) -> None:
 def _check_logits(name: str, model: nn.Module, x: Tensor, calls: list[Call]) -> None:
     """Raises ValueError where outputs are probabilities; logarithms of them are logits."""
     outputs = calls[-1].output
+    if not ((outputs > 0) & (outputs < 1)).any():
+        return
     for scale in SCALES:
-        if outputs.min() < 0 or outputs.max() > 1 or not ((outputs > 0) & (outputs < 1)).any():
-            return
         outputs = _run(name, model, scale * x)[-1].output
+        if outputs.min() < 0 or outputs.max() > 1:
+            return
     sums_to_1 = torch.allclose(outputs.sum(1), torch.ones(len(outputs)), atol=1e-3)
     function = "softmax" if sums_to_1 else "sigmoid"
     last = next(call.module for call in calls if call.gave == calls[-1].gave)
@@ -290,9 +302,14 @@ def _check_logits(name: str, model: nn.Module, x: Tensor, calls: list[Call]) -> 
 
 
 def _check_gradients(name: str, model: nn.Module, x: Tensor) -> None:
-    """Raises ValueError where a weight has no part in the outputs."""
+    """Raises ValueError where a weight has no part in the outputs.
+
+    While a network trains, a weight may be left out by chance, as in layer drop.
+    """
     weights = prunable(model)
+    before = torch.get_rng_state()
     outputs = model(x)
+    by_chance = not torch.equal(torch.get_rng_state(), before)
     if not outputs.requires_grad:
         raise ValueError(
             f"model {name!r} gives outputs without gradients: let its forward detach nothing."
@@ -304,9 +321,10 @@ def _check_gradients(name: str, model: nn.Module, x: Tensor) -> None:
             f"model {name!r} cannot be trained, its gradients fail: {first_line(error)}."
         ) from error
     for layer, gradient in zip(weights, found, strict=True):
-        if gradient is None:
+        if gradient is None and not by_chance:
             raise ValueError(
-                f"model {name!r}: {layer} has no part in the output: leave the layer out."
+                f"model {name!r}: {layer} has no part in the output while it {_mode(model)}: leave "
+                "the layer out."
             )
 
 

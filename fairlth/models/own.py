@@ -2,15 +2,16 @@
 
 import copy
 import hashlib
-from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from fairlth import config
+from fairlth.models import given
 from fairlth.models.checks import check_fits, check_layers, first_line
-from fairlth.models.registry import MODELS, OWN, Build, draw, seeded
+from fairlth.models.logits import give_logits, without_part
+from fairlth.models.registry import MODELS, OWN, Build, Own, draw, seeded
 
 
 def add(
@@ -18,12 +19,17 @@ def add(
     build_it: Build | nn.Module,
     in_shape: tuple[int, ...] = (3, 32, 32),
     n_classes: int = 3,
+    weights: str | None = None,
+    trained: bool = False,
 ) -> nn.Module:
     """Makes your network known as `name`, so that `Run(model=name)` trains and prunes it.
 
-    Its convolutions (`nn.Conv2d`) and linear layers are pruned. Every method of a seed starts from
-    the same weights: kernels are drawn anew by `build`, so pretrained ones are lost. Adding the
-    name again replaces it; shared trainings and records know the network that they were made with.
+    Its convolutions (`nn.Conv2d`) and linear layers are pruned, but not those that are frozen
+    (`requires_grad` False), which stay as they are; only their batch norm's statistics follow the
+    images. Of a network that gives more than logits these are taken (see `logits.logits_in`), and
+    what leads to other outputs alone is frozen. Every method of a seed starts from the same
+    weights. Adding the name again replaces it; shared trainings and records know the network, and
+    the given weights, that they were made with.
 
     A network has to be a function of its seed, its weights and the images. So it is built
     and run several times here.
@@ -31,38 +37,80 @@ def add(
     Args:
         name: for file names and tables: letters, digits, _ and -.
         build_it: a function that builds the network for an image shape and a number of classes;
-            or a network, which then fits these two alone, and of which every layer that can is
-            reset.
+            or a network, which then fits these two alone.
         in_shape: (channels, side, side) of the images that it is tried with now.
         n_classes: the number of classes that it is tried with now.
+        weights: "draw": they are drawn anew for each seed, by `build`; of a network, or of what a
+            builder reads from a file, every layer is reset first, and buffers that no layer resets
+            stay. "keep": every seed starts from the weights as they are given, and the dense
+            training is a fine-tuning; rewinding goes to its state after the rewind epochs. None:
+            "draw", if nothing shows that the network comes with trained weights; one without norms
+            and biases shows nothing.
+        trained: the network as given is the dense net: nothing is trained before the first level,
+            and rewinding goes to the given weights (see `lottery.take_as_trained`). "keep" then
+            goes without saying.
 
     Returns one network in evaluation mode, for a look.
 
     Raises:
-        ValueError: the name is taken; `in_shape` or `n_classes` cannot be; the function does not
-            build the same network anew with each call; or the network is one that `check_layers` or
-            `check_fits` refuses.
+        ValueError: the name is taken; `in_shape` or `n_classes` cannot be; the network shows that
+            it comes with trained weights and `weights` is not told; it has weights that are not
+            finite, or that should be drawn and cannot be; the function does not build the same
+            network anew with each call; or the network is one that `check_layers` or `check_fits`
+            refuses.
     """
     config.check_name(name)
     if name in MODELS and name not in OWN:
         raise ValueError(f"{name!r} is a model that comes with the package: choose another name.")
     _check_sizes(in_shape, n_classes)
-    make = partial(_build, name, _renewed(name, build_it))
-    first, again, other = (_drawn(make, in_shape, n_classes, seed) for seed in (0, 0, 1))
+    given.check_told(weights, trained)
+    kept = trained or weights == "keep"
+    copies = _copies(name, build_it)
+    make = partial(_build, name, copies)
+    seen = "" if kept else _signs_of_training(name, build_it, make, in_shape, n_classes)
+    if seen and weights is None:
+        raise ValueError(
+            f"model {name!r} comes with trained weights ({seen}): give models.add "
+            'weights="keep" to start from them, or weights="draw" to lose them and draw all anew '
+            "for each seed."
+        )
+    aside = without_part(_drawn(make, in_shape, n_classes, 0, kept=True), in_shape)
+    renewed = bool(seen) or (isinstance(build_it, nn.Module) and not kept)
+    if renewed:
+        make = partial(_build, name, partial(_reset, copies))
+    if aside:
+        make = partial(_freeze, make, aside)
+    first, again, other = (_drawn(make, in_shape, n_classes, seed, kept) for seed in (0, 0, 1))
+    given.check_finite(name, first)
     check_fits(name, first, in_shape, n_classes)
     _check_built_anew(name, first, again)
     _check_built_alike(name, first, again)
     _check_all_is_stored(name, first, other, in_shape)
+    if renewed or trained:
+        first, other = (_drawn(make, in_shape, n_classes, seed, kept) for seed in (0, 1))
+    if renewed:
+        given.check_all_is_drawn(name, first, other)
+    if trained:
+        given.check_all_is_given(name, first, other)
     MODELS[name] = make
-    OWN[name] = describe(first, in_shape)
+    OWN[name] = Own(describe(first, in_shape, kept, trained), kept, trained)
     return first.eval()
 
 
-def describe(model: nn.Module, in_shape: tuple[int, ...]) -> str:
-    """A fingerprint of a network: its layers, shapes, and outputs (three digits) for one image."""
+def describe(
+    model: nn.Module, in_shape: tuple[int, ...], kept: bool = False, trained: bool = False
+) -> str:
+    """A fingerprint of a network: its layers, shapes, and outputs (three digits) for one image.
+
+    Also what is frozen, and of weights that are kept a hash over all of them.
+    """
+    told_more = []
+    if kept:
+        told_more += ["trained" if trained else "kept", given.digest(model)]
+    told_more += [layer for layer, value in model.named_parameters() if not value.requires_grad]
     shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
     outputs = [f"{value:.2e}" for value in _outputs(model, in_shape).flatten().tolist()]
-    told = repr((str(model.eval()), shapes, outputs))
+    told = repr((str(model.eval()), shapes, outputs, *told_more))
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
@@ -80,13 +128,13 @@ def _check_sizes(in_shape: tuple[int, ...], n_classes: int) -> None:
         )
 
 
-def _renewed(name: str, build_it: Build | nn.Module) -> Build:
-    """The builder as it is; of a network copies in which every layer that can is reset."""
+def _copies(name: str, build_it: Build | nn.Module) -> Build:
+    """The builder as it is; of a network one that copies it."""
     if not isinstance(build_it, nn.Module):
         return build_it
     check_layers(name, build_it)
     try:
-        return partial(_reset_copy, copy.deepcopy(build_it))
+        return partial(_copy, copy.deepcopy(build_it))
     except Exception as error:
         raise ValueError(
             f"model {name!r} cannot be copied ({first_line(error)}): "
@@ -94,13 +142,37 @@ def _renewed(name: str, build_it: Build | nn.Module) -> Build:
         ) from error
 
 
-def _reset_copy(template: nn.Module, in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
-    fresh = copy.deepcopy(template)
-    for module in fresh.modules():
-        reset: Callable[[], None] | None = getattr(module, "reset_parameters", None)
-        if callable(reset):
-            reset()
-    return fresh
+def _copy(template: nn.Module, in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+    return copy.deepcopy(template)
+
+
+def _reset(make: Build, in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+    model = make(in_shape, n_classes)
+    given.reset(model)
+    return model
+
+
+def _freeze(make: Build, aside: list[str], in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+    model = make(in_shape, n_classes)
+    for layer in aside:
+        model.get_parameter(layer).requires_grad_(False)
+    return model
+
+
+def _signs_of_training(
+    name: str,
+    build_it: Build | nn.Module,
+    make: Build,
+    in_shape: tuple[int, ...],
+    n_classes: int,
+) -> str:
+    """What shows that a network or a builder comes with trained weights; "" where nothing does."""
+    if isinstance(build_it, nn.Module):
+        return given.signs_of_training(build_it)
+    first, other = (_drawn(make, in_shape, n_classes, seed, kept=True) for seed in (0, 1))
+    if _first_shared(first, other):  # which is refused later, for that reason
+        return ""
+    return given.same_for_two_seeds(first, other)
 
 
 def _build(name: str, make: Build, in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
@@ -114,6 +186,7 @@ def _build(name: str, make: Build, in_shape: tuple[int, ...], n_classes: int) ->
         ) from error
     check_layers(name, model)
     model.cpu()
+    give_logits(model)
     for module in model.modules():
         for layer, value in module._buffers.items():
             if value is not None:  # it may be a constant that all networks of the builder share
@@ -121,19 +194,29 @@ def _build(name: str, make: Build, in_shape: tuple[int, ...], n_classes: int) ->
     return model
 
 
-def _drawn(make: Build, in_shape: tuple[int, ...], n_classes: int, seed: int) -> nn.Module:
-    return draw(make, in_shape, n_classes, torch.Generator().manual_seed(seed))
+def _drawn(
+    make: Build, in_shape: tuple[int, ...], n_classes: int, seed: int, kept: bool
+) -> nn.Module:
+    return draw(make, in_shape, n_classes, torch.Generator().manual_seed(seed), kept)
 
 
 def _check_built_anew(name: str, first: nn.Module, second: nn.Module) -> None:
     """Raises ValueError where two networks of one builder have a parameter in common."""
+    layer = _first_shared(first, second)
+    if layer:
+        raise ValueError(
+            f"model {name!r}: two networks that its function built share {layer}: let the "
+            "function build every layer anew, or give models.add the network itself."
+        )
+
+
+def _first_shared(first: nn.Module, second: nn.Module) -> str:
+    """The first parameter that two networks have at one place in memory; "" where there is none."""
     places = {value.untyped_storage().data_ptr() for value in first.parameters()}
     for layer, value in second.named_parameters():
         if value.numel() and value.untyped_storage().data_ptr() in places:
-            raise ValueError(
-                f"model {name!r}: two networks that its function built share {layer}: let the "
-                "function build every layer anew, or give models.add the network itself."
-            )
+            return layer
+    return ""
 
 
 def _check_built_alike(name: str, first: nn.Module, second: nn.Module) -> None:

@@ -14,14 +14,15 @@ from torch.utils._pytree import tree_leaves
 class Call(NamedTuple):
     """One call of a module, in the order in which calls end: a module stands after its parts.
 
-    `took` and `gave` are checksums of its inputs and outputs; `drew` tells whether the state of a
-    global generator of torch, numpy or Python changed in it.
+    `took` and `gave` are checksums of its inputs and outputs; `drew` tells whether the state of
+    torch's global generator changed in it, `drew_elsewhere` whether numpy's or Python's did.
     """
 
     module: str
     took: int
     gave: int
     drew: bool
+    drew_elsewhere: bool
     output: Any  # of the network itself alone, else None
 
 
@@ -30,16 +31,17 @@ class _Watch:
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
-        self.open: list[tuple[int, int]] = []  # checksum of inputs, state of generators
+        self.open: list[tuple[int, int, int]] = []  # checksum of inputs, states of generators
 
     def before(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        self.open.append((_checksum((args, kwargs)), _generators()))
+        self.open.append((_checksum((args, kwargs)), _of_torch(), _elsewhere()))
 
     def after(self, name: str, output: Any) -> None:
-        took, state = self.open.pop()
-        drew = _generators() != state
+        took, of_torch, elsewhere = self.open.pop()
+        drew = _of_torch() != of_torch
+        drew_elsewhere = _elsewhere() != elsewhere
         kept = None if name else output
-        self.calls.append(Call(name, took, _checksum(output), drew, kept))
+        self.calls.append(Call(name, took, _checksum(output), drew, drew_elsewhere, kept))
 
 
 def run(model: nn.Module, x: Tensor) -> list[Call]:
@@ -97,10 +99,13 @@ def _checksum(values: Any) -> int:
     return found
 
 
-def _generators() -> int:
-    of_torch = torch.get_rng_state().numpy().tobytes()
+def _of_torch() -> int:
+    return hash(torch.get_rng_state().numpy().tobytes())
+
+
+def _elsewhere() -> int:
     numpy_state: Any = np.random.get_state(legacy=False)  # noqa: NPY002
     keys = numpy_state["state"]["key"].tobytes()
     place = numpy_state["state"]["pos"]
     waiting = numpy_state["has_gauss"]
-    return hash((of_torch, keys, place, waiting, random.getstate()))
+    return hash((keys, place, waiting, random.getstate()))

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +23,21 @@ MODELS: dict[str, Build] = {
     "vgg16": networks.vgg16,
     "mobilenet_v2": networks.mobilenet_v2,
 }
-OWN: dict[str, str] = {}  # names of your own models -> their fingerprints
+
+
+class Own(NamedTuple):
+    """What is known of a model of your own.
+
+    `fingerprint` tells it from others of its name. `kept`: it starts from the weights it comes
+    with; `trained`: with these it is the dense net.
+    """
+
+    fingerprint: str
+    kept: bool = False
+    trained: bool = False
+
+
+OWN: dict[str, Own] = {}  # your own models by name
 
 
 def build(
@@ -32,7 +47,8 @@ def build(
 
     Every convolution and linear layer is drawn Kaiming normal (He et al., 2015), biases are 0,
     batch norm is the identity. What else a network of your own draws from torch, numpy or Python
-    when it is built depends on the generator's first seed.
+    when it is built depends on the generator's first seed. One that starts from the weights it
+    comes with has those.
 
     Args:
         name: a key of MODELS.
@@ -44,15 +60,22 @@ def build(
         ValueError: the name is unknown.
     """
     _check_known(name)
-    return draw(MODELS[name], in_shape, n_classes, generator)
+    kept = name in OWN and OWN[name].kept
+    return draw(MODELS[name], in_shape, n_classes, generator, kept)
 
 
 def draw(
-    make: Build, in_shape: tuple[int, ...], n_classes: int, generator: torch.Generator
+    make: Build,
+    in_shape: tuple[int, ...],
+    n_classes: int,
+    generator: torch.Generator,
+    kept: bool = False,
 ) -> nn.Module:
-    """What `make` builds, its kernels drawn from `generator`; see `build`."""
+    """What `make` builds, its kernels drawn from `generator` unless they are kept; see `build`."""
     with seeded(generator.initial_seed()):  # what constructors draw depends on the seed, too
         model = make(in_shape, n_classes)
+    if kept:
+        return model
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
@@ -86,7 +109,12 @@ def check(run: Run) -> None:
 
 def fingerprint(name: str) -> str:
     """Tells a model of your own from others of its name; "" for those of the package."""
-    return OWN.get(name, "")
+    return OWN[name].fingerprint if name in OWN else ""
+
+
+def given_as_trained(name: str) -> bool:
+    """Whether a model is the dense net as it was given."""
+    return name in OWN and OWN[name].trained
 
 
 def _check_known(name: str) -> None:

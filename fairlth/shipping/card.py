@@ -83,7 +83,8 @@ class Card(Strict):
     `in_shape` is (channels, side, side) of one image and `input` how pixels become numbers.
     `images` are numbers of images, `data_sha256` is their fingerprint. `counts` are the record's
     on test images, [classes][groups]. `dead` says why the ticket is dead, "" where it is not.
-    `kept_alive` counts the weights of each layer that were kept only so that the layer has some.
+    `kept_alive` counts the weights of each layer that were kept only so that the layer has some,
+    `frozen` those of layers that did not learn and so are not pruned; they are not among `layers`.
     `reading` is Python that reads the file without fairlth. `parent` is the ticket that this one
     goes on from, None for one from the dense network. The other fields are the record's.
 
@@ -110,6 +111,7 @@ class Card(Strict):
     feasible: bool | None
     dead: str
     kept_alive: dict[str, Count]
+    frozen: Count = 0
     conditions: dict[str, Any]
     reading: list[str]
     intended_use: str
@@ -209,6 +211,7 @@ def card_of(
         feasible=False if dead and record.feasible else record.feasible,
         dead=dead,
         kept_alive=record.notes.get("rescued", {}),
+        frozen=record.notes.get("frozen", 0),
         conditions=_without_nan(record.conditions),
         reading=READING.format(file=json.dumps(file)).splitlines(),
         intended_use=INTENDED_USE,
@@ -218,10 +221,13 @@ def card_of(
 
 
 def card_bytes(card: Card) -> bytes:
-    """The card as it is stored, JSON in UTF-8; the hash of a card is the SHA-256 of these bytes."""
-    values = card.model_dump(mode="json")
-    if card.parent is None:  # most have none
-        del values["parent"]
+    """The card as it is stored, JSON in UTF-8; the hash of a card is the SHA-256 of these bytes.
+
+    It says nothing of frozen weights and of a parent where there are none.
+    """
+    optional = {"frozen": card.frozen, "parent": card.parent}
+    absent = {name for name, value in optional.items() if not value}
+    values = card.model_dump(mode="json", exclude=absent)
     return json.dumps(values, indent=1, ensure_ascii=False).encode()
 
 
@@ -289,6 +295,7 @@ def _facts(card: Card) -> dict[str, str]:
     run = {name: value for name, value in card.run.items() if value is not None}
     images = ", ".join(f"{n:,} {split}" for split, n in card.images.items())
     network = f"{card.run['model']}, {card.kept:,} of {card.total:,} weights kept"
+    network += f", {card.frozen:,} more frozen and not pruned" if card.frozen else ""
     alive = ", ".join(f"{n:,} of {layer}" for layer, n in card.kept_alive.items())
     facts = {
         "network": network,

@@ -18,7 +18,7 @@ from fairlth.bias_shift import fair_shift
 from fairlth.config import Run, paths
 from fairlth.images import Data
 from fairlth.lottery import Ticket
-from fairlth.masks import count_kept, prunable
+from fairlth.masks import count_frozen, count_kept, prunable
 from fairlth.methods.sharing import LEDGER
 from fairlth.metrics import Counts
 from fairlth.shipping import ticket as tickets
@@ -249,6 +249,8 @@ def record_of(run: Run, loaded: Data, ticket: Ticket, started: float, images: fl
     dead = why_dead(layers, val)
     notes = ticket.notes | ({"dead": dead} if dead else {})
     notes |= {"rescued": ticket.mask.rescued} if ticket.mask.rescued else {}
+    frozen = count_frozen(ticket.model)
+    notes |= {"frozen": frozen} if frozen else {}
     if empty := metrics.empty_groups(counts["test"].by_group().total, loaded.groups):
         warnings.warn(
             f"{run.dataset}: no test image of {', '.join(empty)}, so gaps over groups are nan.",

@@ -176,8 +176,7 @@ def _in_place_of_dense(model: nn.Module, mask: MaskSet, data: Data) -> Dense:
 
 def _pruned(run: Run, data: Data, start: Dense) -> Found:
     """A ticket pruned further; its `epochs` are those since."""
-    found = METHODS[run.method].find(run, data, start)
-    return replace(found, epochs=found.epochs - run.settings.schedule.epochs)
+    return METHODS[run.method].find(run, data, start)
 
 
 def _as_it_is(run: Run, data: Data, start: Dense) -> Found:

@@ -39,6 +39,15 @@ def test_breadth_is_fifteen_cells_of_eight_methods_and_nine_runs_beside():
     assert len(config.every_run("whole")) == 8 * 3
 
 
+def test_finetune_is_one_task_of_six_methods_that_rewinds_to_where_it_starts():
+    runs = config.every_run("finetune")
+    assert len(runs) == 6 * 3
+    assert {run.density for run in runs} == {1.0, 0.2}
+    preset = PRESETS["finetune"]
+    assert preset.rewind_epochs == preset.schedule.warmup == 0
+    assert (preset.schedule.optimizer, preset.schedule.lr) == ("adamw", 5e-5)
+
+
 def test_a_preset_that_names_an_unknown_method_is_refused(monkeypatch):
     monkeypatch.setitem(
         PRESETS, "mine", PRESETS["smoke"].model_copy(update={"methods": ("dense", "balot")})

@@ -97,7 +97,7 @@ def test_statistics_are_taken_anew_as_plain_averages_and_nothing_else_changes(ra
     norm, split = model.norm1, random_data.train
     norm.running_mean.fill_(7.0)
     weights = {name: value.clone() for name, value in model.named_parameters()}
-    refresh_statistics(model, split, torch.arange(96))
+    refresh_statistics(model, split, torch.arange(96), 0)
     inputs = model.pool1(model.conv1(as_float(split.x)))
     assert torch.allclose(norm.running_mean, inputs.mean((0, 2, 3)), atol=1e-5)
     assert norm.momentum == 0.1 and not model.training

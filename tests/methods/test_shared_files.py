@@ -13,6 +13,7 @@ from fairlth import models
 from fairlth.config import paths
 from fairlth.methods import sharing
 from fairlth.methods.sharing import Kept, shared
+from fairlth.models import registry
 
 HEADER = {"about", "notes", "effort", "sha256"}
 
@@ -172,7 +173,7 @@ def test_names_that_run_together_do_not_share(ask, smoke_run):
 
 def test_two_networks_of_one_name_do_not_share(ask, monkeypatch):
     first = ask()
-    monkeypatch.setitem(models.OWN, "mlp", "0123")
+    monkeypatch.setitem(models.OWN, "mlp", registry.Own("0123"))
     assert not torch.equal(ask(), first)
 
 

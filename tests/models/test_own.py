@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torchvision.ops import StochasticDepth
 
 from fairlth import config, data, models
 from fairlth.config import Run
@@ -59,10 +58,6 @@ def tie(model):
 def tie_biases(model):
     model.second = nn.Linear(4, 3)
     model.linear.bias = model.second.bias
-
-
-def freeze(model):
-    model.conv.weight.requires_grad = False
 
 
 def parametrised(model):
@@ -120,11 +115,6 @@ def replace_own_weight(own, x):
     return x * own.scale
 
 
-def attend(own, x):
-    places = x.flatten(2)[:, :, :9].transpose(1, 2)
-    return own.attention(places, places, places)[0].transpose(1, 2)[..., None]
-
-
 def count_calls(own, x):
     own.calls += 1
     return x * own.calls
@@ -163,7 +153,7 @@ def test_a_network_given_whole_is_reset_and_stays_as_it_is(own):
     )
     nn.init.constant_(given[1].weight, 5.0)
     before = {name: value.clone() for name, value in given.state_dict().items()}
-    models.add("mine", given)
+    models.add("mine", given, weights="draw")
     fresh = build("mine", (3, 32, 32), 3, torch.Generator().manual_seed(0))
     assert fresh[1].weight.tolist() == [1.0] * 4 and not torch.equal(
         fresh[0].weight, before["0.weight"]
@@ -200,6 +190,10 @@ REFUSED = {
         lambda in_shape, n_classes: Net(in_shape, n_classes).to("meta"),
         "scale is on the device meta",
     ),
+    "a buffer on meta": (
+        net(set_to(mean=nn.Buffer(torch.zeros(3, device="meta")))),
+        "mean is on the device meta, without values: build it on cpu",
+    ),
     "nothing to prune": (
         lambda in_shape, n_classes: nn.AdaptiveAvgPool2d(1),
         "has no Conv2d and no Linear layer",
@@ -233,8 +227,16 @@ REFUSED = {
     ),
     "nothing": (net(set_to(forward=lambda x: None)), "gives NoneType for 2 images"),
     "a dictionary": (
+        net(set_to(forward=lambda x: {"features": x})),
+        r"gives dict for 2 images, expected a tensor \(2, 3\): .* or name them logits or out",
+    ),
+    "a tuple without names": (
+        net(set_to(forward=lambda x: (x, x))),
+        r"gives tuple for 2 images, expected a tensor \(2, 3\)",
+    ),
+    "a dictionary of maps": (
         net(set_to(forward=lambda x: {"out": x})),
-        r"gives dict for 2 images, expected a tensor \(2, 3\)",
+        r"gives \(2, 3, 32, 32\) for 2 images, expected \(2, 3\)",
     ),
     "infinite": (
         layer(lambda own, x: x.sign().sub(x.sign()).log()),
@@ -264,25 +266,9 @@ REFUSED = {
         lambda in_shape, n_classes: torch.compile(Net(in_shape, n_classes)),
         "is compiled: give the nn.Module that it was made from",
     ),
-    "dropout of attention": (
-        layer(attend, attention=nn.MultiheadAttention(4, 1, dropout=0.1, batch_first=True)),
-        r"activation.attention \(MultiheadAttention\) draws .* trains, .*: build it with dropout=0",
-    ),
-    "dropout": (
-        net(set_to(activation=nn.Dropout(0.1))),
-        r"activation \(Dropout\) draws random numbers while it trains, .*: set its p to 0\.",
-    ),
-    "several dropouts": (
-        net(set_to(activation=nn.Sequential(nn.Dropout(0.1), nn.ReLU(), nn.Dropout2d(0.1)))),
-        r"activation.0 \(Dropout\) and 1 more draw random numbers while it trains",
-    ),
-    "stochastic depth": (
-        net(set_to(activation=StochasticDepth(0.5, "row"))),
-        r"activation \(StochasticDepth\) draws .*: set its p to 0",
-    ),
     "dropout that never ends": (
         layer(lambda own, x: F.dropout(x, 0.5)),
-        r"activation \(Layer\) draws random numbers while it predicts",
+        r"activation \(Layer\) draws random numbers while it predicts, .*: let it draw none\.",
     ),
     "Python's numbers": (
         layer(lambda own, x: x * 0.5 if own.training and random.random() < 0.01 else x),
@@ -290,7 +276,20 @@ REFUSED = {
     ),
     "numpy's numbers": (
         layer(lambda own, x: x + np.random.rand() if own.training else x),  # noqa: NPY002
-        r"activation \(Layer\) draws random numbers while it trains",
+        r"activation \(Layer\) draws random numbers while it trains, from no seed of the run: draw "
+        r"from torch's global generator alone\.",
+    ),
+    "several that draw": (
+        net(
+            set_to(
+                activation=nn.Sequential(
+                    Layer(lambda own, x: x * random.random() if own.training else x),
+                    nn.ReLU(),
+                    Layer(lambda own, x: x * random.random() if own.training else x),
+                )
+            )
+        ),
+        r"activation.0 \(Layer\) and 1 more draw random numbers while it trains",
     ),
     "numbers between two layers": (
         net(
@@ -308,6 +307,10 @@ REFUSED = {
     ),
     "a memory": (
         layer(count_calls, calls=0),
+        r"activation \(Layer\) gives other outputs for the same images each time",
+    ),
+    "a memory beside dropout": (
+        layer(lambda own, x: F.dropout(count_calls(own, x), 0.5, own.training), calls=0),
         r"activation \(Layer\) gives other outputs for the same images each time",
     ),
     "a buffer that moves in evaluation": (
@@ -341,7 +344,7 @@ REFUSED = {
     ),
     "an idle layer": (
         net(set_to(spare=nn.Linear(2, 2))),
-        "spare.weight has no part in the output: leave the layer out",
+        "spare.weight has no part in the output while it predicts: leave the layer out",
     ),
     "no gradients": (
         net(lambda model: setattr(model, "forward", lambda x: Net.forward(model, x).detach())),
@@ -354,7 +357,10 @@ REFUSED = {
     "tied weights": (net(tie), "second.weight is shared with linear.weight"),
     "tied biases": (net(tie_biases), "second.bias is shared with linear.bias"),
     "computed weights": (net(parametrised), "conv.weight is computed from others"),
-    "frozen weights": (net(freeze), "conv.weight is frozen"),
+    "all is frozen": (
+        net(lambda model: model.requires_grad_(False) and None),
+        "all its Conv2d and Linear layers are frozen, and .* let the weight of one at least be",
+    ),
 }
 
 
@@ -363,6 +369,13 @@ def test_a_network_that_cannot_be_trained_and_pruned_gets_one_sentence(own, make
     with pytest.raises(ValueError, match=f"^model 'mine'.*{sentence}") as caught:
         models.add("mine", make_it)
     assert "\n" not in str(caught.value) and "mine" not in models.MODELS
+
+
+def test_logits_that_are_small_and_positive_are_let_in(own):
+    """Within [0, 1] for images three times as large, and beyond it for larger ones."""
+    net = models.add("mine", ending_in(lambda x: x.abs() * 0.2))
+    x = 2 * torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) - 1
+    assert net(3 * x).max() < 1 < net(30 * x).max()
 
 
 def test_a_refused_network_stays_as_it_is_and_so_do_generators(own):
@@ -376,7 +389,7 @@ def test_a_refused_network_stays_as_it_is_and_so_do_generators(own):
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002
     models.check_fits("mine", given, (3, 32, 32), 3)
-    models.add("mine", given)
+    models.add("mine", given, weights="keep")
     with pytest.raises(ValueError, match="4 outputs"):
         models.add("mine", lambda in_shape, n_classes: Net(in_shape, 4))
     assert (torch.rand(()), random.random(), np.random.rand()) == expected  # noqa: NPY002
@@ -506,16 +519,6 @@ def test_names_of_models_are_fit_for_files_and_not_taken(own):
         models.add("a/b", Net)
     models.add("mine", Net)
     models.add("mine", Net)
-
-
-def test_dropout_that_is_off_is_let_in_and_checks_leave_the_generator_alone(own):
-    torch.manual_seed(0)
-    models.add("mine", net(set_to(activation=nn.Dropout(0.0))))
-    with pytest.raises(ValueError, match="random numbers"):
-        models.add("mine", net(set_to(activation=nn.Dropout(0.5))))
-    drawn = torch.rand(1)
-    torch.manual_seed(0)
-    assert torch.equal(drawn, torch.rand(1))
 
 
 @pytest.mark.parametrize("change", [{"activation": torch.tanh}, {"width": 5}])
