@@ -83,15 +83,19 @@ def find_head(model: nn.Module, images: Tensor) -> nn.Linear | None:
     training = model.training
     model.eval()
     with torch.no_grad():
-        outputs = model(images)
-        same = [layer for layer, given in _linear_outputs(model, images) if given.equal(outputs)]
+        called, outputs = _linear_outputs(model, images)
+        same = [layer for layer, given in called if given.equal(outputs)]
         heads = [layer for layer in same if _shifts(layer, model, images, outputs)]
     model.train(training)
     return heads[0] if heads else None
 
 
-def _linear_outputs(model: nn.Module, images: Tensor) -> list[tuple[nn.Linear, Tensor]]:
-    """Every linear layer with biases and what it gives for images, in the order of their calls."""
+def _linear_outputs(
+    model: nn.Module, images: Tensor
+) -> tuple[list[tuple[nn.Linear, Tensor]], Tensor]:
+    """Every linear layer with biases and what it gives for images, in the order of their calls, and
+    what the network gives; both of one call, since attention without hooks rounds otherwise.
+    """
     found: list[tuple[nn.Linear, Tensor]] = []
 
     def remember(layer: nn.Linear, inputs: tuple[Tensor, ...], given: Tensor) -> None:
@@ -100,11 +104,11 @@ def _linear_outputs(model: nn.Module, images: Tensor) -> list[tuple[nn.Linear, T
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     hooks = [layer.register_forward_hook(remember) for layer in layers if layer.bias is not None]
     try:
-        model(images)
+        outputs = model(images)
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return found, outputs
 
 
 def _shifts(layer: nn.Linear, model: nn.Module, images: Tensor, outputs: Tensor) -> bool:

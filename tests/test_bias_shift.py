@@ -164,3 +164,11 @@ def test_a_network_with_shifted_outputs_can_be_made_smaller():
     x = torch.rand(5, 3)
     assert small[0].out_features == 2
     torch.testing.assert_close(small(x), model(x))
+
+
+def test_the_head_behind_attention_is_found():
+    """Without hooks torch runs the layer by one function, which rounds otherwise."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    model = nn.Sequential(nn.Unflatten(1, (4, 8)), layer, nn.Flatten(), nn.Linear(32, 3)).eval()
+    assert find_head(model, torch.randn(4, 32)) is model[3]

@@ -131,7 +131,8 @@ def _check_weights(name: str, model: nn.Module) -> None:
     parameters = dict(model.named_parameters())
     if not weights:
         raise ValueError(
-            f"model {name!r} has no Conv2d and no Linear layer: there is nothing to prune."
+            f"model {name!r} has no convolution, no linear layer and no nn.MultiheadAttention: "
+            "there is nothing to prune."
         )
     for layer, weight in weights.items():
         if parameters.get(layer) is not weight:

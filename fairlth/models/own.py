@@ -2,13 +2,15 @@
 
 import copy
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from fairlth import config
+from fairlth.masks import prunable
+from fairlth.models import reach
 from fairlth.models.checks import check_fits, check_layers, first_line
 from fairlth.models.registry import MODELS, OWN, Build, draw, seeded
 
@@ -18,12 +20,15 @@ def add(
     build_it: Build | nn.Module,
     in_shape: tuple[int, ...] = (3, 32, 32),
     n_classes: int = 3,
+    keep: Sequence[str] = (),
 ) -> nn.Module:
     """Makes your network known as `name`, so that `Run(model=name)` trains and prunes it.
 
-    Its convolutions (`nn.Conv2d`) and linear layers are pruned. Every method of a seed starts from
-    the same weights: kernels are drawn anew by `build`, so pretrained ones are lost. Adding the
-    name again replaces it; shared trainings and records know the network that they were made with.
+    Its convolutions, linear layers and `nn.MultiheadAttention` are pruned (`masks.kernels`), all
+    but those that `keep` names; a table that says so is printed. Every method of a seed starts
+    from the same weights: kernels are drawn anew by `build`, so pretrained ones are lost. Adding
+    the name again replaces it; shared trainings and records know the network that they were made
+    with.
 
     A network has to be a function of its seed, its weights and the images. So it is built
     and run several times here.
@@ -35,19 +40,21 @@ def add(
             reset.
         in_shape: (channels, side, side) of the images that it is tried with now.
         n_classes: the number of classes that it is tried with now.
+        keep: names of layers that stay whole, such as ("head", "stem.*"), with `*` as in a shell.
+            The network carries them as its attribute `keep_whole`.
 
     Returns one network in evaluation mode, for a look.
 
     Raises:
-        ValueError: the name is taken; `in_shape` or `n_classes` cannot be; the function does not
-            build the same network anew with each call; or the network is one that `check_layers` or
-            `check_fits` refuses.
+        ValueError: the name is taken; `in_shape` or `n_classes` cannot be; `keep` names no layer or
+            all of them; the function does not build the same network anew with each call; or the
+            network is one that `check_layers` or `check_fits` refuses.
     """
     config.check_name(name)
     if name in MODELS and name not in OWN:
         raise ValueError(f"{name!r} is a model that comes with the package: choose another name.")
     _check_sizes(in_shape, n_classes)
-    make = partial(_build, name, _renewed(name, build_it))
+    make = partial(_build, name, _renewed(name, build_it), reach.patterns(keep))
     first, again, other = (_drawn(make, in_shape, n_classes, seed) for seed in (0, 0, 1))
     check_fits(name, first, in_shape, n_classes)
     _check_built_anew(name, first, again)
@@ -55,14 +62,17 @@ def add(
     _check_all_is_stored(name, first, other, in_shape)
     MODELS[name] = make
     OWN[name] = describe(first, in_shape)
+    print(reach.table(first))  # noqa: T201
     return first.eval()
 
 
 def describe(model: nn.Module, in_shape: tuple[int, ...]) -> str:
-    """A fingerprint of a network: its layers, shapes, and outputs (three digits) for one image."""
+    """A fingerprint of a network: its layers, shapes, and outputs (three digits) for one image, and
+    which weights can be pruned.
+    """
     shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
     outputs = [f"{value:.2e}" for value in _outputs(model, in_shape).flatten().tolist()]
-    told = repr((str(model.eval()), shapes, outputs))
+    told = repr((str(model.eval()), shapes, outputs, [*prunable(model)]))
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
@@ -97,13 +107,16 @@ def _renewed(name: str, build_it: Build | nn.Module) -> Build:
 def _reset_copy(template: nn.Module, in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
     fresh = copy.deepcopy(template)
     for module in fresh.modules():
-        reset: Callable[[], None] | None = getattr(module, "reset_parameters", None)
-        if callable(reset):
-            reset()
+        for name in ("_reset_parameters", "reset_parameters"):  # the first is that of attention
+            reset: Callable[[], None] | None = getattr(module, name, None)
+            if callable(reset):
+                reset()
     return fresh
 
 
-def _build(name: str, make: Build, in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+def _build(
+    name: str, make: Build, keep: tuple[str, ...], in_shape: tuple[int, ...], n_classes: int
+) -> nn.Module:
     """What the user's builder gives, checked, on the CPU."""
     try:
         model = make(in_shape, n_classes)
@@ -112,6 +125,8 @@ def _build(name: str, make: Build, in_shape: tuple[int, ...], n_classes: int) ->
             f"model {name!r} cannot be built for in_shape={in_shape} and n_classes={n_classes}: "
             f"{first_line(error)}."
         ) from error
+    if keep and isinstance(model, nn.Module):
+        reach.keep_layers(name, model, keep)
     check_layers(name, model)
     model.cpu()
     for module in model.modules():

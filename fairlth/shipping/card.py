@@ -66,6 +66,8 @@ class Card(Strict):
     `images` are numbers of images, `data_sha256` is their fingerprint. `counts` are the record's
     on test images, [classes][groups]. `dead` says why the ticket is dead, "" where it is not.
     `kept_alive` counts the weights of each layer that were kept only so that the layer has some.
+    `parameters` counts all weights of the network, also those that are never pruned, such as biases
+    and norms; 0 is a card of a version that did not count them.
     `reading` is Python that reads the file without fairlth. The other fields are the record's.
 
     Raises:
@@ -95,6 +97,7 @@ class Card(Strict):
     reading: list[str]
     intended_use: str
     limits: list[str]
+    parameters: Count = 0
 
     @model_validator(mode="after")
     def _is_possible(self) -> "Card":
@@ -120,6 +123,14 @@ class Card(Strict):
             raise ValueError("it does not say that the ticket is dead")
         return self
 
+    @model_validator(mode="after")
+    def _counts_all_weights(self) -> "Card":
+        if 0 < self.parameters < self.total:
+            raise ValueError(
+                f"parameters={self.parameters} and {self.total} weights that could have been pruned"
+            )
+        return self
+
     @property
     def test(self) -> Counts:
         """Right answers and images, each an array (classes, groups)."""
@@ -135,8 +146,21 @@ class Card(Strict):
         """Weights that could have been pruned."""
         return sum(layer["total"] for layer in self.layers)
 
+    @property
+    def density_of_all(self) -> float:
+        """The share of all weights of the network that are left, in [0, 1]; nan if not counted."""
+        pruned = self.total - self.kept
+        return 1 - pruned / self.parameters if self.parameters else math.nan
 
-def card_of(record: Record, data: Data, file: str, content: bytes, unpacked_bytes: int) -> Card:
+
+def card_of(
+    record: Record,
+    data: Data,
+    file: str,
+    content: bytes,
+    unpacked_bytes: int,
+    parameters: int = 0,
+) -> Card:
     """The card of a run's ticket.
 
     Args:
@@ -144,6 +168,7 @@ def card_of(record: Record, data: Data, file: str, content: bytes, unpacked_byte
         data: that it was trained on.
         file, content: name and bytes of the ticket's file.
         unpacked_bytes: how many bytes that is after zlib.
+        parameters: all weights of the network; 0: they are not counted.
     """
     dead = record.notes.get("dead", "") or why_dead(record.layers)
     channels, rows, columns = data.in_shape
@@ -172,12 +197,14 @@ def card_of(record: Record, data: Data, file: str, content: bytes, unpacked_byte
         reading=READING.format(file=json.dumps(file)).splitlines(),
         intended_use=INTENDED_USE,
         limits=LIMITS,
+        parameters=parameters,
     )
 
 
 def card_bytes(card: Card) -> bytes:
     """The card as it is stored, JSON in UTF-8; the hash of a card is the SHA-256 of these bytes."""
-    return json.dumps(card.model_dump(mode="json"), indent=1, ensure_ascii=False).encode()
+    values = card.model_dump(mode="json", exclude_defaults=True)  # an older card keeps its hash
+    return json.dumps(values, indent=1, ensure_ascii=False).encode()
 
 
 def why_dead(layers: list[dict[str, Any]], outputs: Tensor | None = None) -> str:
@@ -245,8 +272,12 @@ def _facts(card: Card) -> dict[str, str]:
     images = ", ".join(f"{n:,} {split}" for split, n in card.images.items())
     network = f"{card.run['model']}, {card.kept:,} of {card.total:,} weights kept"
     alive = ", ".join(f"{n:,} of {layer}" for layer, n in card.kept_alive.items())
+    densities = f"{card.kept / card.total:.2%} of the weights that could be pruned"
+    if card.parameters:
+        densities += f", {card.density_of_all:.2%} of all {card.parameters:,} weights"
     facts = {
         "network": network,
+        "density": densities,
         "kept so that no layer is empty": alive,
         "run": ", ".join(f"{name} {value}" for name, value in run.items()),
         "input": "; ".join(f"{name}: {value}" for name, value in card.input.items()),

@@ -62,7 +62,8 @@ def write(ticket: Ticket, record: Record, data: Data, path: Path) -> None:
     """
     unpacked = to_bytes(tensors(ticket.model, ticket.mask), {"run": json.dumps(record.run)})
     content = zlib.compress(unpacked, 9)
-    card = card_of(record, data, path.name, content, len(unpacked))
+    parameters = sum(value.numel() for value in ticket.model.parameters())
+    card = card_of(record, data, path.name, content, len(unpacked), parameters)
     paths.write_atomically(path, content)
     paths.write_atomically(card_path(path), card_bytes(card))
 

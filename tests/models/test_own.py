@@ -202,7 +202,7 @@ REFUSED = {
     ),
     "nothing to prune": (
         lambda in_shape, n_classes: nn.AdaptiveAvgPool2d(1),
-        "has no Conv2d and no Linear layer",
+        "has no convolution, no linear layer and no nn.MultiheadAttention: there is nothing to",
     ),
     "no network": (lambda in_shape, n_classes: "resnet", "is a str: expected an nn.Module"),
     "no builder": (
