@@ -5,13 +5,14 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from fairlth.masks import prunable
+from fairlth.masks import output_layer, prunable
 from fairlth.models.probe import Call, innermost, run, unsteady
 from fairlth.models.registry import seeded
 
 N_IMAGES = 2  # of a probe
 REPEATS = 3  # of a probe, to find random numbers that are not drawn every time
 SCALES = (3.0, 30.0)  # of images, to tell small logits from probabilities
+ENLARGED = 1e4  # weights of the last layer, to tell small logits of one sign from probabilities
 CURES = {  # part of the type of a module that draws -> what makes it stop
     "Dropout": "set its p to 0",
     "StochasticDepth": "set its p to 0",
@@ -268,6 +269,8 @@ def _check_logits(name: str, model: nn.Module, x: Tensor, calls: list[Call]) -> 
         if outputs.min() < 0 or outputs.max() > 1 or not ((outputs > 0) & (outputs < 1)).any():
             return
         outputs = _run(name, model, scale * x)[-1].output
+    if _grow_with_last_layer(name, model, x):
+        return
     sums_to_1 = torch.allclose(outputs.sum(1), torch.ones(len(outputs)), atol=1e-3)
     function = "softmax" if sums_to_1 else "sigmoid"
     last = next(call.module for call in calls if call.gave == calls[-1].gave)
@@ -275,6 +278,17 @@ def _check_logits(name: str, model: nn.Module, x: Tensor, calls: list[Call]) -> 
         f"model {name!r} gives probabilities, expected logits: leave out the {function} at its "
         f"end, in {_named(model, last)}."
     )
+
+
+def _grow_with_last_layer(name: str, model: nn.Module, x: Tensor) -> bool:
+    """Whether outputs leave [0, 1] when the last layer's weights are enlarged, as logits do."""
+    last = model.get_parameter(output_layer(model, x))
+    before = last.detach().clone()
+    with torch.no_grad():
+        last.mul_(ENLARGED)
+        outputs = _run(name, model, x)[-1].output
+        last.copy_(before)
+    return bool(outputs.min() < 0 or outputs.max() > 1)
 
 
 def _check_gradients(name: str, model: nn.Module, x: Tensor) -> None:
