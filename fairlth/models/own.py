@@ -171,11 +171,16 @@ def _check_all_is_stored(
 ) -> None:
     """Raises ValueError where a network of another seed with the first one's state differs."""
     try:
-        other.load_state_dict(first.state_dict())
+        other.load_state_dict({**first.state_dict()})  # plain, as files give it
     except RuntimeError as error:
         raise ValueError(
             f"model {name!r} has other layers when it is built from another seed: let their "
             "number and sizes follow from in_shape and n_classes alone."
+        ) from error
+    except Exception as error:
+        raise ValueError(
+            f"model {name!r} cannot be filled from names and values alone ({first_line(error)}): "
+            "let its loading ask for nothing else."
         ) from error
     if not _same(_outputs(first, in_shape), _outputs(other, in_shape)):
         raise ValueError(

@@ -109,7 +109,8 @@ def reach(model: nn.Module) -> list[Part]:
     for kind, values in together.items():
         if values:
             n_weights = sum(value.numel() for value in values)
-            found.append(Part(kind, f"{len(values)} tensors", n_weights, f"no, {kind}"))
+            shape = f"{len(values)} tensor" + "s" * (len(values) > 1)
+            found.append(Part(kind, shape, n_weights, f"no, {kind}"))
     return found
 
 

@@ -225,7 +225,7 @@ def _flattens(node: fx.Node, module: nn.Module | None) -> bool:
     if isinstance(module, nn.Flatten):
         return (module.start_dim, module.end_dim) == (1, -1)
     if node.target in (torch.flatten, "flatten"):
-        return node.args[1:] == (1,) or node.kwargs.get("start_dim") == 1
+        return [*node.args[1:], *node.kwargs.values()] == [1]
     if node.target in (torch.mean, "mean"):
         places = node.args[1] if len(node.args) == 2 else node.kwargs.get("dim")
         is_over_places = isinstance(places, tuple | list) and sorted(places) in ([2, 3], [-2, -1])

@@ -365,6 +365,56 @@ def test_a_network_that_cannot_be_trained_and_pruned_gets_one_sentence(own, make
     assert "\n" not in str(caught.value) and "mine" not in models.MODELS
 
 
+class Versioned(Net):
+    """Loads nothing that does not tell its version, as torchvision's MNASNet does."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *rest):
+        if local_metadata.get("version") != 2:
+            raise ValueError("version should be 2.")
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+
+
+def test_a_network_that_files_cannot_fill_is_refused(own):
+    with pytest.raises(ValueError) as caught:
+        models.add("mine", Versioned)
+    assert str(caught.value) == (
+        "model 'mine' cannot be filled from names and values alone (version should be 2): "
+        "let its loading ask for nothing else."
+    )
+
+
+class Small(nn.Module):
+    """Its outputs are small whatever the scale of the image, since batch norm sees to that."""
+
+    def __init__(self, in_shape, n_classes, end):
+        super().__init__()
+        self.conv = nn.Conv2d(in_shape[0], n_classes, 3)
+        self.norm = nn.BatchNorm2d(n_classes)
+        self.last = nn.Conv2d(n_classes, n_classes, 1)
+        self.end = end
+
+    def forward(self, x):
+        return self.end(0.1 * self.last(self.norm(self.conv(x))).mean((2, 3)))
+
+
+def test_small_outputs_of_one_sign_are_no_probabilities(own):
+    generator = torch.Generator().manual_seed(0)
+    x = 2 * torch.rand(2, 3, 32, 32, generator=generator) - 1
+
+    def made(end):
+        torch.manual_seed(0)
+        return Small((3, 32, 32), 3, end)
+
+    with torch.no_grad():
+        outputs = made(torch.abs)(30 * x)
+    assert outputs.min() > 0 and outputs.max() < 1  # batch norm: whatever the scale of the image
+    models.check_fits("mine", made(torch.abs), (3, 32, 32), 3)
+    with pytest.raises(ValueError, match="gives probabilities"):
+        models.check_fits("mine", made(torch.sigmoid), (3, 32, 32), 3)
+
+
 def test_a_refused_network_stays_as_it_is_and_so_do_generators(own):
     given = Net((3, 32, 32), 3, activation=nn.BatchNorm2d(4))
     before = {name: value.clone() for name, value in given.state_dict().items()}

@@ -118,6 +118,15 @@ def test_networks_of_timm_go_all_the_way(own, tmp_path, monkeypatch, name):
     go_all_the_way(build_it, 96, RUN.model_copy(update={"preset": "zoo"}), tmp_path, monkeypatch)
 
 
+@pytest.mark.filterwarnings("ignore")  # torchvision's own, on how weights are drawn
+def test_mnasnet_is_refused_since_files_do_not_tell_its_version(own):
+    def build_it(in_shape, n_classes):
+        return torchvision.models.MNASNet(0.1, n_classes, dropout=0.0)
+
+    with pytest.raises(ValueError, match="names and values alone .version should be set to 1 or 2"):
+        models.add("zoo", build_it, (3, 32, 32))
+
+
 @pytest.mark.parametrize(
     "network", [one for one in zoo.NETWORKS if one.family in FAST], ids=lambda one: one.family
 )

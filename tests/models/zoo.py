@@ -13,7 +13,6 @@ from torchvision.models import (
     DenseNet,
     GoogLeNet,
     Inception3,
-    MNASNet,
     MobileNetV2,
     ShuffleNetV2,
     SqueezeNet,
@@ -62,8 +61,9 @@ random numbers or gives more than its logits is refused. Weights are those of th
 | --- | --- | --- | --- | --- |
 """
 TAIL = """
-As they come, GoogLeNet and Inception give the outputs of extra classifiers in training, not logits alone. A network
-for one image size (vit, maxvit) is built for that of your images: `build` gets it as `in_shape`.
+MNASNet is refused: it asks for a version when it is loaded, and a file of names and values has none. As they come,
+GoogLeNet and Inception give the outputs of extra classifiers in training, not logits alone. A network for one image
+size (vit, maxvit) is built for that of your images: `build` gets it as `in_shape`.
 
 ## timm
 
@@ -207,7 +207,6 @@ NETWORKS = [
         92123,
         89880,
     ),
-    Network("mnasnet", lambda n: MNASNet(0.1, n, 0.0), 32, DROPOUT, 115955, 108464),
     Network(
         "mobilenet_v2",
         lambda n: MobileNetV2(n, 0.5, [[1, 16, 1, 1], [6, 24, 2, 2]], dropout=0.0),
