@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from fairlth.images import lay_like_images
 from fairlth.masks import output_layer, prunable
 from fairlth.models.probe import Call, innermost, run, unsteady
 from fairlth.models.registry import seeded
@@ -160,7 +161,7 @@ def _run(name: str, model: nn.Module, x: Tensor) -> list[Call]:
 def _copy(name: str, model: nn.Module) -> nn.Module:
     """A copy on the CPU, its channels last in memory as in training."""
     try:
-        return copy.deepcopy(model).cpu().to(memory_format=torch.channels_last)
+        return lay_like_images(copy.deepcopy(model).cpu())
     except Exception as error:
         raise ValueError(
             f"model {name!r} cannot be copied ({first_line(error)}): keep no computed tensors in "

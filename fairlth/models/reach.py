@@ -89,12 +89,12 @@ def reach(model: nn.Module) -> list[Part]:
     together: dict[str, list[Tensor]] = {"biases": [], "norms": []}
     for name, value in model.named_parameters():
         module = model.get_submodule(layer_of(name))
-        if name in pruned:
-            answer = "yes"
-        elif name in whole:
+        if name in whole:
             answer = "no, keep"
-        elif name in of_a_kind:
+        elif name in of_a_kind and not value.requires_grad:
             answer = "no, frozen"
+        elif name in pruned:
+            answer = "yes"
         elif isinstance(module, NORMS) or type(module).__name__.endswith("Norm"):
             together["norms"].append(value)
             continue

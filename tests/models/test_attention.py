@@ -1,4 +1,4 @@
-"""A small vision transformer goes all the way: trained, pruned with its attention, stored, exported."""
+"""Attention and all kinds of convolutions are pruned by every method; a small vision transformer goes all the way."""
 
 import pytest
 import torch
@@ -47,6 +47,32 @@ class Split(nn.Module):
         return self.head(self.attention(query, key, value)[0].flatten(1))
 
 
+class Kinds(nn.Module):
+    """Convolutions of one and three dimensions, and transposed ones of each."""
+
+    def __init__(self, in_shape, n_classes):
+        super().__init__()
+        self.row = nn.Conv1d(8, 6, 3)
+        self.up_row = nn.ConvTranspose1d(6, 8, 3)
+        self.up_image = nn.ConvTranspose2d(1, 4, 2)
+        self.body = nn.Conv3d(1, 2, 2, stride=2)
+        self.up_body = nn.ConvTranspose3d(2, 3, 2)
+        self.head = nn.Linear(3, n_classes)
+
+    def forward(self, x):
+        rows = self.up_row(self.row(x[:, 0]).relu())
+        image = self.up_image(rows[:, None]).relu()
+        body = self.up_body(self.body(image[:, None]).relu())
+        return self.head(body.mean((2, 3, 4)))
+
+
+TOTALS = {
+    "Encoder": 64 + 768 + 256 + 512 + 512 + 48,
+    "Split": 64 + 32 + 16 + 64 + 192,
+    "Kinds": 144 + 144 + 16 + 16 + 48 + 9,
+}
+
+
 def vit(in_shape, n_classes):
     """torchvision's, with one layer of 16 features."""
     model = VisionTransformer(
@@ -67,13 +93,13 @@ def drawn(name, seed=0):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("net", [Encoder, Split])
-def test_every_method_prunes_attention_to_an_exact_count(own, random_data, method, net):
+@pytest.mark.parametrize("net", [Encoder, Split, Kinds])
+def test_every_method_prunes_every_kind_to_an_exact_count(own, random_data, method, net):
     models.add("net", net, in_shape=(1, 8, 8), n_classes=3)
     density = 1.0 if method == "dense" else 0.2
     run = Run(dataset="digits", model="net", method=method, density=density, seed=0, preset="smoke")
     ticket = methods.make(run, random_data)
-    total = {Encoder: 64 + 768 + 256 + 512 + 512 + 48, Split: 64 + 32 + 16 + 64 + 192}[net]
+    total = TOTALS[net.__name__]
     assert ticket.mask.total == total
     assert ticket.mask.n_kept == config.share_of(density, total)
     for name, mask in ticket.mask.items():
@@ -113,7 +139,7 @@ def test_the_generator_decides_attention_too(own, whole):
     assert not one.layer.self_attn.in_proj_bias.any()
 
 
-def test_what_is_no_kernel_stays_as_drawn(own, random_data):
+def test_tokens_positions_and_norms_are_not_pruned(own):
     models.add("vit", vit, in_shape=(1, 8, 8), n_classes=3)
     names = set(prunable(drawn("vit")))
     assert not {name for name in names if "token" in name or "embed" in name or "ln" in name}

@@ -73,8 +73,10 @@ Networks of [timm](https://github.com/huggingface/pytorch-image-models) work by 
 import timm
 from fairlth import models
 
+
 def build(in_shape, n_classes):
     return timm.create_model("test_resnet", in_chans=in_shape[0], num_classes=n_classes)
+
 
 models.add("net", build, in_shape=(3, 96, 96), n_classes=10)
 ```
