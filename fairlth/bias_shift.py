@@ -94,7 +94,8 @@ def _linear_outputs(
     model: nn.Module, images: Tensor
 ) -> tuple[list[tuple[nn.Linear, Tensor]], Tensor]:
     """Every linear layer with biases and what it gives for images, in the order of their calls, and
-    what the network gives; both of one call, since attention without hooks rounds otherwise.
+    what the network gives; both of one call, since torch's transformer looks for hooks and may then
+    take another way, which rounds otherwise.
     """
     found: list[tuple[nn.Linear, Tensor]] = []
 

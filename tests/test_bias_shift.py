@@ -166,9 +166,18 @@ def test_a_network_with_shifted_outputs_can_be_made_smaller():
     torch.testing.assert_close(small(x), model(x))
 
 
-def test_the_head_behind_attention_is_found():
-    """Without hooks torch runs the layer by one function, which rounds otherwise."""
+class Rounds(nn.Module):
+    """Other last bits while a hook is there, as torch's transformer may have on some devices."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 4)
+
+    def forward(self, x):
+        return self.linear(x) * (1 + 1e-6 * len(self.linear._forward_hooks))
+
+
+def test_a_head_behind_layers_that_round_otherwise_when_watched_is_found():
     torch.manual_seed(0)
-    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
-    model = nn.Sequential(nn.Unflatten(1, (4, 8)), layer, nn.Flatten(), nn.Linear(32, 3)).eval()
-    assert find_head(model, torch.randn(4, 32)) is model[3]
+    model = nn.Sequential(Rounds(), nn.ReLU(), nn.Linear(4, 2))
+    assert find_head(model, torch.rand(4, 3)) is model[2]

@@ -139,6 +139,21 @@ def test_the_generator_decides_attention_too(own, whole):
     assert not one.layer.self_attn.in_proj_bias.any()
 
 
+def test_biases_of_keys_and_values_of_a_network_given_whole_are_reset(own):
+    class Biased(Split):
+        def __init__(self):
+            super().__init__((1, 8, 8), 3)
+            self.attention = nn.MultiheadAttention(
+                8, 2, kdim=4, vdim=2, batch_first=True, add_bias_kv=True
+            )
+
+    models.add("net", Biased(), in_shape=(1, 8, 8), n_classes=3)
+    one = drawn("net").attention
+    other = drawn("net", seed=1).attention
+    assert not torch.equal(one.bias_k, other.bias_k)
+    assert torch.equal(one.bias_k, drawn("net").attention.bias_k)
+
+
 def test_tokens_positions_and_norms_are_not_pruned(own):
     models.add("vit", vit, in_shape=(1, 8, 8), n_classes=3)
     names = set(prunable(drawn("vit")))
