@@ -83,16 +83,19 @@ def find_head(model: nn.Module, images: Tensor) -> nn.Linear | None:
     training = model.training
     model.eval()
     with torch.no_grad():
-        outputs = model(images)
-        same = [layer for layer, given in _linear_outputs(model, images) if given.equal(outputs)]
+        called, outputs = _linear_outputs(model, images)
+        same = [layer for layer, given in called if given.equal(outputs)]
         heads = [layer for layer in same if _shifts(layer, model, images, outputs)]
     model.train(training)
     return heads[0] if heads else None
 
 
-def _linear_outputs(model: nn.Module, images: Tensor) -> list[tuple[nn.Linear, Tensor]]:
-    """Every linear layer with biases that learn and what it gives for images, in the order of
-    their calls.
+def _linear_outputs(
+    model: nn.Module, images: Tensor
+) -> tuple[list[tuple[nn.Linear, Tensor]], Tensor]:
+    """Every linear layer with biases that learn and what it gives for images, in the order of their
+    calls, and what the network gives; both of one call, since torch's transformer looks for hooks
+    and may then take another way, which rounds otherwise.
     """
     found: list[tuple[nn.Linear, Tensor]] = []
 
@@ -103,11 +106,11 @@ def _linear_outputs(model: nn.Module, images: Tensor) -> list[tuple[nn.Linear, T
     layers = [one for one in linear if one.bias is not None and one.bias.requires_grad]
     hooks = [layer.register_forward_hook(remember) for layer in layers]
     try:
-        model(images)
+        outputs = model(images)
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return found, outputs
 
 
 def _shifts(layer: nn.Linear, model: nn.Module, images: Tensor, outputs: Tensor) -> bool:

@@ -2,9 +2,10 @@
 directions.
 
 A unit is one row of a prunable weight: an output channel of a convolution or an output feature of a
-    linear layer, with all its
-incoming weights. The definitions below are our reconstruction: of the paper (arXiv 2407.02805) only
-    the idea was at hand.
+linear layer, with all its incoming weights. In attention it is a feature of the queries, keys,
+values or outputs. Of a transposed convolution it is an input channel with all its outgoing weights.
+The definitions below are our reconstruction: of the paper (arXiv 2407.02805) only the idea was at
+hand.
 """
 
 import torch

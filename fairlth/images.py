@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -88,3 +88,13 @@ def _move(x: Tensor, shift: int, generator: torch.Generator) -> Tensor:
     images = torch.arange(b, device=x.device)[:, None, None]
     padded = torch.nn.functional.pad(x, (shift,) * 4).permute(0, 2, 3, 1)
     return padded[images, rows, columns].permute(0, 3, 1, 2)
+
+
+def lay_like_images(model: nn.Module) -> nn.Module:
+    """Lays a network's tensors of four dimensions out as `Split` does its images, channels last, in
+    place. Others, such as kernels of three-dimensional convolutions, have no such form.
+    """
+    for value in (*model.parameters(), *model.buffers()):
+        if value.dim() == 4:
+            value.data = value.data.to(memory_format=torch.channels_last)
+    return model

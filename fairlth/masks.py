@@ -1,11 +1,25 @@
 """A mask: which weights of a network are kept, in exact counts."""
 
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fairlth import config
+
+KEEP = "keep_whole"  # attribute of a network: patterns of the names of layers that stay whole
+LAYERS = (
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose1d,
+    nn.ConvTranspose2d,
+    nn.ConvTranspose3d,
+    nn.Linear,
+)  # whose `weight` can be pruned
+PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")  # of attention
 
 
 class MaskSet(Mapping[str, Tensor]):
@@ -124,23 +138,65 @@ class MaskSet(Mapping[str, Tensor]):
                 )
 
 
-def prunable(model: nn.Module) -> dict[str, Tensor]:
-    """The weights that pruning may remove, by name: kernels of convolutions and linear layers.
-
-    First and last layer are included. Biases and batch norm always stay, as in the reference code
-    of lottery tickets (facebookresearch/open_lth). Frozen kernels stay, too: what does not learn
-    cannot make up for what is pruned.
-    """
-    return {name: weight for name, weight in kernels(model).items() if weight.requires_grad}
-
-
 def kernels(model: nn.Module) -> dict[str, Tensor]:
-    """The kernels of all convolutions and linear layers by name, frozen or not."""
+    """Every weight of a kind that can be pruned, by name, in the order of the network's modules.
+
+    These are the weights of convolutions and transposed convolutions of one to three dimensions and
+    of linear layers, and the projections of `nn.MultiheadAttention`: `in_proj_weight`, or
+    `q_proj_weight`, `k_proj_weight` and `v_proj_weight` where it has them, then `out_proj.weight`.
+    """
+    found: dict[str, Tensor] = {}
+    for layer, module in model.named_modules():
+        for name in _kernel_names(module):
+            weight = getattr(module, name)
+            if weight is not None:
+                found[f"{layer}.{name}" if layer else name] = weight
+    return found
+
+
+def prunable(model: nn.Module) -> dict[str, Tensor]:
+    """The weights that pruning may remove, by name: its `kernels` without those that stay whole.
+
+    First and last layer are included. Biases, norms, embeddings, class tokens and positions always
+    stay, as biases and norms do in the reference code of lottery tickets
+    (facebookresearch/open_lth). Frozen kernels stay, too: what does not learn cannot make up for
+    what is pruned. A network may carry KEEP, patterns of layers that stay whole; see `kept_whole`.
+    """
+    whole = kept_whole(model)
     return {
-        f"{name}.weight" if name else "weight": module.weight
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Linear)
+        name: weight
+        for name, weight in kernels(model).items()
+        if weight.requires_grad and name not in whole
     }
+
+
+def kept_whole(model: nn.Module) -> list[str]:
+    """The `kernels` that stay whole because a pattern in `model.keep_whole` names their layer.
+
+    The patterns are those of a shell (`fnmatch`), such as "head" or "stem.*", where `*` also stands
+    for dots. A layer's name is that of its module; it is compared in upper and lower case.
+    """
+    patterns = getattr(model, KEEP, ())
+    if not patterns:
+        return []
+    return [
+        name
+        for name in kernels(model)
+        if any(fnmatchcase(layer_of(name), pattern) for pattern in patterns)
+    ]
+
+
+def layer_of(weight: str) -> str:
+    """The name of the module that has a weight of that name: `stem.0` of `stem.0.weight`."""
+    return weight.rpartition(".")[0]
+
+
+def _kernel_names(module: nn.Module) -> tuple[str, ...]:
+    if isinstance(module, LAYERS):
+        return ("weight",)
+    if isinstance(module, nn.MultiheadAttention):
+        return PROJECTIONS
+    return ()
 
 
 def count_frozen(model: nn.Module) -> int:
@@ -149,20 +205,27 @@ def count_frozen(model: nn.Module) -> int:
 
 
 def output_layer(model: nn.Module, images: Tensor) -> str:
-    """The prunable weight that gives the network's outputs, by name.
+    """The weight that gives the network's outputs, by name; it is one of its `kernels`.
 
     It is that of the last layer called whose values are the outputs; where there is none, as in a
-    network that ends in a function of them, of the last layer called.
+    network that ends in a function of them, of the last layer called. A network that calls none as
+    a module gets its last.
 
     Args:
         model: gives (n, classes).
         images: a few, as floats.
     """
-    names = {model.get_submodule(name.rpartition(".")[0]): name for name in prunable(model)}
+    names: dict[nn.Module, str] = {}
+    for name in kernels(model):
+        layer = model.get_submodule(layer_of(name))
+        if isinstance(layer, nn.MultiheadAttention):  # it calls its out_proj by function
+            name = f"{layer_of(name)}.out_proj.weight"
+        names[layer] = name
     called: list[tuple[str, Tensor]] = []
 
-    def remember(layer: nn.Module, inputs: tuple[Tensor, ...], given: Tensor) -> None:
-        called.append((names[layer], given.flatten()))
+    def remember(layer: nn.Module, inputs: tuple[Tensor, ...], given: Any) -> None:
+        values = given[0] if isinstance(given, tuple) else given
+        called.append((names[layer], values.flatten()))
 
     training = model.training
     model.eval()
@@ -175,7 +238,7 @@ def output_layer(model: nn.Module, images: Tensor) -> str:
             hook.remove()
         model.train(training)
     gives = [name for name, given in called if given.equal(outputs)]
-    return (gives or [name for name, _ in called])[-1]
+    return (gives or [name for name, _ in called] or [*kernels(model)])[-1]
 
 
 def count_kept(density: float, weights: Mapping[str, Tensor]) -> int:

@@ -68,7 +68,8 @@ def select(
         scores: name -> score of each weight.
         density: share of all N weights to keep, in (0, 1].
         within: weights that this mask has already pruned stay pruned.
-        head: name of the output layer (see `masks.output_layer`); "" takes the last one.
+        head: name of the output layer's weight (see `masks.output_layer`); "" takes the last one.
+            Where it has no score it stays whole, and no class can lose its weights.
 
     Raises:
         ValueError: the density keeps no weight, or a score is nan.
@@ -85,10 +86,12 @@ def select(
 
 def all_alive(mask: MaskSet, head: str) -> bool:
     """Whether every layer, and every row of the output layer, keeps a weight."""
+    if not all(bool(kept.any()) for kept in mask.values()):
+        return False
+    if head not in mask:  # it stays whole
+        return True
     last = mask[head]
-    return all(bool(kept.any()) for kept in mask.values()) and bool(
-        last.reshape(len(last), -1).any(1).all()
-    )
+    return bool(last.reshape(len(last), -1).any(1).all())
 
 
 def _rescue(scores: Scores, plain: MaskSet, n_keep: int, head: str) -> MaskSet:
@@ -96,8 +99,9 @@ def _rescue(scores: Scores, plain: MaskSet, n_keep: int, head: str) -> MaskSet:
     where they are too many.
     """
     best = {name: _best(score.reshape(1, -1), score.shape) for name, score in scores.items()}
-    classes = scores[head]
-    best[head] = best[head] | _best(classes.reshape(len(classes), -1), classes.shape)
+    if head in scores:
+        classes = scores[head]
+        best[head] = best[head] | _best(classes.reshape(len(classes), -1), classes.shape)
     if sum(int(protected.sum()) for protected in best.values()) > n_keep:
         return plain
     raised = {name: score.masked_fill(best[name], math.inf) for name, score in scores.items()}

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from fairlth import config
 from fairlth.config import Schedule
-from fairlth.images import Data, Split, as_float, augment
+from fairlth.images import Data, Split, as_float, augment, lay_like_images
 from fairlth.metrics import Counts
 
 SHOWN = 2.0  # seconds before a training shows how far it is
@@ -106,7 +106,7 @@ class Trainer:
         seed: int,
         after_step: AfterStep | None = None,
     ) -> None:
-        self.model = model.to(memory_format=torch.channels_last)
+        self.model = lay_like_images(model)
         self.data = data
         self.schedule = schedule
         self.seed = seed

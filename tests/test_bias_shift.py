@@ -164,3 +164,20 @@ def test_a_network_with_shifted_outputs_can_be_made_smaller():
     x = torch.rand(5, 3)
     assert small[0].out_features == 2
     torch.testing.assert_close(small(x), model(x))
+
+
+class Rounds(nn.Module):
+    """Other last bits while a hook is there, as torch's transformer may have on some devices."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 4)
+
+    def forward(self, x):
+        return self.linear(x) * (1 + 1e-6 * len(self.linear._forward_hooks))
+
+
+def test_a_head_behind_layers_that_round_otherwise_when_watched_is_found():
+    torch.manual_seed(0)
+    model = nn.Sequential(Rounds(), nn.ReLU(), nn.Linear(4, 2))
+    assert find_head(model, torch.rand(4, 3)) is model[2]

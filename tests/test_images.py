@@ -1,8 +1,11 @@
+import copy
+
 import pytest
 import torch
+from torch import nn
 
 from fairlth import images
-from fairlth.images import augment
+from fairlth.images import augment, lay_like_images
 
 
 def test_cells_number_every_pair_of_class_and_group(random_data):
@@ -58,3 +61,19 @@ def test_augmentation_agrees_with_its_slow_twin(shift, mirror):
     fast = augment(x, shift, mirror, torch.Generator().manual_seed(7))
     assert torch.equal(fast, slow_augment(x, shift, mirror, 7))
     assert torch.equal(fast, x) == (shift == 0 and not mirror)
+
+
+def test_kernels_are_laid_out_like_images_and_others_stay():
+    """As torch does it, which refuses five dimensions."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.Linear(4, 2)
+    )
+    theirs = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    assert lay_like_images(model) is model
+    for value, other in zip(model.parameters(), theirs.parameters(), strict=True):
+        assert value.stride() == other.stride()
+        assert torch.equal(value, other)
+    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
+    deep = lay_like_images(nn.Conv3d(2, 3, 2))
+    assert deep.weight.is_contiguous()

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -6,7 +7,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from fairlth import config
-from fairlth.masks import MaskSet, count_kept, output_layer, prunable
+from fairlth.masks import MaskSet, count_kept, kept_whole, output_layer, prunable
 from fairlth.models import build
 from fairlth.training import snapshot
 
@@ -210,3 +211,94 @@ def test_the_output_layer_is_the_one_that_gives_the_outputs(head):
 def test_before_a_function_of_it_the_output_layer_is_the_last_one_called():
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 4), nn.Linear(4, 3), nn.LogSoftmax(1))
     assert output_layer(model, torch.rand(2, 1, 4, 4)) == "2.weight"
+
+
+class Every(nn.Module):
+    """A layer of each kind that is pruned, and of some that are not."""
+
+    def __init__(self):
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 4))
+        self.conv1 = nn.Conv1d(2, 3, 2)
+        self.conv3 = nn.Conv3d(1, 2, 2)
+        self.up1 = nn.ConvTranspose1d(3, 2, 2)
+        self.up2 = nn.ConvTranspose2d(3, 2, 2)
+        self.up3 = nn.ConvTranspose3d(3, 2, 2)
+        self.names = nn.Embedding(5, 4)
+        self.norm = nn.LayerNorm(4)
+        self.same = nn.MultiheadAttention(4, 2)
+        self.split = nn.MultiheadAttention(4, 2, kdim=3, vdim=5)
+        self.scale = nn.PReLU()
+        self.linear = nn.Linear(4, 2)
+
+
+EVERY = {
+    "conv1.weight": (3, 2, 2),
+    "conv3.weight": (2, 1, 2, 2, 2),
+    "up1.weight": (3, 2, 2),
+    "up2.weight": (3, 2, 2, 2),
+    "up3.weight": (3, 2, 2, 2, 2),
+    "same.in_proj_weight": (12, 4),
+    "same.out_proj.weight": (4, 4),
+    "split.q_proj_weight": (4, 4),
+    "split.k_proj_weight": (4, 3),
+    "split.v_proj_weight": (4, 5),
+    "split.out_proj.weight": (4, 4),
+    "linear.weight": (2, 4),
+}
+
+
+def test_every_kind_of_kernel_is_prunable_and_nothing_else():
+    model = Every()
+    found = prunable(model)
+    assert {name: tuple(weight.shape) for name, weight in found.items()} == EVERY
+    assert [*found] == [*EVERY]  # ties go to the earlier weight
+    assert all(model.get_parameter(name) is weight for name, weight in found.items())
+
+
+@pytest.mark.parametrize(
+    ("patterns", "whole"),
+    [
+        (("linear",), ["linear.weight"]),
+        (("same",), ["same.in_proj_weight"]),
+        (("same*",), ["same.in_proj_weight", "same.out_proj.weight"]),
+        (("up?", "conv[13]"), [name for name in EVERY if name[:2] in ("up", "co")]),
+        (("Linear", "weight", "linear.weight", "token"), []),
+    ],
+)
+def test_layers_that_a_pattern_names_stay_whole_in_copies_too(patterns, whole):
+    model = Every()
+    model.keep_whole = patterns
+    model = copy.deepcopy(model)
+    assert kept_whole(model) == whole
+    assert [*prunable(model)] == [name for name in EVERY if name not in whole]
+
+
+def test_attention_at_the_end_gives_the_outputs_by_its_output_projection():
+    class Ends(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(4, 6)
+            self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+
+        def forward(self, x):
+            places = self.linear(x)
+            return self.attention(places, places, places)[0].mean(1)
+
+    torch.manual_seed(0)
+    assert output_layer(Ends(), torch.rand(2, 3, 4)) == "attention.out_proj.weight"
+
+
+def test_an_output_layer_that_stays_whole_is_still_the_output_layer():
+    model = net()
+    model.keep_whole = ("linear",)
+    assert output_layer(model, torch.rand(2, 3, 16, 16)) == "linear.weight"
+    assert "linear.weight" not in prunable(model)
+
+
+def test_where_weights_are_used_by_function_alone_the_last_layer_is_taken():
+    class Bare(nn.Sequential):
+        def forward(self, x):
+            return x @ self[0].weight.T @ self[1].weight.T
+
+    assert output_layer(Bare(nn.Linear(3, 4), nn.Linear(4, 2)), torch.rand(2, 3)) == "1.weight"

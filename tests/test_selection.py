@@ -114,6 +114,17 @@ def test_the_output_layer_need_not_be_the_last():
     assert mask.rescued == {"classes": 2}
 
 
+def test_where_the_output_layer_stays_whole_no_class_needs_a_rescue():
+    """The last layer with scores has a row without weights, and no row of it is a class."""
+    scores = {"a": torch.tensor([[9.0, 8.0]]), "b": torch.tensor([[3.0], [4.0]])}
+    assert select(scores, 0.75, head="b").rescued == {"b": 1}
+    mask = select(scores, 0.75, head="classes")
+    assert mask["b"].tolist() == [[False], [True]]
+    assert mask.rescued == {} and all_alive(mask, "classes")
+    one_layer = select(scores, 0.5, head="classes")  # a layer is still kept alive
+    assert one_layer["b"].tolist() == [[False], [True]] and one_layer.rescued == {"b": 1}
+
+
 def test_the_rule_leaves_a_mask_alone_that_needs_it_not_or_cannot_have_it():
     alive = select({"a": torch.tensor([[1.0, 4.0]]), "b": torch.tensor([[2.0, 3.0]])}, 0.5)
     assert (

@@ -6,13 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from fairlth.masks import kernels, prunable
+from fairlth.images import lay_like_images
+from fairlth.masks import kernels, output_layer, prunable
 from fairlth.models.probe import Call, innermost, run, unsteady
 from fairlth.models.registry import seeded
 
 N_IMAGES = 2  # of a probe
 REPEATS = 3  # of a probe, to find random numbers that are not drawn every time
 SCALES = (1.0, 3.0, 30.0)  # of images, to tell small logits from probabilities
+ENLARGED = 1e4  # weights of the last layer, to tell small logits of one sign from probabilities
 
 
 def check_layers(name: str, model: nn.Module) -> None:
@@ -148,12 +150,13 @@ def _check_weights(name: str, model: nn.Module) -> None:
     parameters = dict(model.named_parameters())
     if not kernels(model):
         raise ValueError(
-            f"model {name!r} has no Conv2d and no Linear layer: there is nothing to prune."
+            f"model {name!r} has no convolution, no linear layer and no nn.MultiheadAttention: "
+            "there is nothing to prune."
         )
     if not weights:
         raise ValueError(
-            f"model {name!r}: all its Conv2d and Linear layers are frozen, and frozen weights are "
-            "not pruned: let the weight of one at least be trained (requires_grad_(True))."
+            f"model {name!r}: all its layers that could be pruned are frozen, and frozen weights "
+            "are not pruned: let the weight of one at least be trained (requires_grad_(True))."
         )
     for layer, weight in weights.items():
         if parameters.get(layer) is not weight:
@@ -180,7 +183,7 @@ def _run(name: str, model: nn.Module, x: Tensor) -> list[Call]:
 def _copy(name: str, model: nn.Module) -> nn.Module:
     """A copy on the CPU, its channels last in memory as in training."""
     try:
-        return copy.deepcopy(model).cpu().to(memory_format=torch.channels_last)
+        return lay_like_images(copy.deepcopy(model).cpu())
     except Exception as error:
         raise ValueError(
             f"model {name!r} cannot be copied ({first_line(error)}): keep no computed tensors in "
@@ -292,6 +295,8 @@ def _check_logits(name: str, model: nn.Module, x: Tensor, calls: list[Call]) -> 
         outputs = _run(name, model, scale * x)[-1].output
         if outputs.min() < 0 or outputs.max() > 1:
             return
+    if _grow_with_last_layer(name, model, x):
+        return
     sums_to_1 = torch.allclose(outputs.sum(1), torch.ones(len(outputs)), atol=1e-3)
     function = "softmax" if sums_to_1 else "sigmoid"
     last = next(call.module for call in calls if call.gave == calls[-1].gave)
@@ -299,6 +304,17 @@ def _check_logits(name: str, model: nn.Module, x: Tensor, calls: list[Call]) -> 
         f"model {name!r} gives probabilities, expected logits: leave out the {function} at its "
         f"end, in {_named(model, last)}."
     )
+
+
+def _grow_with_last_layer(name: str, model: nn.Module, x: Tensor) -> bool:
+    """Whether outputs leave [0, 1] when the last layer's weights are enlarged, as logits do."""
+    last = model.get_parameter(output_layer(model, x))
+    before = last.detach().clone()
+    with torch.no_grad():
+        last.mul_(ENLARGED)
+        outputs = _run(name, model, x)[-1].output
+        last.copy_(before)
+    return bool(outputs.min() < 0 or outputs.max() > 1)
 
 
 def _check_gradients(name: str, model: nn.Module, x: Tensor) -> None:

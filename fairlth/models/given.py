@@ -1,9 +1,12 @@
 """Weights that a network comes with: what shows them, what a reset leaves of them, their hash."""
 
 import hashlib
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from fairlth.masks import LAYERS
 
 NORMS = nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm
 RESETS = ("reset_parameters", "_reset_parameters")  # how torch's layers name it
@@ -34,7 +37,7 @@ def signs_of_training(model: nn.Module) -> str:
         seen = ""
         if isinstance(module, NORMS):
             seen = _norm_weights(module)
-        elif isinstance(module, nn.Conv2d | nn.Linear):
+        elif isinstance(module, LAYERS):
             seen = _biases(module)
         if seen:
             return f"{name or type(module).__name__} {seen}"
@@ -71,7 +74,7 @@ def _norm_weights(norm: nn.Module) -> str:
     return ""
 
 
-def _biases(layer: nn.Conv2d | nn.Linear) -> str:
+def _biases(layer: Any) -> str:
     bias = layer.bias
     if bias is None or was_set(bias):
         return ""
@@ -90,7 +93,7 @@ def same_for_two_seeds(one: nn.Module, other: nn.Module) -> str:
         return seen
     for name in unchanged(one, other):
         module = one.get_submodule(name.rpartition(".")[0])
-        if isinstance(module, nn.Conv2d | nn.Linear) and module.weight.dim() > 1:
+        if isinstance(module, LAYERS) and module.weight.dim() > 1:
             return f"{name} is the same for two seeds"
     return ""
 

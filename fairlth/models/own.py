@@ -2,13 +2,15 @@
 
 import copy
 import hashlib
+from collections.abc import Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from fairlth import config
-from fairlth.models import given
+from fairlth.masks import prunable
+from fairlth.models import given, reach
 from fairlth.models.checks import check_fits, check_layers, first_line
 from fairlth.models.logits import give_logits, without_part
 from fairlth.models.registry import MODELS, OWN, Build, Own, draw, seeded
@@ -21,15 +23,17 @@ def add(
     n_classes: int = 3,
     weights: str | None = None,
     trained: bool = False,
+    keep: Sequence[str] = (),
 ) -> nn.Module:
     """Makes your network known as `name`, so that `Run(model=name)` trains and prunes it.
 
-    Its convolutions (`nn.Conv2d`) and linear layers are pruned, but not those that are frozen
-    (`requires_grad` False), which stay as they are; only their batch norm's statistics follow the
-    images. Of a network that gives more than logits these are taken (see `logits.logits_in`), and
-    what leads to other outputs alone is frozen. Every method of a seed starts from the same
-    weights. Adding the name again replaces it; shared trainings and records know the network, and
-    the given weights, that they were made with.
+    Its convolutions, linear layers and `nn.MultiheadAttention` are pruned (`masks.kernels`), but
+    not those that `keep` names or that are frozen (`requires_grad` False), which stay as they are;
+    only their batch norm's statistics follow the images. A table that says so is printed. Of a
+    network that gives more than logits these are taken (see `logits.logits_in`), and what leads to
+    other outputs alone is frozen. Every method of a seed starts from the same weights. Adding the
+    name again replaces it; shared trainings and records know the network, and the given weights,
+    that they were made with.
 
     A network has to be a function of its seed, its weights and the images. So it is built
     and run several times here.
@@ -49,15 +53,17 @@ def add(
         trained: the network as given is the dense net: nothing is trained before the first level,
             and rewinding goes to the given weights (see `lottery.take_as_trained`). "keep" then
             goes without saying.
+        keep: names of layers that stay whole, such as ("head", "stem.*"), with `*` as in a shell.
+            The network carries them as its attribute `keep_whole`.
 
     Returns one network in evaluation mode, for a look.
 
     Raises:
         ValueError: the name is taken; `in_shape` or `n_classes` cannot be; the network shows that
             it comes with trained weights and `weights` is not told; it has weights that are not
-            finite, or that should be drawn and cannot be; the function does not build the same
-            network anew with each call; or the network is one that `check_layers` or `check_fits`
-            refuses.
+            finite, or that should be drawn and cannot be; `keep` names no layer or all of them; the
+            function does not build the same network anew with each call; or the network is one
+            that `check_layers` or `check_fits` refuses.
     """
     config.check_name(name)
     if name in MODELS and name not in OWN:
@@ -66,7 +72,8 @@ def add(
     given.check_told(weights, trained)
     kept = trained or weights == "keep"
     copies = _copies(name, build_it)
-    make = partial(_build, name, copies)
+    layers = reach.patterns(keep)
+    make = partial(_build, name, copies, layers)
     seen = "" if kept else _signs_of_training(name, build_it, make, in_shape, n_classes)
     if seen and weights is None:
         raise ValueError(
@@ -77,7 +84,7 @@ def add(
     aside = without_part(_drawn(make, in_shape, n_classes, 0, kept=True), in_shape)
     renewed = bool(seen) or (isinstance(build_it, nn.Module) and not kept)
     if renewed:
-        make = partial(_build, name, partial(_reset, copies))
+        make = partial(_build, name, partial(_reset, copies), layers)
     if aside:
         make = partial(_freeze, make, aside)
     first, again, other = (_drawn(make, in_shape, n_classes, seed, kept) for seed in (0, 0, 1))
@@ -94,15 +101,15 @@ def add(
         given.check_all_is_given(name, first, other)
     MODELS[name] = make
     OWN[name] = Own(describe(first, in_shape, kept, trained), kept, trained)
+    print(reach.table(first))  # noqa: T201
     return first.eval()
 
 
 def describe(
     model: nn.Module, in_shape: tuple[int, ...], kept: bool = False, trained: bool = False
 ) -> str:
-    """A fingerprint of a network: its layers, shapes, and outputs (three digits) for one image.
-
-    Also what is frozen, and of weights that are kept a hash over all of them.
+    """A fingerprint of a network: its layers, shapes, outputs (three digits) for one image, what
+    can be pruned and what is frozen, and of weights that are kept a hash over all of them.
     """
     told_more = []
     if kept:
@@ -110,7 +117,7 @@ def describe(
     told_more += [layer for layer, value in model.named_parameters() if not value.requires_grad]
     shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
     outputs = [f"{value:.2e}" for value in _outputs(model, in_shape).flatten().tolist()]
-    told = repr((str(model.eval()), shapes, outputs, *told_more))
+    told = repr((str(model.eval()), shapes, outputs, [*prunable(model)], *told_more))
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
 
@@ -175,7 +182,9 @@ def _signs_of_training(
     return given.same_for_two_seeds(first, other)
 
 
-def _build(name: str, make: Build, in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+def _build(
+    name: str, make: Build, keep: tuple[str, ...], in_shape: tuple[int, ...], n_classes: int
+) -> nn.Module:
     """What the user's builder gives, checked, on the CPU."""
     try:
         model = make(in_shape, n_classes)
@@ -184,6 +193,8 @@ def _build(name: str, make: Build, in_shape: tuple[int, ...], n_classes: int) ->
             f"model {name!r} cannot be built for in_shape={in_shape} and n_classes={n_classes}: "
             f"{first_line(error)}."
         ) from error
+    if keep and isinstance(model, nn.Module):
+        reach.keep_layers(name, model, keep)
     check_layers(name, model)
     model.cpu()
     give_logits(model)
@@ -239,11 +250,16 @@ def _check_all_is_stored(
 ) -> None:
     """Raises ValueError where a network of another seed with the first one's state differs."""
     try:
-        other.load_state_dict(first.state_dict())
+        other.load_state_dict({**first.state_dict()})  # plain, as files give it
     except RuntimeError as error:
         raise ValueError(
             f"model {name!r} has other layers when it is built from another seed: let their "
             "number and sizes follow from in_shape and n_classes alone."
+        ) from error
+    except Exception as error:
+        raise ValueError(
+            f"model {name!r} cannot be filled from names and values alone ({first_line(error)}): "
+            "let its loading ask for nothing else."
         ) from error
     if not _same(_outputs(first, in_shape), _outputs(other, in_shape)):
         raise ValueError(

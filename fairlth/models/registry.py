@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fairlth.config import Run
+from fairlth.masks import LAYERS, kernels
 from fairlth.models import networks
 
 Build = Callable[[tuple[int, ...], int], nn.Module]  # of (channels, side, side) and n_classes
@@ -45,10 +46,10 @@ def build(
 ) -> nn.Module:
     """A network with weights drawn from `generator`.
 
-    Every convolution and linear layer is drawn Kaiming normal (He et al., 2015), biases are 0,
-    batch norm is the identity. What else a network of your own draws from torch, numpy or Python
-    when it is built depends on the generator's first seed. One that starts from the weights it
-    comes with has those.
+    Every weight that can be pruned is drawn Kaiming normal (He et al., 2015), attention too, since
+    magnitudes of all layers are compared; biases are 0, batch norm is the identity. What else a
+    network of your own draws from torch, numpy or Python when it is built depends on the
+    generator's first seed. One that starts from the weights it comes with has those.
 
     Args:
         name: a key of MODELS.
@@ -76,11 +77,13 @@ def draw(
         model = make(in_shape, n_classes)
     if kept:
         return model
+    for weight in kernels(model).values():
+        nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
     for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+        if isinstance(module, LAYERS) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+        if isinstance(module, nn.MultiheadAttention) and module.in_proj_bias is not None:
+            nn.init.zeros_(module.in_proj_bias)
     return model
 
 

@@ -85,8 +85,10 @@ class Card(Strict):
     on test images, [classes][groups]. `dead` says why the ticket is dead, "" where it is not.
     `kept_alive` counts the weights of each layer that were kept only so that the layer has some,
     `frozen` those of layers that did not learn and so are not pruned; they are not among `layers`.
-    `reading` is Python that reads the file without fairlth. `parent` is the ticket that this one
-    goes on from, None for one from the dense network. The other fields are the record's.
+    `parameters` counts all weights of the network, also those that are never pruned, such as biases
+    and norms; 0 is a card of a version that did not count them. `reading` is Python that reads the
+    file without fairlth. `parent` is the ticket that this one goes on from, None for one from the
+    dense network. The other fields are the record's.
 
     Raises:
         ValueError: a value is missing, unknown or impossible.
@@ -117,6 +119,7 @@ class Card(Strict):
     intended_use: str
     limits: list[str]
     parent: Parent | None = None
+    parameters: Count = 0
 
     @model_validator(mode="after")
     def _is_possible(self) -> "Card":
@@ -150,6 +153,14 @@ class Card(Strict):
             )
         return self
 
+    @model_validator(mode="after")
+    def _counts_all_weights(self) -> "Card":
+        if 0 < self.parameters < self.total:
+            raise ValueError(
+                f"parameters={self.parameters} and {self.total} weights that could have been pruned"
+            )
+        return self
+
     @property
     def test(self) -> Counts:
         """Right answers and images, each an array (classes, groups)."""
@@ -170,6 +181,12 @@ class Card(Strict):
         """Weights that could have been pruned."""
         return sum(layer["total"] for layer in self.layers)
 
+    @property
+    def density_of_all(self) -> float:
+        """The share of all weights of the network that are left, in [0, 1]; nan if not counted."""
+        pruned = self.total - self.kept
+        return 1 - pruned / self.parameters if self.parameters else math.nan
+
 
 def card_of(
     record: Record,
@@ -178,6 +195,7 @@ def card_of(
     content: bytes,
     unpacked_bytes: int,
     parent: Parent | None = None,
+    parameters: int = 0,
 ) -> Card:
     """The card of a run's ticket.
 
@@ -187,6 +205,7 @@ def card_of(
         file, content: name and bytes of the ticket's file.
         unpacked_bytes: how many bytes that is after zlib.
         parent: the ticket that it goes on from, if any.
+        parameters: all weights of the network; 0: they are not counted.
     """
     dead = record.notes.get("dead", "") or why_dead(record.layers)
     channels, rows, columns = data.in_shape
@@ -217,17 +236,13 @@ def card_of(
         intended_use=INTENDED_USE,
         limits=LIMITS,
         parent=parent,
+        parameters=parameters,
     )
 
 
 def card_bytes(card: Card) -> bytes:
-    """The card as it is stored, JSON in UTF-8; the hash of a card is the SHA-256 of these bytes.
-
-    It says nothing of frozen weights and of a parent where there are none.
-    """
-    optional = {"frozen": card.frozen, "parent": card.parent}
-    absent = {name for name, value in optional.items() if not value}
-    values = card.model_dump(mode="json", exclude=absent)
+    """The card as it is stored, JSON in UTF-8; the hash of a card is the SHA-256 of these bytes."""
+    values = card.model_dump(mode="json", exclude_defaults=True)  # an older card keeps its hash
     return json.dumps(values, indent=1, ensure_ascii=False).encode()
 
 
@@ -297,8 +312,12 @@ def _facts(card: Card) -> dict[str, str]:
     network = f"{card.run['model']}, {card.kept:,} of {card.total:,} weights kept"
     network += f", {card.frozen:,} more frozen and not pruned" if card.frozen else ""
     alive = ", ".join(f"{n:,} of {layer}" for layer, n in card.kept_alive.items())
+    densities = f"{card.kept / card.total:.2%} of the weights that could be pruned"
+    if card.parameters:
+        densities += f", {card.density_of_all:.2%} of all {card.parameters:,} weights"
     facts = {
         "network": network,
+        "density": densities,
         "kept so that no layer is empty": alive,
         "run": ", ".join(f"{name} {value}" for name, value in run.items()),
         "goes on from": "" if card.parent is None else _parent(card.parent),

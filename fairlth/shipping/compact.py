@@ -1,50 +1,39 @@
 """Channels that pruning has emptied are taken out: a smaller dense network with equal outputs."""
 
 import copy
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from fairlth.models import Residual
 from fairlth.models.checks import check_no_masks, check_untied
-
-POOLS = nn.MaxPool2d | nn.AdaptiveAvgPool2d | nn.Flatten  # leave a constant channel as it is
-
-
-class Link(NamedTuple):
-    """A layer, the batch norm after it (or None), a ReLU, and the only layer that reads it."""
-
-    producer: Any  # Conv2d or Linear, as is the consumer
-    norm: Any  # BatchNorm2d or None
-    consumer: Any
+from fairlth.shipping.links import Link, links
 
 
 def compact(model: nn.Module) -> nn.Module:
     """A copy of a pruned network without the channels that do nothing; its outputs are the same.
 
     A channel whose incoming weights are all 0 is constant. From its bias b (0 where there is none)
-    the norm and the ReLU make k = relu((b - mean) / sqrt(var + eps) * gamma + beta) at every place.
+    norm and ReLU, say, make k = relu((b - mean) / sqrt(var + eps) * gamma + beta) at every place.
 
     * A linear layer takes it as a bias, W[:, c] k.
     * A convolution pads with zeros, so k counts for less at the border and no bias can replace it.
-      There all constant channels become one that is 1 everywhere, read through sum_c k_c W[:, c].
+      There all constant channels become one that is the same everywhere, f(1) where f comes after
+      the norm, read through sum_c k_c W[:, c] / f(1).
 
-    Then every channel that nobody reads is removed. Of residual networks only channels inside a
-    block can go, since what a block gives has to fit its shortcut.
+    Then every channel that nobody reads is removed. This is done between two layers of which the
+    second alone reads the first, see `links.links`. Of residual networks and transformers only
+    channels inside a block can go, since what a block gives has to fit its shortcut.
 
     Args:
-        model: mlp, convnet, resnet20, resnet18 or vgg16 of `models`, or a chain of the same
-            modules; pruned weights exactly 0.
+        model: any network with such layers; pruned weights exactly 0.
 
     Returns:
         The smaller network, in evaluation mode.
 
     Raises:
-        ValueError: another network, or one whose layers share a tensor or have masks of
-            `torch.nn.utils.prune`.
+        ValueError: its forward cannot be traced by `torch.fx`, it has no such place, its layers
+            share a tensor, or it has masks of `torch.nn.utils.prune`.
     """
     check_no_masks(type(model).__name__, model)
     check_untied(type(model).__name__, model)
@@ -58,105 +47,72 @@ def compact(model: nn.Module) -> nn.Module:
     return small
 
 
-def links(model: nn.Module) -> list[Link]:
-    """The places of a network where channels can be removed, from its input on.
-
-    Raises:
-        ValueError: the network is not understood.
-    """
-    if type(model) is nn.Sequential:  # a subclass may run its modules otherwise
-        blocks = [block for block in model if isinstance(block, Residual)]
-        if not blocks:
-            return _chain([*model])
-        return [_link(block.conv1, [block.norm1, nn.ReLU()], block.conv2) for block in blocks]
-    from torchvision.models import VGG
-    from torchvision.models.resnet import BasicBlock
-
-    if isinstance(model, VGG):
-        return _chain([*model.features, model.avgpool, nn.Flatten(), model.classifier])
-    basic = [block for block in model.modules() if isinstance(block, BasicBlock)]
-    if basic:
-        return [_link(block.conv1, [block.bn1, nn.ReLU()], block.conv2) for block in basic]
-    raise _refusal(type(model).__name__)
-
-
-def _chain(modules: Sequence[nn.Module]) -> list[Link]:
-    """The links of a network without branches."""
-    layers = nn.Conv2d | nn.Linear
-    places = [place for place, module in enumerate(modules) if isinstance(module, layers)]
-    return [
-        _link(modules[here], modules[here + 1 : there], modules[there])
-        for here, there in pairwise(places)
-    ]
-
-
-def _link(producer: Any, between: Sequence[nn.Module], consumer: Any) -> Link:
-    """A link of two layers; ValueError where `compact` cannot handle what is between them."""
-    steps: list[Any] = [module for module in between if not isinstance(module, POOLS)]
-    norm = steps[0] if steps and isinstance(steps[0], nn.BatchNorm2d) else None
-    after_norm = steps[1:] if norm is not None else steps
-    if [type(step) for step in after_norm] != [nn.ReLU]:
-        names = [type(module).__name__ for module in (producer, *between, consumer)]
-        raise _refusal(" + ".join(names))
-    is_grouped = getattr(producer, "groups", 1) > 1
-    fits = consumer.weight.shape[1] == len(producer.weight)
-    if is_grouped or not fits or (norm is None and isinstance(consumer, nn.Conv2d)):
-        raise _refusal(f"{consumer} after {producer}")
-    if norm is not None and (norm.weight is None or norm.running_mean is None):
-        raise _refusal(str(norm))
-    return Link(producer, norm, consumer)
-
-
-def _refusal(what: str) -> ValueError:
-    return ValueError(
-        f"{what}: channels are taken out of mlp, convnet, resnet20, resnet18, vgg16 and the like, "
-        "export this network as it is."
-    )
-
-
 def _constants(link: Link) -> Tensor:
     """What each channel (channels,) is where its incoming weights are all 0."""
     producer = link.producer
-    norm = link.norm
-    value = producer.bias
-    if value is None:
+    if producer.bias is None:
         value = producer.weight.new_zeros(len(producer.weight))
-    if norm is not None:
-        value = (value - norm.running_mean) / (norm.running_var + norm.eps).sqrt()
-        value = value * norm.weight + norm.bias
-    return value.relu()
+    else:
+        value = producer.bias.clone()  # steps may work in place
+    for step in link.steps:
+        value = _normalised(value, step) if step is link.norm else step(value)
+    return value
+
+
+def _normalised(value: Tensor, norm: Any) -> Tensor:
+    normal: Tensor = (value - norm.running_mean) / (norm.running_var + norm.eps).sqrt()
+    return normal * norm.weight + norm.bias
 
 
 def _fold_constants(link: Link) -> None:
-    """Moves what constant channels contribute to their reader's bias or one channel of ones."""
+    """Moves what constant channels contribute to their reader's bias or one constant channel."""
     dead = ~link.producer.weight.flatten(1).any(1)
     if not dead.any():
         return
+    weight = _by_channel(link)
     consumer = link.consumer
-    # o: outputs of the reader, c: constant channels, ...: rows and columns of a kernel
-    given = torch.einsum("oc...,c->o...", consumer.weight[:, dead], _constants(link)[dead])
-    consumer.weight[:, dead] = 0
+    # o: outputs of the reader, c: constant channels, ...: rows and columns of a kernel, or places
+    given = torch.einsum("oc...,c->o...", weight[:, dead], _constants(link)[dead])
+    weight[:, dead] = 0
     if isinstance(consumer, nn.Linear):
+        given = given.sum(1)
         bias = given if consumer.bias is None else consumer.bias + given
         consumer.bias = nn.Parameter(bias)
-    else:
-        ones = dead.nonzero()[0]
-        link.norm.weight[ones] = 0
-        link.norm.bias[ones] = 1
-        consumer.weight[:, ones] = given[:, None]
+    elif given.any():
+        channel = dead.nonzero()[0]
+        if link.norm is not None:
+            link.norm.weight[channel] = 0
+            link.norm.bias[channel] = 1
+        elif link.producer.bias is not None:
+            link.producer.bias[channel] = 1
+        weight[:, channel] = (given / _constants(link)[channel])[:, None]
+
+
+def _by_channel(link: Link) -> Tensor:
+    """A view of the reader's weights, (outputs, channels read, ...): a linear layer may read each
+    channel of a convolution in several places.
+    """
+    weight: Tensor = link.consumer.weight
+    if isinstance(link.consumer, nn.Linear):
+        return weight.view(len(weight), len(link.producer.weight), -1)
+    return weight
 
 
 def _drop_unread(link: Link) -> None:
     """Takes out the channels for which the reader has zeros only; one is left of none."""
-    read = link.consumer.weight.transpose(0, 1).flatten(1).any(1)
+    weight = _by_channel(link)
+    read = weight.transpose(0, 1).flatten(1).any(1)
     keep = read.nonzero()[:, 0]
     if len(keep) == 0:
         keep = keep.new_zeros(1)
+    kept = weight[:, keep]
+    if isinstance(link.consumer, nn.Linear):
+        kept = kept.flatten(1)
+    link.consumer.weight = nn.Parameter(kept)
     _take(link.producer, keep, "weight", "bias")
     if link.norm is not None:
         _take(link.norm, keep, "weight", "bias", "running_mean", "running_var")
-    link.consumer.weight = nn.Parameter(link.consumer.weight[:, keep])
-    for module in link:
+    for module in (link.producer, link.norm, link.consumer):
         _name_sizes(module)
 
 
@@ -175,5 +131,5 @@ def _name_sizes(module: nn.Module | None) -> None:
         module.out_channels, module.in_channels = module.weight.shape[:2]
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
-    elif isinstance(module, nn.BatchNorm2d):
+    elif isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
         module.num_features = len(module.weight)

@@ -66,7 +66,8 @@ def write(
     """
     unpacked = to_bytes(tensors(ticket.model, ticket.mask), {"run": json.dumps(record.run)})
     content = zlib.compress(unpacked, 9)
-    card = card_of(record, data, path.name, content, len(unpacked), parent)
+    parameters = sum(value.numel() for value in ticket.model.parameters())
+    card = card_of(record, data, path.name, content, len(unpacked), parent, parameters)
     paths.write_atomically(path, content)
     paths.write_atomically(card_path(path), card_bytes(card))
 

@@ -196,7 +196,7 @@ REFUSED = {
     ),
     "nothing to prune": (
         lambda in_shape, n_classes: nn.AdaptiveAvgPool2d(1),
-        "has no Conv2d and no Linear layer",
+        "has no convolution, no linear layer and no nn.MultiheadAttention: there is nothing to",
     ),
     "no network": (lambda in_shape, n_classes: "resnet", "is a str: expected an nn.Module"),
     "no builder": (
@@ -359,7 +359,7 @@ REFUSED = {
     "computed weights": (net(parametrised), "conv.weight is computed from others"),
     "all is frozen": (
         net(lambda model: model.requires_grad_(False) and None),
-        "all its Conv2d and Linear layers are frozen, and .* let the weight of one at least be",
+        "all its layers that could be pruned are frozen, and .* let the weight of one at least be",
     ),
 }
 
@@ -376,6 +376,56 @@ def test_logits_that_are_small_and_positive_are_let_in(own):
     net = models.add("mine", ending_in(lambda x: x.abs() * 0.2))
     x = 2 * torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) - 1
     assert net(3 * x).max() < 1 < net(30 * x).max()
+
+
+class Versioned(Net):
+    """Loads nothing that does not tell its version, as torchvision's MNASNet does."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *rest):
+        if local_metadata.get("version") != 2:
+            raise ValueError("version should be 2.")
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+
+
+def test_a_network_that_files_cannot_fill_is_refused(own):
+    with pytest.raises(ValueError) as caught:
+        models.add("mine", Versioned)
+    assert str(caught.value) == (
+        "model 'mine' cannot be filled from names and values alone (version should be 2): "
+        "let its loading ask for nothing else."
+    )
+
+
+class Small(nn.Module):
+    """Its outputs are small whatever the scale of the image, since batch norm sees to that."""
+
+    def __init__(self, in_shape, n_classes, end):
+        super().__init__()
+        self.conv = nn.Conv2d(in_shape[0], n_classes, 3)
+        self.norm = nn.BatchNorm2d(n_classes)
+        self.last = nn.Conv2d(n_classes, n_classes, 1)
+        self.end = end
+
+    def forward(self, x):
+        return self.end(0.1 * self.last(self.norm(self.conv(x))).mean((2, 3)))
+
+
+def test_small_outputs_of_one_sign_are_no_probabilities(own):
+    generator = torch.Generator().manual_seed(0)
+    x = 2 * torch.rand(2, 3, 32, 32, generator=generator) - 1
+
+    def made(end):
+        torch.manual_seed(0)
+        return Small((3, 32, 32), 3, end)
+
+    with torch.no_grad():
+        outputs = made(torch.abs)(30 * x)
+    assert outputs.min() > 0 and outputs.max() < 1  # batch norm: whatever the scale of the image
+    models.check_fits("mine", made(torch.abs), (3, 32, 32), 3)
+    with pytest.raises(ValueError, match="gives probabilities"):
+        models.check_fits("mine", made(torch.sigmoid), (3, 32, 32), 3)
 
 
 def test_a_refused_network_stays_as_it_is_and_so_do_generators(own):

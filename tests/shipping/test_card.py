@@ -67,6 +67,8 @@ def test_a_card_says_what_was_trained_on_what(made, card):
     assert (card.classes, card.groups) == (record.classes, record.groups)
     assert card.in_shape == (1, 8, 8)
     assert (card.kept, card.total) == (851, 17024)
+    assert card.parameters == 17024 + 128 + 64 + 10
+    assert card.density_of_all == pytest.approx((851 + 202) / 17226)
     assert card.images == {"train": 1079, "val": 269, "test": 449}
     assert card.licence.startswith("CC BY 4.0")
     assert card.data_sha256 == cards.fingerprint(made.data)
@@ -115,6 +117,8 @@ def test_the_markdown_has_every_part(made, card):
     accuracy = metrics.share_interval(correct.sum(), total.sum())
     assert text.startswith("# Ticket `digits_mlp_magnitude_d0.05_s0.safetensors.zlib`\n")
     assert "| network | mlp, 851 of 17,024 weights kept |" in text
+    both = "5.00% of the weights that could be pruned, 6.11% of all 17,226 weights"
+    assert f"| density | {both} |" in text
     assert card.sha256 in text
     assert "divided by 127.5, minus 1" in text
     assert "## On 449 test images" in text
@@ -126,6 +130,14 @@ def test_the_markdown_has_every_part(made, card):
     assert cards.INTENDED_USE in text
     assert all(f"* {limit}" in text for limit in cards.LIMITS)
     assert not re.search(r"\bNone\b|\bnan\b|dead|no layer is empty|goes on from", text)
+
+
+def test_a_card_that_did_not_count_all_weights_keeps_its_bytes(made):
+    older = changed(made)
+    assert older.parameters == 0
+    assert b"parameters" not in cards.card_bytes(older)
+    text = cards.markdown(older)
+    assert "| density | 5.00% of the weights that could be pruned |" in text
 
 
 def test_a_record_that_says_dead_makes_a_card_that_says_so_first(made):

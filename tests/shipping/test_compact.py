@@ -1,6 +1,8 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
+from torchvision.models import VisionTransformer
 
 from fairlth.masks import MaskSet, count_kept, prunable
 from fairlth.models import build
@@ -177,8 +179,7 @@ def test_blocks_lose_inner_channels_only():
     )
 
 
-class Twice(nn.Sequential):
-    """Runs its modules in an order of its own."""
+NOTHING = "no convolution or linear layer is read by one other alone through batch norm, ReLU or"
 
 
 def resnet_of(norm):
@@ -187,23 +188,200 @@ def resnet_of(norm):
     return resnet18(norm_layer=norm)
 
 
-@pytest.mark.parametrize(
-    ("model", "sentence"),
-    [
-        (build("mobilenet_v2", (3, 16, 16), 7, torch.Generator()), "MobileNetV2: channels are taken out of mlp, convnet, resnet20"),
-        (Twice(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)), "Twice: channels are taken out"),
-        (nn.Sequential(nn.Linear(2, 2), nn.Sigmoid(), nn.Linear(2, 1)), r"Linear \+ Sigmoid \+ Linear: channels are taken out"),
-        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 1)), r"Linear\(in_features=8.* after Conv2d"),
-        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Conv2d(2, 1, 3)), r"Conv2d\(2, 1.* after Conv2d\(1, 2"),
-        (nn.Sequential(nn.Conv2d(2, 2, 1, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(2, 1)), "after Conv2d.* groups=2"),
-        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.BatchNorm2d(2), nn.Conv2d(2, 1, 3)), r"Conv2d \+ ReLU \+ BatchNorm2d"),
-        (resnet_of(lambda width: nn.GroupNorm(1, width)), r"Conv2d \+ GroupNorm \+ ReLU \+ Conv2d"),
-        (resnet_of(lambda width: nn.BatchNorm2d(width, track_running_stats=False)), "BatchNorm2d.*_stats=False.*: channels are taken out"),
-    ],
-)  # fmt: skip
-def test_what_is_not_understood_is_refused(model, sentence):
-    with pytest.raises(ValueError, match=sentence):
+class Branching(nn.Sequential):
+    """Its forward asks what the values are."""
+
+    def forward(self, x):
+        return super().forward(x) if x.sum() > 0 else super().forward(-x)
+
+
+class Between(nn.Module):
+    """Two layers and what a function does between them."""
+
+    def __init__(self, function, first=None, second=None):
+        super().__init__()
+        self.function = function
+        self.first = first or nn.Linear(4, 4)
+        self.second = second or nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.function(self, x)
+
+
+def read_twice(own, x):
+    x = own.first(x).relu()
+    return own.second(x) + x
+
+
+def read_by_name(own, x):
+    return own.second(own.first(x).relu()) + own.first.weight.sum()
+
+
+def called_twice(own, x):
+    return own.second(own.first(own.first(x).relu()).relu())
+
+
+def scaled(own, x):
+    return own.second(own.first(x) * x.mean())
+
+
+REFUSED = [
+    nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2), nn.Linear(2, 1)),
+    nn.Sequential(nn.Linear(2, 2), nn.Softmax(1), nn.Linear(2, 1)),
+    nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Linear(2, 1)),
+    nn.Sequential(nn.Conv2d(2, 2, 1, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(2, 1)),
+    nn.Sequential(nn.Conv2d(2, 2, 1), nn.ReLU(), nn.Conv2d(2, 2, 1, groups=2)),
+    nn.Sequential(nn.Conv2d(1, 2, 3), nn.AvgPool2d(2, padding=1), nn.Conv2d(2, 1, 3)),
+    nn.Sequential(nn.Linear(4, 4), nn.MaxPool2d(1), nn.Linear(4, 1)),
+    nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)),  # perhaps of places
+    nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(2), nn.Linear(4, 1)),
+    resnet_of(lambda width: nn.GroupNorm(1, width)),
+    resnet_of(lambda width: nn.BatchNorm2d(width, track_running_stats=False)),
+    Between(read_twice),
+    Between(read_by_name),
+    Between(called_twice),
+    Between(scaled),
+]
+
+
+@pytest.mark.parametrize("model", REFUSED)
+def test_a_network_without_a_place_to_take_channels_out_is_refused(model):
+    with pytest.raises(ValueError, match=f"{type(model).__name__}: {NOTHING}"):
         compact(model)
+
+
+def test_a_forward_that_cannot_be_traced_is_refused():
+    with pytest.raises(ValueError) as caught:
+        compact(Branching(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)))
+    assert str(caught.value) == (
+        "Branching: its forward cannot be traced (symbolically traced variables cannot be used as "
+        "inputs to control flow), so no channels are taken out: export this network as it is."
+    )
+
+
+def free(own, x):
+    """A forward of one's own, by functions."""
+    x = F.max_pool2d(F.relu(own.first(x)), 2)
+    return own.second(F.dropout(torch.flatten(x, 1), training=own.training))
+
+
+def averaged(own, x):
+    return own.second(torch.tanh(own.first(x)).mean((2, 3)))
+
+
+def transformer(activation="gelu"):
+    return nn.TransformerEncoderLayer(16, 2, 32, 0.0, activation, batch_first=True)
+
+
+class Patches(nn.Module):
+    """Patches of an image, a transformer, and a head."""
+
+    def __init__(self, blocks):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 16, 4, stride=4)
+        self.blocks = blocks
+        self.head = nn.Linear(16, 7)
+
+    def forward(self, x):
+        return self.head(self.blocks(self.patches(x).flatten(2).transpose(1, 2)).mean(1))
+
+
+def vit():
+    return VisionTransformer(16, 4, 2, 2, 16, 32, num_classes=7)
+
+
+def stacked():
+    return nn.TransformerEncoder(transformer("relu"), 2, enable_nested_tensor=False)
+
+
+def chain(*between, padding=1):
+    return nn.Sequential(nn.Conv2d(3, 8, 3), *between, nn.Conv2d(8, 7, 3, padding=padding), Mean())
+
+
+class Mean(nn.Module):
+    def forward(self, x):
+        return x.mean((2, 3))
+
+
+UNDERSTOOD = {
+    "a forward of one's own": (
+        lambda: Between(free, nn.Conv2d(3, 8, 3), nn.Linear(8 * 49, 7)),
+        ["first"],
+    ),
+    "a mean": (lambda: Between(averaged, nn.Conv2d(3, 8, 3), nn.Linear(8, 7)), ["first"]),
+    "several places": (
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 196, 7)),
+        ["0"],
+    ),
+    "no norm": (lambda: chain(nn.ReLU()), ["0"]),
+    "no norm and no bias": (
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 8, 3, bias=False), nn.Sigmoid(), nn.Conv2d(8, 7, 3, padding=1), Mean()
+        ),
+        ["0"],
+    ),
+    "no activation": (lambda: chain(), ["0"]),
+    "a norm after it": (lambda: chain(nn.ReLU(), nn.BatchNorm2d(8)), ["0"]),
+    "GELU": (lambda: chain(nn.BatchNorm2d(8), nn.GELU()), ["0"]),
+    "pools": (lambda: chain(nn.Hardswish(), nn.AvgPool2d(2), nn.MaxPool2d(2)), ["0"]),
+    "norms of features": (
+        lambda: nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(768, 9),
+            nn.BatchNorm1d(9),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Linear(9, 7),
+        ),
+        ["1"],
+    ),
+    "a transformer": (
+        lambda: Patches(nn.Sequential(transformer(), transformer("relu"))),
+        ["blocks.0.linear1", "blocks.1.linear1"],
+    ),
+    "torch's stack of them": (
+        lambda: Patches(stacked()),
+        ["blocks.layers.0.linear1", "blocks.layers.1.linear1"],
+    ),
+    "a vision transformer": (
+        vit,
+        [f"encoder.layers.encoder_layer_{number}.mlp.0" for number in (0, 1)],
+    ),
+    "mobilenet": (
+        lambda: build("mobilenet_v2", (3, 16, 16), 7, torch.Generator().manual_seed(0)),
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "producers"), UNDERSTOOD.values(), ids=UNDERSTOOD)
+def test_networks_of_ones_own_get_smaller_with_the_same_outputs(make, producers):
+    torch.manual_seed(0)
+    model = make()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name.endswith("bias"):
+                value.copy_(torch.randn(value.shape, generator=generator))
+    model.train()(images())  # moves running statistics
+    model.eval()
+    found = links(model)
+    names = {module: name for name, module in model.named_modules()}
+    if producers is not None:
+        assert [names[link.producer] for link in found] == producers
+    with torch.no_grad():
+        for link in found:
+            link.producer.weight[::2] = 0
+    small = compact(model)
+    with torch.no_grad():
+        expected = model(images())
+        result = small(images())
+    assert expected.std() > 1e-3
+    assert (result - expected).abs().max() <= 1e-5 * max(1.0, float(expected.abs().max()))
+    for link in found:
+        after = small.get_submodule(names[link.producer]).weight
+        n_left = (len(link.producer.weight) + 1) // 2 + 1
+        assert len(after) <= n_left < len(link.producer.weight)
 
 
 def used_twice():

@@ -224,6 +224,7 @@ def test_a_damaged_card_is_one_sentence(path, text):
         ({"parent": PARENT | {"colour": "red"}}, "'colour' is not one of its names"),
         ({"parent": {}}, "Parent: kept is missing"),
         ({"parent": 3}, "not a whole card"),
+        ({"parameters": 17023}, "parameters=17023 and 17024 weights that could have been pruned"),
         ({"dead": "All is lost.", "feasible": True}, "a dead ticket is not feasible"),
         (
             {"layers": [{"layer": "a", "kept": 0, "total": 2}]},
