@@ -176,6 +176,41 @@ def test_a_preset_is_called_by_a_name_and_not_by_a_path(name, tmp_path):
     assert repr(name) in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["smoke", "small", "paper"])
+def test_a_preset_of_the_package_is_not_replaced(name, tmp_path):
+    path = tmp_path / "presets.json"
+    path.write_text(json.dumps({name: {"like": "smoke"}}))
+    with pytest.raises(ValueError) as caught:
+        config.own_presets(path)
+    assert str(caught.value) == (
+        f"FAIRLTH_PRESETS={path} cannot be used ({name!r} is a preset of the package: choose "
+        'another name): expected such as {"mine": {"like": "small", "seeds": [0]}}.'
+    )
+
+
+def test_a_preset_of_your_own_may_be_read_again(tmp_path, monkeypatch):
+    path = tmp_path / "presets.json"
+    path.write_text('{"mine": {"like": "smoke"}}')
+    found = config.own_presets(path)
+    monkeypatch.setitem(PRESETS, "mine", found["mine"])
+    assert config.own_presets(path) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('{"mine": {"like": "smoke"}, "mine": {"like": "small"}}', "mine"),
+        ('{"mine": {"like": "smoke", "seeds": [0], "seeds": [1]}}', "seeds"),
+        ('{"mine": {"like": "smoke", "schedule": {"lr": 0.1, "lr": 0.2}}}', "lr"),
+    ],
+)
+def test_of_a_name_that_is_there_twice_none_is_taken(text, name, tmp_path):
+    path = tmp_path / "presets.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"cannot be used \('{name}' is there twice\)"):
+        config.own_presets(path)
+
+
 def test_own_presets_are_there_where_the_variable_names_their_file(tmp_path):
     """And a file that is refused ends the process with its sentence."""
     path = tmp_path / "presets.json"
