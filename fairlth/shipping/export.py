@@ -118,12 +118,12 @@ def int8(content: bytes) -> bytes:
         return path.read_bytes()
 
 
-def session(content: bytes, threads: int = paths.THREADS) -> Any:
-    """ONNX Runtime's session of an ONNX file, on CPU."""
+def session(content: bytes, threads: int | None = None) -> Any:
+    """ONNX Runtime's session of an ONNX file, on CPU; `threads` of None are `paths.THREADS`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or paths.THREADS
     options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 

@@ -40,7 +40,7 @@ def check(run: Run) -> None:
     methods.check(run)
 
 
-def run(run: Run, runs: Path = paths.RUNS) -> Record:
+def run(run: Run, runs: Path | None = None) -> Record:
     """Trains one run, reads the test split once, and writes its ticket and its record, the record
     last.
 
@@ -76,7 +76,7 @@ def _set_up_torch() -> None:
         torch.use_deterministic_algorithms(True)
 
 
-def run_or_load(grid: Iterable[Run] | Run, runs: Path = paths.RUNS) -> list[Record]:
+def run_or_load(grid: Iterable[Run] | Run, runs: Path | None = None) -> list[Record]:
     """The records of a grid, in its order; what is there already is read, not trained again.
 
     A single run is a grid of one.
@@ -96,7 +96,7 @@ def run_or_load(grid: Iterable[Run] | Run, runs: Path = paths.RUNS) -> list[Reco
     return found
 
 
-def ticket(one: Run, runs: Path = paths.RUNS) -> Loaded:
+def ticket(one: Run, runs: Path | None = None) -> Loaded:
     """The trained ticket of a run with its card; the run is made where they are not there or, with
     a warning, damaged.
     """
@@ -186,7 +186,7 @@ def missing(notebook: str, preset: str, frame: pd.DataFrame) -> str:
     return scope.missing(frame, config.study(notebook, preset))
 
 
-def usable(run: Run, runs: Path) -> Record | None:
+def usable(run: Run, runs: Path | None = None) -> Record | None:
     """The run's record where it is there and was made under today's settings."""
     path = config.record_path(run, runs)
     if not path.exists():
