@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fairlth.masks import prunable
-from fairlth.models.probe import Call, innermost, run, unsteady
+from fairlth.models.probe import Call, innermost, memory, run, unsteady
 from fairlth.models.registry import seeded
 
 N_IMAGES = 2  # of a probe
@@ -54,9 +54,10 @@ def check_fits(
     """Raises ValueError unless a network gives logits (n, n_classes) that follow from its weights.
 
     In training and in evaluation mode it gives the same outputs for the same images each time,
-    draws no random numbers and changes none of its weights. In evaluation mode the outputs for an
-    image do not depend on the others in its batch, and no buffer changes. Every weight has a part
-    in the outputs, and they are not probabilities. The network itself stays as it is.
+    draws no random numbers, remembers no calls (see `probe.memory`) and changes none of its
+    weights. In evaluation mode the outputs for an image do not depend on the others in its batch,
+    and no buffer changes. Every weight has a part in the outputs, and they are not probabilities.
+    The network itself stays as it is.
 
     Args:
         name: of the model.
@@ -77,6 +78,7 @@ def check_fits(
             _check_draws_nothing(name, probed, calls)
             _check_weights_stay(name, probed, x)
             _check_steady(name, probed, x, calls)
+            _check_remembers_nothing(name, probed, x)
             _check_logits(name, probed, x, calls)
         _check_every_image_alone(name, probed.eval(), x)
         _check_gradients(name, probed.train(), x)
@@ -246,6 +248,22 @@ def _check_steady(name: str, model: nn.Module, x: Tensor, first: list[Call]) -> 
                 f"each time while it {_mode(model)}: let it draw no random numbers and remember "
                 "no calls."
             )
+
+
+def _check_remembers_nothing(name: str, model: nn.Module, x: Tensor) -> None:
+    """Raises ValueError where a call leaves traces outside parameters and buffers.
+
+    Outputs that differ with every seventh call are steady in fewer.
+    """
+    before = memory(model)
+    _run(name, model, x)
+    after = memory(model)
+    changed = [place for place in before | after if before.get(place) != after.get(place)]
+    if changed:
+        raise ValueError(
+            f"model {name!r} remembers calls while it {_mode(model)}, in {changed[0]} or what that "
+            "refers to: let its forward change nothing but its buffers."
+        )
 
 
 def _check_every_image_alone(name: str, model: nn.Module, x: Tensor) -> None:

@@ -1,4 +1,6 @@
+import itertools
 import random
+from functools import partial
 
 import numpy as np
 import pytest
@@ -130,6 +132,140 @@ def count_calls(own, x):
     return x * own.calls
 
 
+CALLS = [0]
+
+
+class Often:
+    """An object of the user's that counts."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self):
+        self.calls += 1
+        return self.calls
+
+
+def seventh(number, x):
+    """x, but 0 in every seventh call."""
+    return x * (number % 7 > 0)
+
+
+def in_the_attribute(own, x):
+    own.calls += 1
+    return seventh(own.calls, x)
+
+
+def in_a_list(own, x):
+    own.calls.append(0)
+    return seventh(len(own.calls), x)
+
+
+def in_a_list_of_lists(own, x):
+    own.calls["all"][0].append(0)
+    return seventh(len(own.calls["all"][0]), x)
+
+
+def in_the_class(own, x):
+    type(own).calls = getattr(type(own), "calls", 0) + 1
+    return seventh(type(own).calls, x)
+
+
+def in_the_function(own, x):
+    in_the_function.calls += 1
+    return seventh(in_the_function.calls, x)
+
+
+in_the_function.calls = 0
+
+
+def in_a_global_list(own, x):
+    CALLS[0] += 1
+    return seventh(CALLS[0], x)
+
+
+def in_a_tensor(own, x):
+    own.calls += 1
+    return seventh(int(own.calls), x)
+
+
+def in_the_next_value(own, x):
+    return seventh(next(own.calls), x)
+
+
+def in_its_own_generator(own, x):
+    return x * (own.calls.random() < 1 - 1e-9)
+
+
+def in_its_own_generator_of_torch(own, x):
+    return x * (torch.rand((), generator=own.calls) < 1 - 1e-9)
+
+
+def in_what_is_called(own, x):
+    return seventh(own.calls(), x)
+
+
+def only_in_training(own, x):
+    own.calls += own.training
+    return seventh(own.calls, x)
+
+
+def in_a_closure():
+    calls = 0
+
+    def count(own, x):
+        nonlocal calls
+        calls += 1
+        return seventh(calls, x)
+
+    return layer(count)
+
+
+def in_what_is_read(own, x):
+    return seventh(own.calls, x)
+
+
+class Helped(Layer):
+    """Counts in a method without an object."""
+
+    @staticmethod
+    def calls():
+        CALLS[0] += 1
+        return CALLS[0]
+
+
+class Read(Layer):
+    """Counts where it is read."""
+
+    @property
+    def calls(self):
+        CALLS[0] += 1
+        return CALLS[0]
+
+
+def numbers():
+    number = 0
+    while True:
+        number += 1
+        yield number
+
+
+NUMBERS = numbers()
+
+
+class Yielding(Layer):
+    """Takes numbers from a generator."""
+
+    def forward(self, x):
+        return seventh(next(NUMBERS), x)
+
+
+class Counting(Layer):
+    """Counts in its class."""
+
+    calls = 0
+
+
 def fill_buffer(own, x):
     own.mean.mul_(0.5).add_(x.mean())
     return x + own.mean
@@ -190,6 +326,49 @@ def test_a_network_that_does_not_fit_the_images_of_a_run_is_refused_before_train
 
 
 GENERATOR = torch.Generator()
+REMEMBERS = {
+    "attribute": (layer(in_the_attribute, calls=0), "predicts, in activation.calls"),
+    "list": (layer(in_a_list, calls=[]), "predicts, in activation.calls"),
+    "nested": (layer(in_a_list_of_lists, calls={"all": ([],)}), "predicts, in activation.calls"),
+    "tensor": (layer(in_a_tensor, calls=torch.zeros(())), "predicts, in activation.calls"),
+    "iterator": (layer(in_the_next_value, calls=itertools.count(1)), "predicts, in activation.calls"),
+    "cycle": (layer(in_the_next_value, calls=itertools.cycle(range(1, 8))), "predicts, in activation.calls"),
+    "generator": (
+        layer(in_its_own_generator, calls=np.random.default_rng(0)),
+        "predicts, in activation.calls",
+    ),
+    "Python's generator": (
+        layer(in_its_own_generator, calls=random.Random(0)),
+        "predicts, in activation.calls",
+    ),
+    "torch's generator": (
+        layer(in_its_own_generator_of_torch, calls=torch.Generator()),
+        "predicts, in activation.calls",
+    ),
+    "object": (layer(in_what_is_called, calls=Often()), "predicts, in activation.calls"),
+    "bound method": (layer(in_what_is_called, calls=Often().__call__), "predicts, in activation.calls"),
+    "partial": (layer(in_what_is_called, calls=partial(Often())), "predicts, in activation.calls"),
+    "while it trains alone": (layer(only_in_training, calls=0), "trains, in activation.calls"),
+    "method": (
+        net(lambda model: setattr(model, "activation", Helped(in_what_is_called))),
+        "predicts, in Helped.calls",
+    ),
+    "read": (
+        net(lambda model: setattr(model, "activation", Read(in_what_is_read))),
+        "predicts, in Read.calls",
+    ),
+    "class": (
+        net(lambda model: setattr(model, "activation", Counting(in_the_class))),
+        "predicts, in Counting.calls",
+    ),
+    "generator function": (
+        net(lambda model: setattr(model, "activation", Yielding(None))),
+        "predicts, in Yielding.forward",
+    ),
+    "closure": (in_a_closure(), "predicts, in activation.function"),
+    "function": (layer(in_the_function), "predicts, in activation.function"),
+    "global": (layer(in_a_global_list), "predicts, in activation.function"),
+}  # fmt: skip
 
 REFUSED = {
     "lazy": (
@@ -363,6 +542,27 @@ def test_a_network_that_cannot_be_trained_and_pruned_gets_one_sentence(own, make
     with pytest.raises(ValueError, match=f"^model 'mine'.*{sentence}") as caught:
         models.add("mine", make_it)
     assert "\n" not in str(caught.value) and "mine" not in models.MODELS
+
+
+@pytest.mark.parametrize(("make_it", "place"), REMEMBERS.values(), ids=REMEMBERS)
+def test_a_network_that_differs_in_every_seventh_call_is_refused(own, make_it, place):
+    """A few calls may find no difference: what it remembers is looked for."""
+    CALLS[0] = 0
+    with pytest.raises(ValueError) as caught:
+        models.add("mine", make_it)
+    told = f"model 'mine' remembers calls while it {place} or what that refers to: "
+    assert str(caught.value) == f"{told}let its forward change nothing but its buffers."
+
+
+def test_what_a_call_writes_again_each_time_is_no_memory(own):
+    """Values that are kept for a look, a table that the first call fills, names in use elsewhere."""
+
+    def keep(own, x):
+        own.last = x.detach()
+        own.table.setdefault(x.shape[1:], 2.0)
+        return x * own.table[x.shape[1:]]
+
+    models.add("mine", layer(keep, table={}))
 
 
 def test_a_refused_network_stays_as_it_is_and_so_do_generators(own):
