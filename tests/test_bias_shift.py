@@ -164,3 +164,16 @@ def test_a_network_with_shifted_outputs_can_be_made_smaller():
     x = torch.rand(5, 3)
     assert small[0].out_features == 2
     torch.testing.assert_close(small(x), model(x))
+
+
+@pytest.mark.parametrize("value", [nn.Buffer(torch.ones(2)), nn.Parameter(torch.ones(2)), 3.0])
+def test_a_network_with_a_class_shift_of_its_own_is_refused(value):
+    """Its own would be taken for the constants, and these would never be added."""
+    model = nn.Linear(3, 2, bias=False)
+    model.class_shift = value
+    with pytest.raises(ValueError) as caught:
+        add_to_outputs(model, torch.ones(2))
+    assert str(caught.value) == (
+        "the Linear has class_shift of its own, where a shift of its outputs would be: call it "
+        "otherwise."
+    )

@@ -10,6 +10,7 @@ from fairlth.models.probe import Call, innermost, memory, run, unsteady
 from fairlth.models.registry import seeded
 
 N_IMAGES = 2  # of a probe
+TAKEN = "class_shift"  # the buffer that `bias_shift` may give a network
 REPEATS = 3  # of a probe, to find random numbers that are not drawn every time
 SCALES = (3.0, 30.0)  # of images, to tell small logits from probabilities
 CURES = {  # part of the type of a module that draws -> what makes it stop
@@ -28,7 +29,8 @@ def check_layers(name: str, model: nn.Module) -> None:
     """Raises ValueError unless all parts of a network are such that it can be trained and pruned.
 
     It has weights to prune; every parameter is float32, has a size and a place in memory of its
-    own; weights are parameters that learn; batch norm keeps running statistics.
+    own; weights are parameters that learn; batch norm keeps running statistics; no name is one that
+    a ticket's file has for something else.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"model {name!r} is a {type(model).__name__}: expected an nn.Module.")
@@ -37,6 +39,7 @@ def check_layers(name: str, model: nn.Module) -> None:
             f"model {name!r} is compiled: give the nn.Module that it was made from, and set "
             "compile=true in the preset's schedule."
         )
+    _check_names(name, model)
     _check_parameters(name, model)
     check_untied(name, model)
     _check_weights(name, model)
@@ -88,6 +91,21 @@ def first_line(error: Exception) -> str:
     """What an error says, without its full stop; its type where it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _check_names(name: str, model: nn.Module) -> None:
+    """Raises ValueError for a name that means something else in a ticket's file."""
+    if hasattr(model, TAKEN):
+        raise ValueError(
+            f"model {name!r} has {TAKEN}, the name of the constants that a shift adds to its "
+            "outputs: call yours otherwise."
+        )
+    for layer, _ in model.named_modules():
+        if "/" in layer:
+            raise ValueError(
+                f"model {name!r}: {layer} has a slash, by which a ticket's file tells its masks "
+                "apart: name the layer without it."
+            )
 
 
 def _check_parameters(name: str, model: nn.Module) -> None:

@@ -9,11 +9,11 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
-from fairlth import config, data, models
+from fairlth import bias_shift, config, data, models
 from fairlth.config import Run
 from fairlth.masks import prunable
 from fairlth.methods import sharing
-from fairlth.models import build
+from fairlth.models import build, checks
 from fairlth.shipping import export
 from fairlth.shipping import ticket as tickets
 from fairlth.training import count, logits
@@ -533,6 +533,19 @@ REFUSED = {
     "tied weights": (net(tie), "second.weight is shared with linear.weight"),
     "tied biases": (net(tie_biases), "second.bias is shared with linear.bias"),
     "computed weights": (net(parametrised), "conv.weight is computed from others"),
+    "a buffer called as that of shifts": (
+        net(lambda model: model.register_buffer("class_shift", torch.zeros(3))),
+        "has class_shift, the name of the constants that a shift adds to its outputs: call yours otherwise.",
+    ),
+    "a parameter called so": (
+        net(set_to(class_shift=nn.Parameter(torch.zeros(3)))),
+        "has class_shift, the name of the constants",
+    ),
+    "an attribute called so": (net(set_to(class_shift=0.5)), "has class_shift, the name"),
+    "a slash": (
+        net(lambda model: model.add_module("kept_zeros/conv", nn.BatchNorm1d(4))),
+        "kept_zeros/conv has a slash, by which a ticket's file tells its masks apart: name the layer",
+    ),
     "frozen weights": (net(freeze), "conv.weight is frozen"),
 }
 
@@ -552,6 +565,20 @@ def test_a_network_that_differs_in_every_seventh_call_is_refused(own, make_it, p
         models.add("mine", make_it)
     told = f"model 'mine' remembers calls while it {place} or what that refers to: "
     assert str(caught.value) == f"{told}let its forward change nothing but its buffers."
+
+
+def test_the_name_that_is_taken_is_that_of_shifts():
+    assert checks.TAKEN == bias_shift.ROOM
+
+
+def test_class_shift_deeper_in_a_network_is_another_name(own):
+    def shift_own(own, x):
+        return x + own.class_shift
+
+    def add_layer(model):
+        model.activation = Layer(shift_own, class_shift=nn.Parameter(torch.ones(1)))
+
+    models.add("mine", net(add_layer))
 
 
 def test_what_a_call_writes_again_each_time_is_no_memory(own):
