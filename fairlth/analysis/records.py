@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class Record:
     equivalents by epochs, `spent` by all images passed (`training.Passes`), what is shared in
     full; `predictions` of the test images see `pack_predictions`; `settings` is the preset as it
     was, with fingerprints of your own data set and network; `conditions` include the fingerprint
-    of the code.
+    of the code and, as `data`, that of the data set's files where they were local.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # how `read` checks a file
@@ -122,8 +122,8 @@ def write(record: Record, path: Path) -> None:
     """Writes a record and the hash of its content as JSON, whole or not at all.
 
     A file that is there already goes to `set_aside` first, unless it is a sound record of the same
-    run. One that was made under other settings goes there, too, with a warning, except where
-    trainings take seconds.
+    run. One that was made under other settings or with other data goes there, too, with a warning,
+    except where trainings take seconds.
     """
     _make_room(record, path)
     content = json.loads(json.dumps(asdict(record)))
@@ -185,10 +185,19 @@ def _make_room(record: Record, path: Path) -> None:
         return
     if old.run != record.run:
         set_aside(path)
-    elif old.settings != record.settings and not config.PRESETS[record.run["preset"]].in_process:
-        aside = set_aside(path)
-        told = f"{path} was made under other settings of its preset: it is {aside} now."
-        warnings.warn(told, stacklevel=3)
+    elif not config.PRESETS[record.run["preset"]].in_process:
+        made = ""
+        if other_data(old.conditions, record.conditions):
+            made = "with other files of its data set"
+        if old.settings != record.settings:
+            made = "under other settings of its preset"
+        if made:
+            warnings.warn(f"{path} was made {made}: it is {set_aside(path)} now.", stacklevel=3)
+
+
+def other_data(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether the conditions of two records name files of other content; not if one names none."""
+    return bool(one.get("data") and other.get("data")) and one["data"] != other["data"]
 
 
 def _parsed(content: bytes) -> Record:

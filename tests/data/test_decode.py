@@ -1,5 +1,8 @@
 """Odd files on their way to tensors: pixels, label columns, names of files, the cache."""
 
+import os
+from dataclasses import replace
+
 import datasets
 import numpy as np
 import pytest
@@ -203,6 +206,48 @@ def test_parquet_files_without_a_source_ask_for_one(sets):
         ValueError, match=r"other has parquet files.*data.add_source\('other', Source"
     ):
         data.check(run(dataset="other"))
+
+
+def test_the_content_of_files_is_told_and_not_their_names(sets):
+    assert data.content("mine") == ""
+    put(sets, "train-0", label=HALF)
+    first = data.content("mine")
+    assert len(first) == 12
+    (sets / "mine/train-0.parquet").rename(sets / "mine/train.parquet")
+    assert data.content("mine") == first
+    (sets / "mine/train.parquet").rename(sets / "mine/test.parquet")
+    assert data.content("mine") == ""  # there is nothing to train on
+    put(sets, "train-0", label=HALF)
+    both = data.content("mine")
+    (sets / "mine/test.parquet").rename(sets / "mine/valid.parquet")
+    assert len({first, both, data.content("mine")}) == 3
+    (sets / "mine/valid.parquet").unlink()
+    put(sets, "train-0", label=HALF[::-1])
+    assert data.content("mine") not in (first, both)
+
+
+def test_a_file_is_read_once_for_its_content(sets, monkeypatch):
+    put(sets, "train-0", label=HALF)
+    first = data.content("mine")
+    monkeypatch.setattr(decode.hashlib, "file_digest", None)
+    assert data.content("mine") == first
+
+
+def test_a_replaced_file_of_the_same_size_and_time_is_decoded_anew(sets):
+    """In another process: in one, size and time say whether a file is read again."""
+    data.SOURCES["mine"] = replace(data.SOURCES["mine"], own=False)
+    put(sets, "train-0", label=HALF)
+    path = sets / "mine/train-0.parquet"
+    before = path.stat()
+    first = data.decoded("mine", 8, downloads=False).splits["train"].x
+    content = path.read_bytes()
+    put(sets, "train-0", [grey(number) for number in range(29, -1, -1)], label=HALF)
+    assert path.stat().st_size == before.st_size
+    assert path.read_bytes() != content
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    decode._hash_as_it_was.cache_clear()
+    again = data.decoded("mine", 8, downloads=False).splits["train"].x
+    assert torch.equal(again, first.flip(0))
 
 
 def cached(sets):

@@ -11,7 +11,6 @@ from PIL import Image
 from fairlth import config, data
 from fairlth.analysis import summaries
 from fairlth.config import Run, paths
-from fairlth.data import decode
 from fairlth.data import folder as folder_module
 from fairlth.workflow import experiments
 
@@ -631,16 +630,10 @@ def test_a_link_to_nowhere_is_named(tmp_path):
 def test_a_file_that_is_not_read_changes_no_fingerprint(tmp_path, file, csv):
     make(tmp_path / "shapes", csv=csv)
     data.add_folder("shapes", tmp_path / "shapes", side=8)
-    before = (
-        data.fingerprint("shapes"),
-        decode._stamp(data.SOURCES["shapes"], decode.local_files("shapes")),
-    )
+    before = (data.fingerprint("shapes"), data.content("shapes"))
     (tmp_path / "shapes" / file).parent.mkdir(exist_ok=True)
     (tmp_path / "shapes" / file).write_bytes(b"x")
-    after = (
-        data.fingerprint("shapes"),
-        decode._stamp(data.SOURCES["shapes"], decode.local_files("shapes")),
-    )
+    after = (data.fingerprint("shapes"), data.content("shapes"))
     assert before == after
     (tmp_path / "shapes" / "disc" / "0.png").write_bytes(
         (tmp_path / "shapes" / "disc" / "3.png").read_bytes()
