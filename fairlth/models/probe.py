@@ -172,11 +172,11 @@ def _parts(value: Any) -> Iterable[Any]:
         return [] if _is_foreign(value) else [value.__qualname__, dict(vars(value))]
     if type(value) in MADE_OF:
         return MADE_OF[type(value)](value)
-    return _pickled(value)
+    return _reduced(value)
 
 
-def _pickled(value: Any) -> Iterable[Any]:
-    """The parts of a value as pickle takes them."""
+def _reduced(value: Any) -> Iterable[Any]:
+    """The parts of a value as `copy` takes them."""
     try:
         with warnings.catch_warnings(action="ignore"):
             reduced = value.__reduce_ex__(4)
