@@ -149,7 +149,7 @@ def read(path: Path, run: Run | None = None) -> Record:
         _check_possible(record)
         if run is not None:
             _check_run(record, run)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         reason = str(error).rstrip(".")
         raise ValueError(
             f"{path} is not a whole record of its run ({reason}): move it away and run again."
@@ -224,6 +224,7 @@ def _content_hash(values: dict[str, Any]) -> str:
 def _check_possible(record: Record) -> None:
     """Raises ValueError where no run can have made a record."""
     _check_names(record)
+    _check_groups(record)
     _check_counts(record)
     first = rows(record)[0]  # what is equal in all rows of a run is right if it is in one
     for name in COLUMNS:
@@ -232,8 +233,12 @@ def _check_possible(record: Record) -> None:
         except ValidationError as error:
             [fault] = error.errors(include_url=False)
             raise ValueError(f"{name}={first[name]!r}: {fault['msg']}") from None
+    names = [layer["layer"] for layer in record.layers]
+    if len(set(names)) != len(names) or not names:
+        raise ValueError(f"its layers {names} are not one or more different ones")
     for layer in record.layers:
-        if not 0 <= layer["kept"] <= layer["total"]:
+        whole = type(layer["kept"]) is type(layer["total"]) is int
+        if not whole or not 0 <= layer["kept"] <= layer["total"]:
             raise ValueError(f"{layer['layer']} keeps {layer['kept']} of {layer['total']} weights")
     if record.predictions:
         _check_predictions(record)
@@ -256,11 +261,17 @@ def _check_names(record: Record) -> None:
             raise ValueError(f"its {part} has no {lacking[0]!r}")
 
 
-def _check_counts(record: Record) -> None:
-    """Raises ValueError where counts are not those of some images of some classes and groups."""
+def _check_groups(record: Record) -> None:
+    """Raises ValueError where names of classes or groups cannot be."""
     for names in (record.classes, record.groups):
         if len(set(names)) != len(names) or not names:
             raise ValueError(f"the names {names} are not one or more different ones")
+    if record.group_by == "class" and record.groups != record.classes:
+        raise ValueError(f"its groups are its classes, and it names {record.groups}")
+
+
+def _check_counts(record: Record) -> None:
+    """Raises ValueError where counts are not those of some images of its classes and groups."""
     shape = (len(record.classes), len(record.groups))
     for split, counts in record.counts.items():
         if split not in schema.SPLITS:
@@ -274,6 +285,8 @@ def _check_counts(record: Record) -> None:
         correct, total = record.split(split)
         if (correct < 0).any() or (correct > total).any() or total.max() > schema.LARGEST:
             raise ValueError(f"more or less is right on {split} than there are images")
+        if not total.any():
+            raise ValueError(f"it counts no image on {split}")
         if split.startswith("test") and counts["total"] != record.counts["test"]["total"]:
             raise ValueError(f"{split} has other numbers of images than test")
 
@@ -281,11 +294,11 @@ def _check_counts(record: Record) -> None:
 def _check_predictions(record: Record) -> None:
     """Raises ValueError where predictions are not one possible class per test image."""
     try:
-        classes, _ = record.predicted()
+        classes, confidence = record.predicted()
     except (zlib.error, KeyError) as error:
         raise ValueError(f"its predictions cannot be unpacked: {error}") from None
     images = int(record.split("test").total.sum())
-    if len(classes) != images or classes.max() >= len(record.classes):
+    if not len(classes) == len(confidence) == images or classes.max() >= len(record.classes):
         raise ValueError(f"its predictions are not {images} of {len(record.classes)} classes")
 
 

@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fairlth.config import paths
 from fairlth.images import Split, as_float
 from fairlth.masks import prunable
+from fairlth.models.checks import first_line
 from fairlth.shipping.card import Card, card_bytes, preprocessing, why_dead
 from fairlth.training import PREDICT_BATCH
 
@@ -47,10 +48,18 @@ def program(
         even_if_dead: exports a dead ticket, too.
 
     Raises:
-        ValueError: the ticket is dead (see `card.why_dead`), or the graph's outputs differ from
-            the network's by more than TOLERANCE.
+        ValueError: the network fails on images of `in_shape`; the ticket is dead (see
+            `card.why_dead`); or the graph's outputs differ from the network's by more than
+            TOLERANCE.
     """
     plain = copy.deepcopy(model).eval().cpu()
+    try:
+        plain(torch.zeros(2, *in_shape))
+    except Exception as error:
+        raise ValueError(
+            f"the network fails on images of in_shape={tuple(in_shape)} ({first_line(error)}): "
+            "give (channels, side, side) of the images that it was trained on."
+        ) from error
     dead = _why_dead(plain, in_shape, card)
     if dead and not even_if_dead:
         raise ValueError(

@@ -140,7 +140,7 @@ def read_card(path: Path) -> Card:
     try:
         values = json.loads(card_path(path).read_text(encoding="utf-8"))
         return Card(**values | {"in_shape": tuple(values["in_shape"])})
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(
             f"{card_path(path)} is not a whole card ({error}): copy it again."
         ) from error
