@@ -125,7 +125,7 @@ class Preset(Strict):
     epochs: dict[str, Annotated[int, Field(ge=1)]] = Field(
         default_factory=dict
     )  # data set -> epochs other than the schedule's
-    methods: tuple[str, ...] | None = (
+    methods: Annotated[tuple[str, ...], NotEmpty] | None = (
         None  # that its notebooks compare, None: all that each notebook names
     )
     also: tuple["Cell", ...] = ()  # settings beside the grid of tasks and densities
@@ -338,7 +338,7 @@ def own_presets(path: Path) -> dict[str, Preset]:
         for name in found:
             _check_free(name)
         return {name: _like(**fields) for name, fields in found.items()}
-    except (OSError, TypeError, AttributeError, KeyError, ValueError) as error:
+    except (OSError, TypeError, AttributeError, KeyError, ValueError, RecursionError) as error:
         wrong = (
             f"there is no preset {error} to be like"
             if isinstance(error, KeyError)
@@ -362,7 +362,7 @@ def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _check_free(name: str) -> None:
     """Raises ValueError if a preset of the user's cannot be called so."""
     check_name(name)
-    if name in PUBLISHED:
+    if name.casefold() in PUBLISHED:  # some disks take Small for small
         raise ValueError(f"{name!r} is a preset of the package: choose another name")
 
 

@@ -140,11 +140,12 @@ def grid(
     Args:
         preset: a key of PRESETS.
         methods: their names.
-        densities, seeds, tasks: None: the preset's.
+        densities, seeds, tasks: None: the preset's. Of none of them there is no run.
         pressure: of all of them.
     """
     check_preset(preset)
     scale = PRESETS[preset]
+    wanted = scale.densities if densities is None else densities
     return [
         Run(
             method=method,
@@ -156,8 +157,8 @@ def grid(
         )
         for task in (scale.tasks if tasks is None else tasks)
         for method in methods
-        for density in ((1.0,) if method == "dense" else densities or scale.densities)
-        for seed in seeds or scale.seeds
+        for density in ((1.0,) if method == "dense" else wanted)
+        for seed in (scale.seeds if seeds is None else seeds)
     ]
 
 
@@ -169,9 +170,12 @@ def study(notebook: str, preset: str) -> list[Run]:
     preset has beside its grid.
 
     Raises:
-        ValueError: no such preset, or the preset names a method that no notebook compares.
+        ValueError: no such notebook or preset, or the preset names a method that no notebook
+            compares.
     """
     check_preset(preset)
+    if notebook not in STUDIES:
+        raise ValueError(f"notebook={notebook!r} is refused: choose one of {', '.join(STUDIES)}.")
     scale = PRESETS[preset]
     methods = _named(STUDIES[notebook], preset)
     if notebook == "20_groups":
@@ -195,8 +199,9 @@ def study(notebook: str, preset: str) -> list[Run]:
 def _named(methods: tuple[str, ...], preset: str) -> list[str]:
     """Those of a notebook's methods that the preset names; all where it names none."""
     chosen = PRESETS[preset].methods
+    beside = [name for cell in PRESETS[preset].also for name in cell.methods]
     known = {method for studied in STUDIES.values() for method in studied}
-    for name in chosen or ():
+    for name in (*(chosen or ()), *beside):
         if name not in known:
             raise ValueError(
                 f"preset {preset!r} names the method {name!r}, which is unknown: choose of "

@@ -173,6 +173,17 @@ def test_a_grid_has_the_dense_net_once_and_the_others_at_every_density():
     assert {run.density for run in runs if run.method == "dense"} == {1.0}
 
 
+def test_a_grid_of_no_seeds_or_densities_has_no_run():
+    assert config.grid("smoke", ("dense", "lth"), seeds=()) == []
+    assert config.grid("smoke", ("lth",), densities=()) == []
+    assert config.grid("smoke", ("lth",), tasks=()) == []
+
+
+def test_a_notebook_without_a_study_is_named():
+    with pytest.raises(ValueError, match="notebook='99_x' is refused: choose one of 10_motivation"):
+        config.study("99_x", "smoke")
+
+
 def test_every_run_counts_a_run_of_two_notebooks_once():
     runs = config.every_run("smoke")
     methods = {method for methods in STUDIES.values() for method in methods}
