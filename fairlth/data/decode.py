@@ -269,9 +269,10 @@ def _columns(
         ours = _our_name(column, source)
         parts = {split: rows.get(column) for split, rows in values.items()}
         named = {split: known.get(column) for split, known in classes.items()}
-        fault = _fault(parts, named)
+        fault = _name_fault(ours, [*names, *unusable], source) or _fault(parts, named)
         if fault is not None:
             unusable[ours] = fault
+            names.pop(ours, None)
             continue
         whole = {split: part for split, part in parts.items() if part is not None}
         known = next(iter(named.values()))
@@ -289,6 +290,17 @@ def _our_name(column: str, source: Source) -> str:
         if column.casefold() == theirs.casefold():
             return ours
     return column
+
+
+def _name_fault(ours: str, others: list[str], source: Source) -> str | None:
+    """Why a column cannot have this name, as the end of a sentence on it, if so."""
+    if not ours.strip():
+        return "has no name"
+    if ours in others:
+        return "stands for two columns of the files: leave one of them out"
+    if column_named(ours, [*source.bands]):
+        return "is in the files and is made of another column, too: give it another name"
+    return None
 
 
 def _fault(
@@ -358,7 +370,7 @@ def _add_bands(
     """The source's bands of numbers as further columns, such as ages."""
     for band, (wanted, edges) in source.bands.items():
         column = column_named(wanted, [*names, *unusable])
-        if column is None:
+        if column is None or column_named(band, [*unusable]):
             continue
         if column in unusable:
             unusable[band] = f"needs column {column!r}, which {unusable[column]}"

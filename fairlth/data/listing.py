@@ -10,6 +10,7 @@ are in splits.
 import os
 import posixpath
 import re
+import unicodedata
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path, PurePosixPath
@@ -222,10 +223,12 @@ def _check_once(rows: pd.DataFrame) -> None:
 
 
 def _check_spelling(name: str, values: pd.Series) -> None:
-    """Values that differ by case, spaces or the writing of a number alone are meant to be one."""
+    """Values that differ by case, spaces, accents as signs of their own or the writing of a number
+    alone are meant to be one.
+    """
     seen: dict[str, str] = {}
     for value in values.unique():
-        word = " ".join(value.split()).casefold()
+        word = " ".join(unicodedata.normalize("NFC", value).split()).casefold()
         plain = str(Fraction(word)) if _is_number(word) else word
         other = seen.setdefault(plain, value)
         if other != value:

@@ -573,7 +573,14 @@ def test_ids_are_no_second_spelling(tmp_path, values):
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("1", "1.0"), ("0.5", ".5"), ("1e3", "1000"), ("Old", "old"), ("a  b", "a b")],
+    [
+        ("1", "1.0"),
+        ("0.5", ".5"),
+        ("1e3", "1000"),
+        ("Old", "old"),
+        ("a  b", "a b"),
+        ("\u00e9", "e\u0301"),
+    ],
 )
 def test_a_group_in_two_spellings_is_refused(tmp_path, one, other):
     rows = make(tmp_path / "shapes")
