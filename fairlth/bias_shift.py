@@ -61,10 +61,16 @@ def add_to_outputs(model: nn.Module, shift: Tensor, images: Tensor | None = None
 def make_room(model: nn.Module, n_classes: int) -> None:
     """Gives a network the buffer `class_shift` (classes,), zeros, which is added to its outputs.
 
-    It is part of the state dict. A network that has one stays as it is.
+    It is part of the state dict. A network that has one from here stays as it is; ValueError where
+    it has something else of that name.
     """
-    if ROOM in dict(model.named_buffers()):
+    if _add_room in model._forward_hooks.values():
         return
+    if hasattr(model, ROOM):
+        raise ValueError(
+            f"the {type(model).__name__} has {ROOM} of its own, where a shift of its outputs would "
+            "be: call it otherwise."
+        )
     device = next(model.parameters()).device
     model.register_buffer(ROOM, torch.zeros(n_classes, device=device))
     model.register_forward_hook(_add_room)

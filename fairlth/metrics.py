@@ -3,7 +3,8 @@
 Everywhere `correct` and `total` are integer arrays of one shape: (groups,), or (classes, groups)
     where a function says so.
 Accuracies are fractions; print CWV x 10^4 and MCD in points. A group without images has accuracy
-nan, and so has every gap over groups that include it.
+nan, and so has every gap over groups that include it. Counts that no images can give (negative, not
+whole, more right than there are, arrays of two shapes, no group) are a ValueError everywhere.
 """
 
 from typing import NamedTuple
@@ -62,15 +63,55 @@ def _without_minus_zero(text: str) -> str:
     return text if set(text) & set("123456789") else text.removeprefix("-")
 
 
+def _counted(correct: ArrayLike, total: ArrayLike) -> Counts:
+    """Counts as arrays; ValueError in one sentence where no images can give them."""
+    right = np.asarray(correct)
+    images = np.asarray(total)
+    if right.shape != images.shape or not images.size:
+        raise ValueError(
+            f"counts of shapes {right.shape} and {images.shape} are refused: expected the right "
+            "answers and the images of the same one or more groups."
+        )
+    for name, values in (("correct", right), ("total", images)):
+        if values.dtype.kind not in "iuf":
+            raise ValueError(f"{name}={values.tolist()} is refused: expected numbers of images.")
+        odd = values[~(np.isfinite(values) & (values == np.floor(values)) & (values >= 0))]
+        if odd.size:
+            raise ValueError(
+                f"{name}={odd[0]} is refused: expected a whole number of images, at least 0."
+            )
+    beyond = right > images
+    if beyond.any():
+        raise ValueError(
+            f"correct={right[beyond][0]} of total={images[beyond][0]} is refused: expected at most "
+            "as many right answers as images."
+        )
+    return Counts(right.astype(np.int64), images.astype(np.int64))
+
+
+def _counted_by_group(correct: ArrayLike, total: ArrayLike) -> Counts:
+    """The same, and a ValueError where they are not of shape (groups,)."""
+    counts = _counted(correct, total)
+    if counts.total.ndim != 1:
+        raise ValueError(
+            f"counts of shape {counts.total.shape} are refused: expected (groups,), such as "
+            "`Counts.by_group` gives."
+        )
+    return counts
+
+
 def accuracy(correct: ArrayLike, total: ArrayLike) -> float:
-    """Images right over all images, in [0, 1]; 1 is best."""
-    return float(np.sum(correct) / np.sum(total))
+    """Images right over all images, in [0, 1]; 1 is best. ValueError where there is no image."""
+    right, images = _counted(correct, total)
+    if not images.any():
+        raise ValueError("total is 0 in every group: give the counts of one image or more.")
+    return float(np.sum(right) / np.sum(images))
 
 
 def group_accuracy(correct: ArrayLike, total: ArrayLike) -> Floats:
     """Accuracy of each group, shape (groups,), nan where a group has no image; 1 is best."""
-    total = np.asarray(total, float)
-    return np.divide(correct, total, out=np.full(total.shape, np.nan), where=total > 0)
+    right, images = _counted_by_group(correct, total)
+    return np.divide(right, images, out=np.full(images.shape, np.nan), where=images > 0)
 
 
 def mean_accuracy(correct: ArrayLike, total: ArrayLike) -> float:
@@ -106,7 +147,8 @@ def worst_accuracy(correct: ArrayLike, total: ArrayLike) -> float:
 
 def empty_groups(total: ArrayLike, names: list[str]) -> list[str]:
     """Names of the groups that have no image, in order."""
-    return [name for name, n in zip(names, np.asarray(total), strict=True) if n == 0]
+    _, images = _counted(np.zeros_like(total), total)
+    return [name for name, n in zip(names, images, strict=True) if n == 0]
 
 
 def demographic_parity_gap(correct: ArrayLike, total: ArrayLike) -> float:
@@ -143,20 +185,19 @@ def equalized_odds_gap(correct: ArrayLike, total: ArrayLike) -> float:
 
 
 def _binary(correct: ArrayLike, total: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    correct = np.asarray(correct)
-    total = np.asarray(total)
-    if total.ndim != 2 or len(total) != 2:
+    right, images = _counted(correct, total)
+    if images.ndim != 2 or len(images) != 2:
         raise ValueError(
-            f"counts of shape {total.shape} are not those of a binary task: expected (2, groups), "
+            f"counts of shape {images.shape} are not those of a binary task: expected (2, groups), "
             "use cwv or mcd."
         )
-    return correct, total
+    return right, images
 
 
-def _sizes(total: ArrayLike) -> Floats:
+def _sizes(correct: ArrayLike, total: ArrayLike) -> Floats:
     """Group sizes as floats, nan for an empty group."""
-    total = np.asarray(total, float)
-    return np.where(total > 0, total, np.nan)
+    _, images = _counted_by_group(correct, total)
+    return np.where(images > 0, images.astype(float), np.nan)
 
 
 def cwv_floor(correct: ArrayLike, total: ArrayLike) -> float:
@@ -166,7 +207,7 @@ def cwv_floor(correct: ArrayLike, total: ArrayLike) -> float:
     with that many images.
     """
     p = accuracy(correct, total)
-    sizes = _sizes(total)
+    sizes = _sizes(correct, total)
     n_groups = len(sizes)
     return float((n_groups - 1) / n_groups**2 * np.sum(p * (1 - p) / sizes))
 
@@ -180,7 +221,7 @@ def cwv_error(correct: ArrayLike, total: ArrayLike) -> float:
     the floor counts as real.
     """
     p = accuracy(correct, total)
-    sizes = _sizes(total)
+    sizes = _sizes(correct, total)
     n_groups = len(sizes)
     v = p * (1 - p) * np.mean(1 / sizes)
     real = max(cwv(correct, total) - cwv_floor(correct, total), 0.0)
@@ -194,7 +235,7 @@ def mcd_floor(correct: ArrayLike, total: ArrayLike, draws: int = 2000, seed: int
     simulation.
     """
     p = accuracy(correct, total)
-    sizes = _sizes(total)
+    sizes = _sizes(correct, total)
     rates = np.random.default_rng(seed).binomial(np.asarray(total), p, (draws, len(sizes))) / sizes
     return float(np.mean(rates.max(1) - rates.min(1)))
 
@@ -219,6 +260,7 @@ def share_interval(correct: int, total: int, confidence: float = 0.95) -> Interv
     """Share of `total` images that are `correct` and its Wilson interval; nan without images."""
     from scipy import stats
 
+    _counted([correct], [total])
     if total == 0:
         return Interval(np.nan, np.nan, np.nan, 0)
     ends = stats.binomtest(int(correct), int(total)).proportion_ci(confidence, method="wilson")

@@ -181,3 +181,16 @@ def test_a_head_behind_layers_that_round_otherwise_when_watched_is_found():
     torch.manual_seed(0)
     model = nn.Sequential(Rounds(), nn.ReLU(), nn.Linear(4, 2))
     assert find_head(model, torch.rand(4, 3)) is model[2]
+
+
+@pytest.mark.parametrize("value", [nn.Buffer(torch.ones(2)), nn.Parameter(torch.ones(2)), 3.0])
+def test_a_network_with_a_class_shift_of_its_own_is_refused(value):
+    """Its own would be taken for the constants, and these would never be added."""
+    model = nn.Linear(3, 2, bias=False)
+    model.class_shift = value
+    with pytest.raises(ValueError) as caught:
+        add_to_outputs(model, torch.ones(2))
+    assert str(caught.value) == (
+        "the Linear has class_shift of its own, where a shift of its outputs would be: call it "
+        "otherwise."
+    )

@@ -93,6 +93,86 @@ def test_binary_gaps_refuse_more_classes():
         metrics.equal_opportunity_gap(np.ones((3, 2)), np.ones((3, 2)))
 
 
+COUNTED = (
+    metrics.accuracy,
+    metrics.group_accuracy,
+    metrics.mean_accuracy,
+    metrics.cwv,
+    metrics.mcd,
+    metrics.worst_accuracy,
+    metrics.cwv_floor,
+    metrics.cwv_error,
+    metrics.mcd_floor,
+)
+
+
+@pytest.mark.parametrize("measure", COUNTED)
+@pytest.mark.parametrize(
+    ("correct", "total", "sentence"),
+    [
+        ([1, -2], [3, 3], "correct=-2 is refused: expected a whole number of images, at least 0."),
+        ([0, 0], [3, -3], "total=-3 is refused: expected a whole number of images, at least 0."),
+        ([1.5, 1], [3, 3], "correct=1.5 is refused: expected a whole number of images, at least 0."),
+        ([1, 1], [3, math.nan], "total=nan is refused: expected a whole number of images, at least 0."),
+        ([1, 1], [3, math.inf], "total=inf is refused: expected a whole number of images, at least 0."),
+        (["1"], ["3"], "correct=['1'] is refused: expected numbers of images."),
+        (
+            [3, 4],
+            [3, 3],
+            "correct=4 of total=3 is refused: expected at most as many right answers as images.",
+        ),
+        (
+            [1, 1],
+            [3],
+            "counts of shapes (2,) and (1,) are refused: expected the right answers and the "
+            "images of the same one or more groups.",
+        ),
+        (
+            [],
+            [],
+            "counts of shapes (0,) and (0,) are refused: expected the right answers and the "
+            "images of the same one or more groups.",
+        ),
+    ],
+)  # fmt: skip
+def test_counts_that_no_images_can_give_are_one_sentence(measure, correct, total, sentence):
+    with pytest.raises(ValueError) as caught:
+        measure(correct, total)
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize("measure", COUNTED[1:])
+def test_counts_by_class_and_group_are_no_counts_by_group(measure):
+    with pytest.raises(ValueError) as caught:
+        measure([[1, 2], [3, 4]], [[4, 4], [4, 4]])
+    assert str(caught.value) == (
+        "counts of shape (2, 2) are refused: expected (groups,), such as `Counts.by_group` gives."
+    )
+
+
+def test_no_image_at_all_has_no_accuracy():
+    with pytest.raises(ValueError) as caught:
+        metrics.accuracy([0, 0], [0, 0])
+    assert str(caught.value) == ("total is 0 in every group: give the counts of one image or more.")
+
+
+def test_impossible_counts_have_no_gap_no_interval_and_no_empty_group():
+    for gap in ("demographic_parity_gap", "equal_opportunity_gap", "equalized_odds_gap"):
+        with pytest.raises(ValueError, match="correct=5 of total=4 is refused"):
+            getattr(metrics, gap)([[1, 2], [5, 2]], [[4, 4], [4, 4]])
+    for correct, total in ((-1, 3), (4, 3), (1, 0), (0.5, 3), (0, -1)):
+        with pytest.raises(ValueError, match="is refused: expected"):
+            metrics.share_interval(correct, total)
+    with pytest.raises(ValueError, match="total=-1 is refused"):
+        metrics.empty_groups([1, -1], ["a", "b"])
+
+
+def test_small_unsigned_counts_do_not_wrap_around():
+    correct = np.array([[3, 1], [0, 2]], np.uint8)
+    total = np.array([[4, 4], [4, 4]], np.uint8)
+    assert metrics.demographic_parity_gap(correct, total) == 5 / 8 - 1 / 8
+
+
 def test_the_floor_is_what_a_fair_classifier_shows_by_chance():
     rng, total = np.random.default_rng(0), np.array([100, 200, 400])
     drawn = rng.binomial(total, 0.8, (20000, 3))
@@ -105,7 +185,8 @@ def test_the_floor_is_what_a_fair_classifier_shows_by_chance():
 def test_the_standard_error_matches_repeated_draws():
     rng, total, rates = np.random.default_rng(0), np.full(10, 400), np.linspace(0.4, 0.8, 10)
     values = [metrics.cwv(correct, total) for correct in rng.binomial(total, rates, (5000, 10))]
-    assert metrics.cwv_error(total * rates, total) == pytest.approx(np.std(values), rel=0.1)
+    expected = np.round(total * rates)
+    assert metrics.cwv_error(expected, total) == pytest.approx(np.std(values), rel=0.1)
 
 
 def test_the_mcd_floor_depends_on_nothing_but_its_arguments():

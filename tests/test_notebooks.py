@@ -151,10 +151,10 @@ def whom_it_forgets(home, text):
 def your_data(home, text):
     assert "label: eight 65, five 67, three 68" in text and "spell it one way" in text
     assert "18 layers with 89880 weights to prune" in text
-    records = [path.name for path in (home / "runs/mine/records").glob("three_digits_*.json")]
+    records = [path.name for path in (home / "runs/mine/records").glob("three-digits_*.json")]
     assert (
         len(records) == 4 * 3 + 1
-        and "three_digits_shufflenet_ballot_d0.1_s0_group-by-pen.json" in records
+        and "three-digits_shufflenet_ballot_d0.1_s0_group-by-pen.json" in records
     )
 
 

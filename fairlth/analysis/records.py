@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class Record:
     equivalents by epochs, `spent` by all images passed (`training.Passes`), what is shared in
     full; `predictions` of the test images see `pack_predictions`; `settings` is the preset as it
     was, with fingerprints of your own data set and network; `conditions` include the fingerprint
-    of the code.
+    of the code and, as `data`, that of the data set's files where they were local.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # how `read` checks a file
@@ -122,8 +122,8 @@ def write(record: Record, path: Path) -> None:
     """Writes a record and the hash of its content as JSON, whole or not at all.
 
     A file that is there already goes to `set_aside` first, unless it is a sound record of the same
-    run. One that was made under other settings goes there, too, with a warning, except where
-    trainings take seconds.
+    run. One that was made under other settings or with other data goes there, too, with a warning,
+    except where trainings take seconds.
     """
     _make_room(record, path)
     content = json.loads(json.dumps(asdict(record)))
@@ -149,7 +149,7 @@ def read(path: Path, run: Run | None = None) -> Record:
         _check_possible(record)
         if run is not None:
             _check_run(record, run)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         reason = str(error).rstrip(".")
         raise ValueError(
             f"{path} is not a whole record of its run ({reason}): move it away and run again."
@@ -185,10 +185,19 @@ def _make_room(record: Record, path: Path) -> None:
         return
     if old.run != record.run:
         set_aside(path)
-    elif old.settings != record.settings and not config.PRESETS[record.run["preset"]].in_process:
-        aside = set_aside(path)
-        told = f"{path} was made under other settings of its preset: it is {aside} now."
-        warnings.warn(told, stacklevel=3)
+    elif not config.PRESETS[record.run["preset"]].in_process:
+        made = ""
+        if other_data(old.conditions, record.conditions):
+            made = "with other files of its data set"
+        if old.settings != record.settings:
+            made = "under other settings of its preset"
+        if made:
+            warnings.warn(f"{path} was made {made}: it is {set_aside(path)} now.", stacklevel=3)
+
+
+def other_data(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether the conditions of two records name files of other content; not if one names none."""
+    return bool(one.get("data") and other.get("data")) and one["data"] != other["data"]
 
 
 def _parsed(content: bytes) -> Record:
@@ -215,6 +224,7 @@ def _content_hash(values: dict[str, Any]) -> str:
 def _check_possible(record: Record) -> None:
     """Raises ValueError where no run can have made a record."""
     _check_names(record)
+    _check_groups(record)
     _check_counts(record)
     first = rows(record)[0]  # what is equal in all rows of a run is right if it is in one
     for name in COLUMNS:
@@ -223,8 +233,12 @@ def _check_possible(record: Record) -> None:
         except ValidationError as error:
             [fault] = error.errors(include_url=False)
             raise ValueError(f"{name}={first[name]!r}: {fault['msg']}") from None
+    names = [layer["layer"] for layer in record.layers]
+    if len(set(names)) != len(names) or not names:
+        raise ValueError(f"its layers {names} are not one or more different ones")
     for layer in record.layers:
-        if not 0 <= layer["kept"] <= layer["total"]:
+        whole = type(layer["kept"]) is type(layer["total"]) is int
+        if not whole or not 0 <= layer["kept"] <= layer["total"]:
             raise ValueError(f"{layer['layer']} keeps {layer['kept']} of {layer['total']} weights")
     if record.predictions:
         _check_predictions(record)
@@ -247,11 +261,17 @@ def _check_names(record: Record) -> None:
             raise ValueError(f"its {part} has no {lacking[0]!r}")
 
 
-def _check_counts(record: Record) -> None:
-    """Raises ValueError where counts are not those of some images of some classes and groups."""
+def _check_groups(record: Record) -> None:
+    """Raises ValueError where names of classes or groups cannot be."""
     for names in (record.classes, record.groups):
         if len(set(names)) != len(names) or not names:
             raise ValueError(f"the names {names} are not one or more different ones")
+    if record.group_by == "class" and record.groups != record.classes:
+        raise ValueError(f"its groups are its classes, and it names {record.groups}")
+
+
+def _check_counts(record: Record) -> None:
+    """Raises ValueError where counts are not those of some images of its classes and groups."""
     shape = (len(record.classes), len(record.groups))
     for split, counts in record.counts.items():
         if split not in schema.SPLITS:
@@ -265,6 +285,8 @@ def _check_counts(record: Record) -> None:
         correct, total = record.split(split)
         if (correct < 0).any() or (correct > total).any() or total.max() > schema.LARGEST:
             raise ValueError(f"more or less is right on {split} than there are images")
+        if not total.any():
+            raise ValueError(f"it counts no image on {split}")
         if split.startswith("test") and counts["total"] != record.counts["test"]["total"]:
             raise ValueError(f"{split} has other numbers of images than test")
 
@@ -272,11 +294,11 @@ def _check_counts(record: Record) -> None:
 def _check_predictions(record: Record) -> None:
     """Raises ValueError where predictions are not one possible class per test image."""
     try:
-        classes, _ = record.predicted()
+        classes, confidence = record.predicted()
     except (zlib.error, KeyError) as error:
         raise ValueError(f"its predictions cannot be unpacked: {error}") from None
     images = int(record.split("test").total.sum())
-    if len(classes) != images or classes.max() >= len(record.classes):
+    if not len(classes) == len(confidence) == images or classes.max() >= len(record.classes):
         raise ValueError(f"its predictions are not {images} of {len(record.classes)} classes")
 
 

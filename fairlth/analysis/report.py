@@ -222,7 +222,7 @@ def tasks(summary: pd.DataFrame) -> Iterator[str]:
     """A section for each task and density: every method's means on test images with their
     intervals.
     """
-    order = [*METHOD_TABLE].index
+    order = {name: place for place, name in enumerate(METHOD_TABLE)}  # others come last
     for keys, rows in summary.groupby(config.TASK):
         name = config.task_name(dict(zip(config.TASK, keys, strict=True)))
         for density in sorted(set(rows["density"]) - {1.0}, reverse=True):

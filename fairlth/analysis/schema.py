@@ -250,6 +250,8 @@ def _check_runs(frame: pd.DataFrame, source: str) -> None:
     for split in ("val", "test"):
         lacks = ~(frame["split"] == split).groupby(number).any()
         _refuse(lacks, runs, source, f"has no rows of split {split!r}")
+    empty = frame.groupby([number, "split"])["total"].sum().eq(0).groupby(level=0).any()
+    _refuse(empty, runs, source, "counts no image in some split")
     cells = frame.groupby([number, "class", "group"], sort=False)
     n_splits = runs["split"].nunique()
     whole = (cells.size() == n_splits.reindex(cells.size().index, level=0)).groupby(level=0).all()

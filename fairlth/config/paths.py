@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PACKAGE = Path(__file__).resolve().parent.parent
 HAS_PROJECT = (PACKAGE.parent / "pyproject.toml").exists()
 ROOT = PACKAGE.parent if HAS_PROJECT else Path.cwd()
+OF_GPUS = ("FAIRLTH_GPUS", "FAIRLTH_GPU_SLOTS")  # variables that `workflow.locks` reads
 
 
 class Environment(BaseSettings):
@@ -30,13 +31,17 @@ class Environment(BaseSettings):
     data: Path = Path("data/sets")  # folders of data sets
     home: Path = Path(".")  # of all results
     presets: Path | None = None  # a JSON file of your own presets
-    threads: Annotated[int, Field(ge=1)] = 1  # per run: a grid fans out over the cores
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1  # per run: a grid fans out over the cores
     deterministic: Literal["0", "1"] = "0"  # 1: only operations that give the same bits twice
     code: str | None = None  # fingerprint of the code that a workflow began with
 
 
 def read_environment() -> Environment:
     """The environment variables; ValueError names one that is refused and what was expected."""
+    known = [*(f"FAIRLTH_{name}".upper() for name in Environment.model_fields), *OF_GPUS]
+    for name in os.environ:
+        if name.upper().startswith("FAIRLTH_") and name.upper() not in known:
+            raise ValueError(f"{name} is no variable of fairlth: choose of {', '.join(known)}.")
     try:
         return Environment()
     except ValidationError as error:
@@ -47,9 +52,12 @@ def read_environment() -> Environment:
 
 def from_root(path: Path) -> Path:
     """A path of an environment variable: `~` is your home, what is relative counts from the
-    project's root.
+    project's root. ValueError where it is the home of nobody.
     """
-    return ROOT / path.expanduser()
+    try:
+        return ROOT / path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"{path} is in the home of nobody here: give the whole path.") from None
 
 
 ENVIRONMENT = read_environment()

@@ -126,7 +126,7 @@ class Preset(Strict):
         default_factory=dict
     )  # data set -> epochs other than the schedule's
     limits: dict[str, Whole] = Field(default_factory=dict)  # data set -> n_train other than that
-    methods: tuple[str, ...] | None = (
+    methods: Annotated[tuple[str, ...], NotEmpty] | None = (
         None  # that its notebooks compare, None: all that each notebook names
     )
     also: tuple["Cell", ...] = ()  # settings beside the grid of tasks and densities
@@ -364,6 +364,8 @@ PRESETS = {
     ),
 }
 
+PUBLISHED = frozenset(PRESETS)  # the names of the package's own
+
 LISTS = {  # what decides no single run
     *(
         "tasks",
@@ -387,15 +389,15 @@ def own_presets(path: Path) -> dict[str, Preset]:
     differ, of the schedule too}.
 
     Raises:
-        ValueError: the file is not there, not such a file, has a name that no folder may have, or a
-            field that a preset refuses.
+        ValueError: the file is not there, not such a file, has a name twice, a name that no folder
+            may have or that of a preset of the package, or a field that a preset refuses.
     """
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_each_name_once)
         for name in found:
-            check_name(name)
+            _check_free(name)
         return {name: _like(**fields) for name, fields in found.items()}
-    except (OSError, TypeError, AttributeError, KeyError, ValueError) as error:
+    except (OSError, TypeError, AttributeError, KeyError, ValueError, RecursionError) as error:
         wrong = (
             f"there is no preset {error} to be like"
             if isinstance(error, KeyError)
@@ -405,6 +407,22 @@ def own_presets(path: Path) -> dict[str, Preset]:
         raise ValueError(
             f"FAIRLTH_PRESETS={path} cannot be used ({wrong}): expected such as {expected}."
         ) from None
+
+
+def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; ValueError for a name that it has twice, of which JSON takes the last."""
+    names = [name for name, _ in pairs]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"{twice[0]!r} is there twice")
+    return dict(pairs)
+
+
+def _check_free(name: str) -> None:
+    """Raises ValueError if a preset of the user's cannot be called so."""
+    check_name(name)
+    if name.casefold() in PUBLISHED:  # some disks take Small for small
+        raise ValueError(f"{name!r} is a preset of the package: choose another name")
 
 
 def _cell(task: dict[str, Any], densities: list[float], methods: list[str]) -> Cell:

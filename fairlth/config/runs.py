@@ -11,7 +11,7 @@ from urllib.parse import quote
 from pydantic import Field, field_validator, model_validator
 
 from fairlth.config import paths
-from fairlth.config.method_table import KNOBS, STUDIES
+from fairlth.config.method_table import KNOBS, METHOD_TABLE, STUDIES
 from fairlth.config.presets import (
     PRESETS,
     Preset,
@@ -28,6 +28,13 @@ TASK = [
     "group_by",
     "model",
 ]  # columns that name what is learned, by what, for whom
+
+
+WITH_UNDERSCORE = {  # names of the package that have one, and keep it in the names of files
+    "dataset": {"fashion_mnist", "cifar10_lt", "tiny_imagenet"},
+    "model": {"vgg11_small", "mobilenet_v2"},
+    "method": {name for name in METHOD_TABLE if "_" in name},
+}
 
 
 class Run(Strict):
@@ -102,10 +109,14 @@ class Run(Strict):
     def slug(self) -> str:
         """A file name that a person can read; different runs of a preset have different ones.
 
-        What is no letter, digit or one of `.-_` is written as `%` and its number.
+        What is no letter, digit or one of `.-_` is written as `%` and its number, and so is a `_`
+        in a name that is not the package's: `a` and `b_c` are not `a_b` and `c`.
         """
-        names = (self.dataset, self.model, self.method)
-        parts = [quote(name, safe="") for name in names]
+        parts = []
+        for field, own in WITH_UNDERSCORE.items():
+            name = getattr(self, field)
+            told = quote(name, safe="")
+            parts.append(told if name in own else told.replace("_", "%5F"))
         parts += [f"d{self.density!r}", f"s{self.seed}"]
         for name in ("pressure", "target", "group_by"):
             value = getattr(self, name)
@@ -129,11 +140,12 @@ def grid(
     Args:
         preset: a key of PRESETS.
         methods: their names.
-        densities, seeds, tasks: None: the preset's.
+        densities, seeds, tasks: None: the preset's. Of none of them there is no run.
         pressure: of all of them.
     """
     check_preset(preset)
     scale = PRESETS[preset]
+    wanted = scale.densities if densities is None else densities
     return [
         Run(
             method=method,
@@ -145,8 +157,8 @@ def grid(
         )
         for task in (scale.tasks if tasks is None else tasks)
         for method in methods
-        for density in ((1.0,) if method == "dense" else densities or scale.densities)
-        for seed in seeds or scale.seeds
+        for density in ((1.0,) if method == "dense" else wanted)
+        for seed in (scale.seeds if seeds is None else seeds)
     ]
 
 
@@ -158,9 +170,12 @@ def study(notebook: str, preset: str) -> list[Run]:
     preset has beside its grid.
 
     Raises:
-        ValueError: no such preset, or the preset names a method that no notebook compares.
+        ValueError: no such notebook or preset, or the preset names a method that no notebook
+            compares.
     """
     check_preset(preset)
+    if notebook not in STUDIES:
+        raise ValueError(f"notebook={notebook!r} is refused: choose one of {', '.join(STUDIES)}.")
     scale = PRESETS[preset]
     methods = _named(STUDIES[notebook], preset)
     if notebook == "20_groups":
@@ -184,8 +199,9 @@ def study(notebook: str, preset: str) -> list[Run]:
 def _named(methods: tuple[str, ...], preset: str) -> list[str]:
     """Those of a notebook's methods that the preset names; all where it names none."""
     chosen = PRESETS[preset].methods
+    beside = [name for cell in PRESETS[preset].also for name in cell.methods]
     known = {method for studied in STUDIES.values() for method in studied}
-    for name in chosen or ():
+    for name in (*(chosen or ()), *beside):
         if name not in known:
             raise ValueError(
                 f"preset {preset!r} names the method {name!r}, which is unknown: choose of "
@@ -219,14 +235,17 @@ def task_name(row: Mapping[str, Any]) -> str:
     return f"{row['dataset']}{target} by {row['group_by']}, {row['model']}"
 
 
-def record_path(run: Run, runs: Path = paths.RUNS) -> Path:
-    """Where the run's record lies; that file is the only mark of a finished run."""
-    return runs / run.preset / "records" / f"{run.slug()}.json"
+def record_path(run: Run, runs: Path | None = None) -> Path:
+    """Where the run's record lies; that file is the only mark of a finished run.
+
+    `runs` is the folder of all runs, None: `paths.RUNS` as it is now.
+    """
+    return (runs or paths.RUNS) / run.preset / "records" / f"{run.slug()}.json"
 
 
-def ticket_path(run: Run, runs: Path = paths.RUNS) -> Path:
-    """Where the run's trained ticket lies."""
-    return runs / run.preset / "tickets" / f"{run.slug()}.safetensors.zlib"
+def ticket_path(run: Run, runs: Path | None = None) -> Path:
+    """Where the run's trained ticket lies; `runs` as in `record_path`."""
+    return (runs or paths.RUNS) / run.preset / "tickets" / f"{run.slug()}.safetensors.zlib"
 
 
 def shared_path(run: Run, kind: str, digest: str) -> Path:

@@ -8,6 +8,7 @@ what was decoded, `splits` draws training, validation and test images.
 from fairlth.data.catalogue import SOURCES as SOURCES
 from fairlth.data.catalogue import Source as Source
 from fairlth.data.catalogue import add as add_source
+from fairlth.data.decode import content as content
 from fairlth.data.decode import decoded as decoded
 from fairlth.data.decode import fingerprint as fingerprint
 from fairlth.data.folder import add as add_folder
@@ -23,6 +24,7 @@ __all__ = [
     "add_folder",
     "add_source",
     "check",
+    "content",
     "decoded",
     "fingerprint",
     "load",

@@ -1,5 +1,6 @@
 """Where each data set comes from, and what its columns mean."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -106,6 +107,8 @@ def add(name: str, source: Source) -> None:
 def check(name: str, source: Source) -> None:
     """Raises ValueError if your data set cannot have this name or these values."""
     config.check_name(name)
+    if not isinstance(source, Source):
+        raise ValueError(f"source={source!r} is refused: expected a data.Source.")
     if name in SOURCES and not SOURCES[name].own:
         raise ValueError(
             f"{name!r} is a data set that comes with the package: choose another name."
@@ -117,11 +120,17 @@ def check(name: str, source: Source) -> None:
         value = getattr(source, name)
         if not isinstance(value, bool):
             raise ValueError(f"{name}={value!r} is refused: expected True or False.")
-    if not 0 < source.test_fraction < 1:
+    if not _is_number(source.test_fraction) or not 0 < source.test_fraction < 1:
         expected = "a share between 0 and 1"
         raise ValueError(f"test_fraction={source.test_fraction!r} is refused: expected {expected}.")
-    if source.long_tail < 1:
+    if not _is_number(source.long_tail) or not 1 <= source.long_tail < math.inf:
         raise ValueError(f"long_tail={source.long_tail!r} is refused: expected at least 1.")
+    if source.like is not None and source.like not in SOURCES:
+        raise ValueError(f"like={source.like!r} is refused: choose one of {', '.join(SOURCES)}.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def column_named(name: str, columns: list[str]) -> str | None:

@@ -27,37 +27,69 @@ Rows = Iterable[dict[str, Any]]
 Columns = dict[str, list[Any]]
 
 
+def source_named(name: str) -> Source:
+    """The row of SOURCES; a folder in `$FAIRLTH_DATA` gets its row now.
+
+    Raises:
+        ValueError: there is none, and the sentence names the choices.
+    """
+    folder.find(name)
+    if name not in SOURCES:
+        raise ValueError(
+            f"dataset={name!r} is unknown: choose one of {', '.join(SOURCES)}, or add a folder of "
+            "images by data.add_folder."
+        )
+    return SOURCES[name]
+
+
 def fingerprint(name: str) -> str:
     """Changes with the content of your data set or the way it is read; "" for those of the package.
 
     Decoded images and records know it, so that both are made anew after a change. Copying or moving
     the files is no change, nor is a file that is not read.
     """
-    source = SOURCES[name]
+    source = source_named(name)
     if not source.own:
         return ""
-    files = local_files(name)
     place = source.folder or paths.DATA / name
-    names = tuple(Path(path).relative_to(place).as_posix() for path in _paths(files))
     how = repr(replace(source, licence="", fetch=None, folder=None))
-    return _content(how, place, names, _stamp(source, files))
-
-
-@cache
-def _content(how: str, place: Path, names: tuple[str, ...], stamp: str) -> str:
-    """A hash of what is in the files; `stamp` says when to read them again."""
     digest = hashlib.sha256(how.encode())
-    for name in names:
-        content = hashlib.sha256((place / name).read_bytes()).hexdigest()
-        digest.update(repr((name, content)).encode())
+    for path in _paths(local_files(name)):
+        inside = Path(path).relative_to(place).as_posix()
+        digest.update(repr((inside, _hash_of(path))).encode())
     return digest.hexdigest()[:12]
 
 
-def _stamp(source: Source, files: Mapping[str, list[str]]) -> str:
-    """Changes when a local file or the way it is read does, so that it is decoded anew."""
+def content(name: str) -> str:
+    """Changes with the content of the local files of a data set, whatever they are called.
+
+    It is "" where there are none, or none that can be read.
+    """
+    try:
+        source_named(name)
+        files = local_files(name)
+        hashes = [(split, _hash_of(path)) for split, named in files.items() for path in named]
+    except (ValueError, OSError):
+        return ""
+    return hashlib.sha256(repr(hashes).encode()).hexdigest()[:12] if hashes else ""
+
+
+def _hash_of(path: str) -> str:
+    """A hash of a file, read once in a process unless it changes."""
+    stat = os.stat(path)
+    return _hash_as_it_was(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _hash_as_it_was(path: str, size: int, changed: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stamp(source: Source, files: str) -> str:
+    """Changes when local files or the way they are read do, so that they are decoded anew."""
     read = (source.hub, source.image, source.grey, source.aliases, source.bands)
-    stats = [(path, os.stat(path).st_size, os.stat(path).st_mtime_ns) for path in _paths(files)]
-    return hashlib.sha256(repr((*read, stats)).encode()).hexdigest()[:12]
+    return hashlib.sha256(repr((*read, files)).encode()).hexdigest()[:12]
 
 
 def _paths(files: Mapping[str, list[str]]) -> list[str]:
@@ -78,7 +110,7 @@ def decoded(name: str, side: int, downloads: bool) -> Tables:
     if source.embedded and source.fetch is not None:
         return source.fetch(source, side)
     files = local_files(name)
-    stamp = fingerprint(name) or _stamp(source, files)
+    stamp = fingerprint(name) or _stamp(source, content(name))
     about = {"data": name, "side": side, "files": stamp}
     path = paths.CACHE / f"{name}-{side}-{stamp}.safetensors"
     tables = cached.read(path, about)
@@ -237,9 +269,10 @@ def _columns(
         ours = _our_name(column, source)
         parts = {split: rows.get(column) for split, rows in values.items()}
         named = {split: known.get(column) for split, known in classes.items()}
-        fault = _fault(parts, named)
+        fault = _name_fault(ours, [*names, *unusable], source) or _fault(parts, named)
         if fault is not None:
             unusable[ours] = fault
+            names.pop(ours, None)
             continue
         whole = {split: part for split, part in parts.items() if part is not None}
         known = next(iter(named.values()))
@@ -257,6 +290,17 @@ def _our_name(column: str, source: Source) -> str:
         if column.casefold() == theirs.casefold():
             return ours
     return column
+
+
+def _name_fault(ours: str, others: list[str], source: Source) -> str | None:
+    """Why a column cannot have this name, as the end of a sentence on it, if so."""
+    if not ours.strip():
+        return "has no name"
+    if ours in others:
+        return "stands for two columns of the files: leave one of them out"
+    if column_named(ours, [*source.bands]):
+        return "is in the files and is made of another column, too: give it another name"
+    return None
 
 
 def _fault(
@@ -326,7 +370,7 @@ def _add_bands(
     """The source's bands of numbers as further columns, such as ages."""
     for band, (wanted, edges) in source.bands.items():
         column = column_named(wanted, [*names, *unusable])
-        if column is None:
+        if column is None or column_named(band, [*unusable]):
             continue
         if column in unusable:
             unusable[band] = f"needs column {column!r}, which {unusable[column]}"

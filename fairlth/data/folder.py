@@ -210,4 +210,6 @@ def _column(rows: pd.DataFrame, name: str) -> str:
 
 def _place(folder: str | Path) -> Path:
     """The folder as an absolute path; a relative one counts from the working directory."""
+    if not isinstance(folder, str | Path):
+        raise ValueError(f"folder={folder!r} is refused: give the path of a folder of images.")
     return Path(folder).expanduser().absolute()

@@ -10,9 +10,10 @@ are in splits.
 import os
 import posixpath
 import re
+import unicodedata
 from collections.abc import Iterable
 from fractions import Fraction
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
@@ -135,7 +136,7 @@ def _in_splits(parts: list[list[str]]) -> bool:
 
 
 def _from_csv(path: Path) -> tuple[pd.DataFrame, list[str]]:
-    """The csv's rows, checked, and a note where rows are repeated."""
+    """The csv's rows, checked, in the order of their files, and a note where rows are repeated."""
     rows = _cells(path)
     rows["file"] = [posixpath.normpath(file.strip().replace("\\", "/")) for file in rows["file"]]
     outside = [file for file in rows["file"] if file.startswith(("..", "/")) or file[1:2] == ":"]
@@ -149,6 +150,7 @@ def _from_csv(path: Path) -> tuple[pd.DataFrame, list[str]]:
     for name in rows.columns.drop("file"):
         if name == "label" or rows[name].nunique() <= MOST_GROUPS:
             _check_spelling(name, rows[name])
+    rows = rows.sort_values("file", key=lambda files: files.map(PurePosixPath), kind="stable")
     once = rows.drop_duplicates(ignore_index=True)
     _check_once(once)
     repeated = len(rows) - len(once)
@@ -221,10 +223,12 @@ def _check_once(rows: pd.DataFrame) -> None:
 
 
 def _check_spelling(name: str, values: pd.Series) -> None:
-    """Values that differ by case, spaces or the writing of a number alone are meant to be one."""
+    """Values that differ by case, spaces, accents as signs of their own or the writing of a number
+    alone are meant to be one.
+    """
     seen: dict[str, str] = {}
     for value in values.unique():
-        word = " ".join(value.split()).casefold()
+        word = " ".join(unicodedata.normalize("NFC", value).split()).casefold()
         plain = str(Fraction(word)) if _is_number(word) else word
         other = seen.setdefault(plain, value)
         if other != value:

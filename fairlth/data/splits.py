@@ -8,9 +8,8 @@ from torch import Tensor
 
 from fairlth import config
 from fairlth.config import Run, paths
-from fairlth.data import folder
-from fairlth.data.catalogue import SMALLEST_CLASS, SOURCES, Source, Tables, column_named
-from fairlth.data.decode import decoded, local_files
+from fairlth.data.catalogue import SMALLEST_CLASS, Source, Tables, column_named
+from fairlth.data.decode import decoded, local_files, source_named
 from fairlth.images import Data, Split
 
 TEST_SEED = 0  # the test split of a source without one is the same for every run
@@ -51,17 +50,8 @@ def load(run: Run) -> Data:
 
 
 def source_of(run: Run) -> Source:
-    """The run's row of SOURCES; ValueError names the choices.
-
-    A folder in `$FAIRLTH_DATA` gets its row now.
-    """
-    folder.find(run.dataset)
-    if run.dataset not in SOURCES:
-        raise ValueError(
-            f"dataset={run.dataset!r} is unknown: choose one of {', '.join(SOURCES)}, or add a "
-            "folder of images by data.add_folder."
-        )
-    return SOURCES[run.dataset]
+    """The run's row of SOURCES, see `decode.source_named`."""
+    return source_named(run.dataset)
 
 
 def side_of(run: Run) -> int:

@@ -8,10 +8,11 @@ from torch.nn.utils import prune
 
 from fairlth.images import lay_like_images
 from fairlth.masks import kernels, output_layer, prunable
-from fairlth.models.probe import Call, innermost, run, unsteady
+from fairlth.models.probe import Call, innermost, memory, run, unsteady
 from fairlth.models.registry import seeded
 
 N_IMAGES = 2  # of a probe
+TAKEN = "class_shift"  # the buffer that `bias_shift` may give a network
 REPEATS = 3  # of a probe, to find random numbers that are not drawn every time
 SCALES = (1.0, 3.0, 30.0)  # of images, to tell small logits from probabilities
 ENLARGED = 1e4  # weights of the last layer, to tell small logits of one sign from probabilities
@@ -48,10 +49,11 @@ def check_fits(
     """Raises ValueError unless a network gives logits (n, n_classes) that follow from its weights.
 
     In training and in evaluation mode it gives the same outputs for the same images and the same
-    state of torch's global generator, draws from no other one and changes none of its weights. In
-    evaluation mode it draws nothing, the outputs for an image do not depend on the others in its
-    batch, and no buffer changes. Every weight has a part in the outputs, and they are not
-    probabilities. The network itself stays as it is.
+    state of torch's global generator, draws from no other one, remembers no calls (see
+    `probe.memory`) and changes none of its weights. In evaluation mode it draws nothing, the
+    outputs for an image do not depend on the others in its batch, and no buffer changes. Every
+    weight has a part in the outputs, and they are not probabilities. The network itself stays as it
+    is.
 
     Args:
         name: of the model.
@@ -72,6 +74,7 @@ def check_fits(
             _check_draws(name, probed, calls)
             _check_weights_stay(name, probed, x)
             _check_steady(name, probed, x, calls)
+            _check_remembers_nothing(name, probed, x)
             _check_logits(name, probed, x, calls)
         _check_every_image_alone(name, probed.eval(), x)
         for training in (False, True):
@@ -89,6 +92,21 @@ def first_line(error: Exception) -> str:
         return type(error).__name__
     told = lines[:2] if lines[0].endswith(":") else lines[:1]
     return " ".join(told).rstrip(".")
+
+
+def check_names(name: str, model: nn.Module) -> None:
+    """Raises ValueError for a name that means something else in a ticket's file."""
+    if hasattr(model, TAKEN):
+        raise ValueError(
+            f"model {name!r} has {TAKEN}, the name of the constants that a shift adds to its "
+            "outputs: call yours otherwise."
+        )
+    for layer, _ in model.named_modules():
+        if "/" in layer:
+            raise ValueError(
+                f"model {name!r}: {layer} has a slash, by which a ticket's file tells its masks "
+                "apart: name the layer without it."
+            )
 
 
 def _check_parameters(name: str, model: nn.Module) -> None:
@@ -272,6 +290,22 @@ def _check_steady(name: str, model: nn.Module, x: Tensor, first: list[Call]) -> 
                 f"each time while it {_mode(model)}: let it draw from torch's global generator "
                 "alone and remember no calls."
             )
+
+
+def _check_remembers_nothing(name: str, model: nn.Module, x: Tensor) -> None:
+    """Raises ValueError where a call leaves traces outside parameters and buffers.
+
+    Outputs that differ with every seventh call are steady in fewer.
+    """
+    before = memory(model)
+    _run(name, model, x)
+    after = memory(model)
+    changed = [place for place in before | after if before.get(place) != after.get(place)]
+    if changed:
+        raise ValueError(
+            f"model {name!r} remembers calls while it {_mode(model)}, in {changed[0]} or what that "
+            "refers to: let its forward change nothing but its buffers."
+        )
 
 
 def _check_every_image_alone(name: str, model: nn.Module, x: Tensor) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fairlth import config
 from fairlth.masks import prunable
 from fairlth.models import given, reach
-from fairlth.models.checks import check_fits, check_layers, first_line
+from fairlth.models.checks import check_fits, check_layers, check_names, first_line
 from fairlth.models.logits import give_logits, without_part
 from fairlth.models.registry import MODELS, OWN, Build, Own, draw, seeded
 
@@ -196,6 +196,7 @@ def _build(
     if keep and isinstance(model, nn.Module):
         reach.keep_layers(name, model, keep)
     check_layers(name, model)
+    check_names(name, model)
     model.cpu()
     give_logits(model)
     for module in model.modules():

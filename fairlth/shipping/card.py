@@ -123,26 +123,44 @@ class Card(Strict):
 
     @model_validator(mode="after")
     def _is_possible(self) -> "Card":
-        if max(self.in_shape) > LARGEST_SIDE:
+        channels, rows, columns = self.in_shape
+        if rows != columns or channels not in (1, 3):
+            raise ValueError(f"in_shape={self.in_shape} is no square grey or RGB image")
+        if rows > LARGEST_SIDE:
             raise ValueError(f"in_shape={self.in_shape} is beyond {LARGEST_SIDE} pixels a side")
         for name in ("dataset", "model"):
             if not isinstance(self.run.get(name), str):
                 raise ValueError(f"its run names no {name}")
         if not 1 <= len(self.classes) <= LARGEST_OUTPUT:
             raise ValueError(f"{len(self.classes)} classes, expected 1 to {LARGEST_OUTPUT}")
+        if self.group_by == "class" and self.groups != self.classes:
+            raise ValueError(f"its groups are its classes, and it names {self.groups}")
+        if self.feasible and self.dead:
+            raise ValueError("a dead ticket is not feasible")
+        return self
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> "Card":
+        for names in (self.classes, self.groups, [layer["layer"] for layer in self.layers]):
+            if len(set(names)) != len(names):
+                raise ValueError(f"the names {names} are not different ones")
+        return self
+
+    @model_validator(mode="after")
+    def _counts_fit(self) -> "Card":
         for layer in self.layers:
             if not 0 <= layer["kept"] <= layer["total"]:
                 raise ValueError(
                     f"{layer['layer']} keeps {layer['kept']} of {layer['total']} weights"
                 )
+        if why_dead(self.layers) and not self.dead:
+            raise ValueError("it does not say that the ticket is dead")
         shape = (len(self.classes), len(self.groups))
         correct, total = self.test
         if correct.shape != shape or total.shape != shape or (correct > total).any():
             raise ValueError("counts are not those of its classes and groups")
-        if self.feasible and self.dead:
-            raise ValueError("a dead ticket is not feasible")
-        if why_dead(self.layers) and not self.dead:
-            raise ValueError("it does not say that the ticket is dead")
+        if not total.any():
+            raise ValueError("it counts no test image")
         return self
 
     @model_validator(mode="after")

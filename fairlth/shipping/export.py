@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fairlth.config import paths
 from fairlth.images import Split, as_float
 from fairlth.masks import prunable
-from fairlth.models.checks import check_no_masks
+from fairlth.models.checks import check_no_masks, first_line
 from fairlth.shipping.card import Card, card_bytes, preprocessing, why_dead
 from fairlth.training import PREDICT_BATCH
 
@@ -48,12 +48,20 @@ def program(
         even_if_dead: exports a dead ticket, too.
 
     Raises:
-        ValueError: the ticket is dead (see `card.why_dead`), the network has masks of
-            `torch.nn.utils.prune`, or the graph's outputs differ from the network's by more than
+        ValueError: the network has masks of `torch.nn.utils.prune` or fails on images of
+            `in_shape`; the ticket is dead (see `card.why_dead`); or the graph's outputs differ from
+            the network's by more than
             TOLERANCE.
     """
     check_no_masks(type(model).__name__, model)
     plain = copy.deepcopy(model).eval().cpu()
+    try:
+        plain(torch.zeros(2, *in_shape))
+    except Exception as error:
+        raise ValueError(
+            f"the network fails on images of in_shape={tuple(in_shape)} ({first_line(error)}): "
+            "give (channels, side, side) of the images that it was trained on."
+        ) from error
     dead = _why_dead(plain, in_shape, card)
     if dead and not even_if_dead:
         raise ValueError(
@@ -121,12 +129,12 @@ def int8(content: bytes) -> bytes:
         return path.read_bytes()
 
 
-def session(content: bytes, threads: int = paths.THREADS) -> Any:
-    """ONNX Runtime's session of an ONNX file, on CPU."""
+def session(content: bytes, threads: int | None = None) -> Any:
+    """ONNX Runtime's session of an ONNX file, on CPU; `threads` of None are `paths.THREADS`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or paths.THREADS
     options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 

@@ -153,7 +153,7 @@ def read_card(path: Path) -> Card:
         if "parent" in values:
             values["parent"] = Parent(**values["parent"])
         return Card(**values)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(
             f"{card_path(path)} is not a whole card ({error}): copy it again."
         ) from error

@@ -107,7 +107,8 @@ def report(arguments: argparse.Namespace) -> int:
 def gather(arguments: argparse.Namespace) -> int:
     """Merges the finished records of a preset into data/results/<preset>.csv.
 
-    Records that are not whole or were made under other settings are left out, a sentence each.
+    Records that are not whole or were made under other settings or with other data are left out, a
+    sentence each.
     """
     preset = arguments.preset
     config.check_preset(preset)
@@ -132,10 +133,13 @@ def gather(arguments: argparse.Namespace) -> int:
         except ValueError as error:
             _say(f"left out: {error}")
             continue
-        if record.settings == experiments._settings(run):
-            found.append(record)
-        else:
+        other = experiments.differing(record, run)
+        if other == "settings":
             _say(f"left out: {path} was made under other settings of {preset!r}: run it again.")
+        elif other == "data":
+            _say(f"left out: {path} was made with other files of {run.dataset}: run it again.")
+        else:
+            found.append(record)
     if not found:
         raise ValueError(f"no record of preset {preset!r} can be used: make its runs again.")
     table = records.merge_table(records.table(found), preset)

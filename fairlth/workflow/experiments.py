@@ -40,7 +40,7 @@ def check(run: Run) -> None:
     methods.check(run)
 
 
-def run(run: Run, runs: Path = paths.RUNS) -> Record:
+def run(run: Run, runs: Path | None = None) -> Record:
     """Trains one run, reads the test split once, and writes its ticket and its record, the record
     last.
 
@@ -55,6 +55,7 @@ def run(run: Run, runs: Path = paths.RUNS) -> Record:
     set_up_torch()
     started = time.perf_counter()
     LEDGER.clear()
+    files = data.content(run.dataset)
     loaded = data.load(run)
     methods.check_data(run, loaded)
     images = PASSES.images
@@ -62,6 +63,8 @@ def run(run: Run, runs: Path = paths.RUNS) -> Record:
     images = PASSES.images - images + LEDGER.read_images()
     _check_ticket(run, ticket)
     record = record_of(run, loaded, ticket, started, images)
+    if files:
+        record.conditions["data"] = files
     tickets.write(ticket, record, loaded, config.ticket_path(run, runs))
     records.write(record, config.record_path(run, runs))
     return record
@@ -76,14 +79,14 @@ def set_up_torch() -> None:
         torch.use_deterministic_algorithms(True)
 
 
-def run_or_load(grid: Iterable[Run] | Run, runs: Path = paths.RUNS) -> list[Record]:
+def run_or_load(grid: Iterable[Run] | Run, runs: Path | None = None) -> list[Record]:
     """The records of a grid, in its order; what is there already is read, not trained again.
 
     A single run is a grid of one.
 
-    A record made under other settings of its preset is made anew. One made by other code is made
-    anew where the preset trains in the notebook's process, and else used with a warning, since it
-    may have cost hours.
+    A record made under other settings of its preset is made anew, and with a warning one made with
+    other files of its data set. One made by other code is made anew where the preset trains in the
+    notebook's process, and else used with a warning, since it may have cost hours.
     """
     wanted = [grid] if isinstance(grid, Run) else list(grid)
     for one in wanted:
@@ -96,7 +99,7 @@ def run_or_load(grid: Iterable[Run] | Run, runs: Path = paths.RUNS) -> list[Reco
     return found
 
 
-def ticket(one: Run, runs: Path = paths.RUNS) -> Loaded:
+def ticket(one: Run, runs: Path | None = None) -> Loaded:
     """The trained ticket of a run with its card; the run is made where they are not there or, with
     a warning, damaged.
     """
@@ -186,8 +189,8 @@ def missing(notebook: str, preset: str, frame: pd.DataFrame) -> str:
     return scope.missing(frame, config.study(notebook, preset))
 
 
-def usable(run: Run, runs: Path) -> Record | None:
-    """The run's record where it is there and was made under today's settings."""
+def usable(run: Run, runs: Path | None = None) -> Record | None:
+    """The run's record where it is there and was made under today's settings with today's data."""
     path = config.record_path(run, runs)
     if not path.exists():
         return None
@@ -196,15 +199,29 @@ def usable(run: Run, runs: Path) -> Record | None:
     except ValueError as error:
         warnings.warn(f"{error} It is made anew now.", stacklevel=3)
         return None
-    same_code = record.conditions["code"] == conditions.code_fingerprint()
-    if record.settings != _settings(run) or (run.settings.in_process and not same_code):
-        return None
-    if not same_code:
+    other = differing(record, run)
+    if other == "data":
+        told = f"{run.slug()} was made with other files of {run.dataset}: it is made anew now."
+        warnings.warn(told, stacklevel=3)
+    if other == "code" and not run.settings.in_process:
         warnings.warn(
             f"{run.slug()} was made by other code (commit {record.conditions['commit']}).",
             stacklevel=3,
         )
-    return record
+        return record
+    return None if other else record
+
+
+def differing(record: Record, run: Run) -> str:
+    """What a record of the run was made with that is not so today: "settings", "data" or "code".
+
+    "" where nothing differs. Data are compared where the record and this machine know their files.
+    """
+    if record.settings != _settings(run):
+        return "settings"
+    if records.other_data(record.conditions, {"data": data.content(run.dataset)}):
+        return "data"
+    return "" if record.conditions["code"] == conditions.code_fingerprint() else "code"
 
 
 def _settings(run: Run) -> dict[str, object]:

@@ -4,7 +4,7 @@ import json
 import re
 import socket
 import time
-import warnings
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,8 +22,9 @@ def put_in_order(preset: str, runs: Iterable[Run]) -> list[str]:
     """Cleans a preset's folder of results and says what was found, a sentence each.
 
     Temporary files of dead processes are removed. The records of `runs` that are torn or were made
-    under other settings go to runs/<preset>/aside/, so that their runs are made anew; those that
-    other code made stay and count. Nothing is done while a workflow is at work on the folder.
+    under other settings or with other data go to runs/<preset>/aside/, so that their runs are made
+    anew; those that other code made stay and count. Nothing is done while a workflow is at work on
+    the folder.
     """
     if locks.holder(preset) is not None:
         return []
@@ -92,25 +93,24 @@ def set_aside(preset: str, runs: Iterable[Run]) -> list[str]:
     from fairlth.workflow import experiments  # with torch, which takes seconds
 
     folder = paths.RUNS / preset
-    n_torn = 0
-    n_other_settings = 0
-    n_other_code = 0
+    counts = Counter[str]()
     for run in there:
-        with warnings.catch_warnings(record=True) as warned:
-            warnings.simplefilter("always")
-            record = experiments.usable(run, paths.RUNS)
-        if record is not None:
-            n_other_code += len(warned) > 0
-            continue
-        n_torn += len(warned) > 0
-        n_other_settings += len(warned) == 0
-        records.set_aside(config.record_path(run, paths.RUNS))
-    made_anew = f"in {folder / 'aside'} now, and the runs are made anew."
+        path = config.record_path(run)
+        try:
+            record = records.read(path, run)
+        except ValueError:
+            fault = "torn"
+        else:
+            fault = experiments.differing(record, run)
+        counts[fault] += 1
+        if fault in ("torn", "settings", "data"):
+            records.set_aside(path)
+    aside = f"they are in {folder / 'aside'} now, and the runs are made anew."
     sentences = {
-        f"{n_torn} record(s) were not whole: they are {made_anew}": n_torn,
-        f"{n_other_settings} record(s) were made under other settings of this preset: "
-        f"they are {made_anew}": n_other_settings,
-        f"{n_other_code} record(s) were made by other code of this package and count as they are: "
-        f"remove them from {folder / 'records'} to make their runs anew.": n_other_code,
+        "torn": f"were not whole: {aside}",
+        "settings": f"were made under other settings of this preset: {aside}",
+        "data": f"were made with other files of their data set: {aside}",
+        "code": "were made by other code of this package and count as they are: "
+        f"remove them from {folder / 'records'} to make their runs anew.",
     }
-    return [sentence for sentence, n in sentences.items() if n]
+    return [f"{counts[kind]} record(s) {told}" for kind, told in sentences.items() if counts[kind]]

@@ -90,7 +90,7 @@ def _content(path: Path) -> dict[str, Any]:
     try:
         who = json.loads(path.read_text())
         return {"host": str(who["host"]), "pid": int(who["pid"]), "since": float(who["since"])}
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError):
         return {}
 
 

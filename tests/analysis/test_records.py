@@ -298,7 +298,17 @@ IMPOSSIBLE = {
     "cost=inf: Input should be a finite": lambda k: k.update(cost=float("inf")),
     "w keeps 101 of 100 weights": lambda k: k["layers"][0].update(kept=101),
     "its layer 0 has no 'kept'": lambda k: k["layers"][0].pop("kept"),
-    "not supported between": lambda k: k["layers"][0].update(kept=None),
+    "w keeps None of 100 weights": lambda k: k["layers"][0].update(kept=None),
+    "w keeps 1.5 of 100 weights": lambda k: k["layers"][0].update(kept=1.5),
+    "its layers .. are not one or more different ones": lambda k: k["layers"].clear(),
+    "its layers .'w', 'w'. are not one or more": lambda k: k["layers"].append(k["layers"][0]),
+    "it counts no image on val": lambda k: k["counts"].update(
+        val={"correct": [[0, 0], [0, 0]], "total": [[0, 0], [0, 0]]}
+    ),
+    "its groups are its classes, and it names .'b', 'a'.": lambda k: k.update(groups=["b", "a"]),
+    "its predictions are not 20 of 2 cl": lambda k: k.update(
+        predictions=records.pack_predictions(np.array([0] * 20), np.ones(19))
+    ),
     "different ones": lambda k: k.update(classes=["a", "a"]),
     "its predictions are not 20 of 2 classes": lambda k: k.update(
         predictions=records.pack_predictions(np.array([2] * 20), np.ones(20))
@@ -373,3 +383,10 @@ def test_a_record_of_other_settings_is_set_aside_where_it_took_long(path, monkey
         records.write(sound(settings={"epochs": 3}), path)
     assert records.read(path).settings == {"epochs": 3}
     assert records.read(path.parent.parent / "aside/one.json").settings == {"epochs": 2}
+
+
+def test_a_file_of_brackets_alone_is_one_sentence(tmp_path):
+    path = tmp_path / "one.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="one.json is not a whole record of its run"):
+        records.read(path)

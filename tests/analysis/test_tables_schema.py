@@ -196,6 +196,9 @@ def test_rows_that_do_not_belong_together_are_refused_both_ways(path, frame):
         "seed 0.* has rows that differ in cost": changed(frame, 1, "cost", 2.0),
         "seed 0.* has no rows of split 'val'": frame.drop(index=[0, 1]),
         "seed 0.* has no rows of split 'test'": frame.drop(index=[2, 3]),
+        "seed 0.* counts no image in some split": changed(
+            changed(frame.assign(correct=0), 0, "total", 0), 1, "total", 0
+        ),
         "seed 1.* lacks rows of some classes or groups": frame.drop(index=7),
         "seed 0.* has other numbers of test images": pd.concat(
             [frame, frame[test_rows].assign(split="test+1", total=11)]

@@ -125,6 +125,7 @@ def test_the_switch_for_deterministic_operations_takes_0_or_1(asked, answer, tmp
         ("-1", "Input should be greater than or equal to 1"),
         ("abc", "Input should be a valid integer, unable to parse string as an integer"),
         ("1.5", "Input should be a valid integer, unable to parse string as an integer"),
+        ("9" * 20, "Input should be less than or equal to 1024"),
     ],
 )
 def test_a_number_of_threads_that_is_none_is_one_sentence(asked, why, monkeypatch):
@@ -132,6 +133,31 @@ def test_a_number_of_threads_that_is_none_is_one_sentence(asked, why, monkeypatc
     with pytest.raises(ValueError) as caught:
         paths.read_environment()
     assert str(caught.value) == f"FAIRLTH_THREADS={asked!r} is refused: {why}."
+
+
+def test_a_variable_that_nobody_reads_is_refused(monkeypatch):
+    monkeypatch.setenv("FAIRLTH_THREDS", "4")
+    with pytest.raises(ValueError) as caught:
+        paths.read_environment()
+    assert str(caught.value) == (
+        "FAIRLTH_THREDS is no variable of fairlth: choose of FAIRLTH_DATA, FAIRLTH_HOME, "
+        "FAIRLTH_PRESETS, FAIRLTH_THREADS, FAIRLTH_DETERMINISTIC, FAIRLTH_CODE, FAIRLTH_GPUS, "
+        "FAIRLTH_GPU_SLOTS."
+    )
+
+
+def test_variables_of_gpus_and_those_of_others_are_none_of_its_business(monkeypatch):
+    for name in ("FAIRLTH_GPUS", "FAIRLTH_GPU_SLOTS", "FAIRLTHX"):
+        monkeypatch.setenv(name, "2")
+    assert paths.read_environment().threads == 1
+
+
+def test_the_home_of_nobody_is_one_sentence():
+    with pytest.raises(ValueError) as caught:
+        paths.from_root(Path("~nobody-of-this-name/sets"))
+    assert str(caught.value) == (
+        "~nobody-of-this-name/sets is in the home of nobody here: give the whole path."
+    )
 
 
 def test_threads_are_counted_and_the_sentence_ends_the_process(tmp_path):

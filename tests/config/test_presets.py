@@ -59,6 +59,14 @@ def test_a_preset_that_names_an_unknown_method_is_refused(monkeypatch):
         config.every_run("mine")
 
 
+def test_so_is_one_beside_the_grid(monkeypatch):
+    """It would be left out and never missed."""
+    cell = config.Cell(task=config.Task(**TASK), densities=(0.1,), methods=("lth", "balot"))
+    monkeypatch.setitem(PRESETS, "mine", PRESETS["smoke"].model_copy(update={"also": (cell,)}))
+    with pytest.raises(ValueError, match="preset 'mine' names the method 'balot', which is unk"):
+        config.every_run("mine")
+
+
 def test_a_preset_of_your_own_tasks_comes_without_the_sweep_and_the_settings_beside_of_the_other(
     tmp_path,
 ):
@@ -116,6 +124,7 @@ def test_own_presets_differ_from_the_one_that_they_are_like(tmp_path):
         ('{"mine": {"seeds": [0]}}', "like"),
         ('{"mine": {"like": "small", "sedes": [0]}}', "'sedes' is not one of its names"),
         ('{"mine": {"like": "small", "seeds": ["0"]}}', "seeds.0='0' is refused"),
+        ("[" * 100_000, "recursion"),
         ("[]", "'list' object has no attribute 'items'"),
         (None, "No such file"),
     ],
@@ -134,6 +143,7 @@ def test_a_bad_file_of_presets_is_one_sentence(text, sentence, tmp_path):
     [
         ({"tasks": []}, "tasks=() is refused"),
         ({"seeds": []}, "seeds=() is refused"),
+        ({"methods": []}, "methods=() is refused"),
         ({"densities": []}, "densities=() is refused"),
         ({"sparsities": []}, "sparsities=() is refused"),
         ({"sweep_seeds": []}, "sweep_seeds=() is refused"),
@@ -183,6 +193,41 @@ def test_a_preset_is_called_by_a_name_and_not_by_a_path(name, tmp_path):
     with pytest.raises(ValueError, match="FAIRLTH_PRESETS=.* is no name for files") as caught:
         config.own_presets(path)
     assert repr(name) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["smoke", "small", "paper", "Small"])
+def test_a_preset_of_the_package_is_not_replaced(name, tmp_path):
+    path = tmp_path / "presets.json"
+    path.write_text(json.dumps({name: {"like": "smoke"}}))
+    with pytest.raises(ValueError) as caught:
+        config.own_presets(path)
+    assert str(caught.value) == (
+        f"FAIRLTH_PRESETS={path} cannot be used ({name!r} is a preset of the package: choose "
+        'another name): expected such as {"mine": {"like": "small", "seeds": [0]}}.'
+    )
+
+
+def test_a_preset_of_your_own_may_be_read_again(tmp_path, monkeypatch):
+    path = tmp_path / "presets.json"
+    path.write_text('{"mine": {"like": "smoke"}}')
+    found = config.own_presets(path)
+    monkeypatch.setitem(PRESETS, "mine", found["mine"])
+    assert config.own_presets(path) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('{"mine": {"like": "smoke"}, "mine": {"like": "small"}}', "mine"),
+        ('{"mine": {"like": "smoke", "seeds": [0], "seeds": [1]}}', "seeds"),
+        ('{"mine": {"like": "smoke", "schedule": {"lr": 0.1, "lr": 0.2}}}', "lr"),
+    ],
+)
+def test_of_a_name_that_is_there_twice_none_is_taken(text, name, tmp_path):
+    path = tmp_path / "presets.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"cannot be used \('{name}' is there twice\)"):
+        config.own_presets(path)
 
 
 def test_own_presets_are_there_where_the_variable_names_their_file(tmp_path):

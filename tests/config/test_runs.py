@@ -1,12 +1,15 @@
 """A run, its file names and seeds, and the grids of the notebooks."""
 
-from itertools import combinations
+from itertools import combinations, permutations, product
 from urllib.parse import unquote
 
 import pytest
 
 from fairlth import config
-from fairlth.config import KNOBS, PRESETS, STUDIES, Run
+from fairlth.config import KNOBS, PRESETS, STUDIES, Run, paths
+from fairlth.config.runs import WITH_UNDERSCORE
+from fairlth.data import SOURCES
+from fairlth.models.registry import MODELS
 
 GOOD = {
     "dataset": "digits",
@@ -103,6 +106,53 @@ def test_slugs_are_one_to_one_whatever_a_column_is_called(field):
         assert config.record_path(run).parent == config.record_path(Run(**GOOD)).parent
 
 
+FIELDS = ("dataset", "model", "method")
+
+
+def test_names_of_the_package_keep_their_underscores():
+    for field, names in WITH_UNDERSCORE.items():
+        for name in names:
+            run = Run(**GOOD | {field: name})
+            parts = {"dataset": "digits", "model": "mlp", "method": "lth"} | {field: name}
+            assert run.slug() == "_".join([*parts.values(), "d0.05", "s0"])
+
+
+def test_those_names_are_all_that_the_package_has():
+    """Another data set or network with a `_` would change the names of its files."""
+    known = {"dataset": SOURCES, "model": MODELS, "method": config.METHOD_TABLE}
+    found = {field: {name for name in names if "_" in name} for field, names in known.items()}
+    assert found == WITH_UNDERSCORE
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_name_of_your_own_has_its_underscores_written_out(field):
+    slug = Run(**GOOD | {field: "x_y"}).slug()
+    assert slug.count("x%5Fy") == 1
+    assert slug.count("_") == 4
+
+
+def test_runs_whose_names_join_to_the_same_words_have_files_of_their_own():
+    """Each of three names may end where another begins."""
+    words = ("fashion", "mnist", "vgg11", "small", "lth", "rate", "x", "cifar10", "lt")
+    names = [*words, *(f"{one}_{other}" for one, other in permutations(words, 2))]
+    methods = [name for name in names if name in config.METHOD_TABLE]
+    assert {"lth", "lth_rate"} == set(methods)
+    slugs = {}
+    for dataset, model, method in product(names, names, methods):
+        slug = Run(**GOOD | {"dataset": dataset, "model": model, "method": method}).slug()
+        assert slugs.setdefault(slug, (dataset, model, method)) == (dataset, model, method)
+    assert len(slugs) == len(names) ** 2 * len(methods)
+
+
+def test_places_are_taken_when_a_run_asks_for_them(tmp_path, monkeypatch):
+    run = Run(**GOOD)
+    for folder in (tmp_path / "one", tmp_path / "other"):
+        monkeypatch.setattr(paths, "RUNS", folder)
+        assert config.record_path(run) == folder / "smoke/records/digits_mlp_lth_d0.05_s0.json"
+        assert config.ticket_path(run).parent == folder / "smoke/tickets"
+    assert config.record_path(run, tmp_path).parent == tmp_path / "smoke/records"
+
+
 def test_a_target_is_not_taken_for_a_group():
     changes = ({"target": "x"}, {"group_by": "x"}, {"target": "x", "group_by": "y"}, {})
     slugs = [Run(**GOOD | change).slug() for change in changes]
@@ -121,6 +171,17 @@ def test_a_grid_has_the_dense_net_once_and_the_others_at_every_density():
     assert len(runs) == 3 * 5 * (1 + 2)  # tasks, seeds, dense + two densities of lth
     assert len(config.grid("paper_full", ("dense", "lth"))) == 18 * 5 * (1 + 4)
     assert {run.density for run in runs if run.method == "dense"} == {1.0}
+
+
+def test_a_grid_of_no_seeds_or_densities_has_no_run():
+    assert config.grid("smoke", ("dense", "lth"), seeds=()) == []
+    assert config.grid("smoke", ("lth",), densities=()) == []
+    assert config.grid("smoke", ("lth",), tasks=()) == []
+
+
+def test_a_notebook_without_a_study_is_named():
+    with pytest.raises(ValueError, match="notebook='99_x' is refused: choose one of 10_motivation"):
+        config.study("99_x", "smoke")
 
 
 def test_every_run_counts_a_run_of_two_notebooks_once():

@@ -1,5 +1,8 @@
 """Odd files on their way to tensors: pixels, label columns, names of files, the cache."""
 
+import os
+from dataclasses import replace
+
 import datasets
 import numpy as np
 import pytest
@@ -205,6 +208,48 @@ def test_parquet_files_without_a_source_ask_for_one(sets):
         data.check(run(dataset="other"))
 
 
+def test_the_content_of_files_is_told_and_not_their_names(sets):
+    assert data.content("mine") == ""
+    put(sets, "train-0", label=HALF)
+    first = data.content("mine")
+    assert len(first) == 12
+    (sets / "mine/train-0.parquet").rename(sets / "mine/train.parquet")
+    assert data.content("mine") == first
+    (sets / "mine/train.parquet").rename(sets / "mine/test.parquet")
+    assert data.content("mine") == ""  # there is nothing to train on
+    put(sets, "train-0", label=HALF)
+    both = data.content("mine")
+    (sets / "mine/test.parquet").rename(sets / "mine/valid.parquet")
+    assert len({first, both, data.content("mine")}) == 3
+    (sets / "mine/valid.parquet").unlink()
+    put(sets, "train-0", label=HALF[::-1])
+    assert data.content("mine") not in (first, both)
+
+
+def test_a_file_is_read_once_for_its_content(sets, monkeypatch):
+    put(sets, "train-0", label=HALF)
+    first = data.content("mine")
+    monkeypatch.setattr(decode.hashlib, "file_digest", None)
+    assert data.content("mine") == first
+
+
+def test_a_replaced_file_of_the_same_size_and_time_is_decoded_anew(sets):
+    """In another process: in one, size and time say whether a file is read again."""
+    data.SOURCES["mine"] = replace(data.SOURCES["mine"], own=False)
+    put(sets, "train-0", label=HALF)
+    path = sets / "mine/train-0.parquet"
+    before = path.stat()
+    first = data.decoded("mine", 8, downloads=False).splits["train"].x
+    content = path.read_bytes()
+    put(sets, "train-0", [grey(number) for number in range(29, -1, -1)], label=HALF)
+    assert path.stat().st_size == before.st_size
+    assert path.read_bytes() != content
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    decode._hash_as_it_was.cache_clear()
+    again = data.decoded("mine", 8, downloads=False).splits["train"].x
+    assert torch.equal(again, first.flip(0))
+
+
 def cached(sets):
     [path] = paths.CACHE.glob("mine-8-*.safetensors")
     return path
@@ -325,3 +370,55 @@ def test_a_value_that_a_source_cannot_have_is_named(values, sentence):
     with pytest.raises(ValueError, match=sentence):
         data.add_source("other", data.Source("x", licence="x", **values))
     assert "other" not in data.SOURCES
+
+
+def test_a_column_without_a_name_is_no_group_and_does_no_harm(sets):
+    put(sets, "train-0", label=HALF, **{"": HALF})
+    for _ in ("decoded", "from the cache"):
+        assert len(data.load(run()).train) == 20
+    refused("group_by=' ' is refused: mine has no column ' '", group_by=" ")
+
+
+@pytest.mark.parametrize("columns", [("race", "ethnicity"), ("ethnicity", "race")])
+def test_two_columns_that_stand_for_one_are_refused(sets, columns):
+    """One would take the place of the other, by the order in which they are written."""
+    source = replace(data.SOURCES["mine"], aliases={"ethnicity": "race"})
+    data.add_source("mine", source)
+    groups = dict(zip(columns, (HALF, HALF[::-1]), strict=True))
+    put(sets, "train-0", label=HALF, **groups)
+    refused("column 'race' stands for two columns of the files: leave one of", group_by="race")
+    assert len(data.load(run()).train) == 20
+
+
+@pytest.mark.parametrize("name", ["band", "Band"])
+def test_a_column_called_as_a_band_is_refused(sets, name):
+    source = replace(data.SOURCES["mine"], bands={"band": ("age", (0, 18))})
+    data.add_source("mine", source)
+    put(sets, "train-0", label=HALF, age=[10, 20] * 15, **{name: HALF})
+    refused("is in the files and is made of another column, too: give it another", group_by="band")
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"long_tail": float("nan")}, "long_tail=nan is refused: expected at least 1."),
+        ({"long_tail": float("inf")}, "long_tail=inf is refused: expected at least 1."),
+        ({"long_tail": "50"}, "long_tail='50' is refused: expected at least 1."),
+        ({"test_fraction": "0.2"}, "test_fraction='0.2' is refused: expected a share between 0 and 1."),
+        ({"test_fraction": True}, "test_fraction=True is refused: expected a share between 0 and 1."),
+    ],
+)  # fmt: skip
+def test_values_of_a_source_that_cannot_be_are_one_sentence(values, sentence):
+    with pytest.raises(ValueError) as caught:
+        data.add_source("odd", data.Source("me/odd", licence="mine", **values))
+    assert str(caught.value) == sentence
+
+
+def test_what_is_no_source_or_like_none_is_one_sentence():
+    with pytest.raises(ValueError, match=r"^source='me/odd' is refused: expected a data.Source\.$"):
+        data.add_source("odd", "me/odd")
+    with pytest.raises(ValueError, match=r"^like='nope' is refused: choose one of digits, "):
+        data.add_source("odd", data.Source("me/odd", licence="mine", like="nope"))
+    for folder in (3, None):
+        with pytest.raises(ValueError, match=f"^folder={folder} is refused: give the path of a"):
+            data.add_folder("odd", folder)

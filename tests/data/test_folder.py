@@ -1,5 +1,7 @@
 """A folder of one's own: a good one from its files to a ticket, and every broken one with its sentence."""
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,6 @@ from PIL import Image
 from fairlth import config, data
 from fairlth.analysis import summaries
 from fairlth.config import Run, paths
-from fairlth.data import decode
 from fairlth.data import folder as folder_module
 from fairlth.workflow import experiments
 
@@ -106,7 +107,7 @@ def test_pixels_and_codes_are_those_of_the_files(tmp_path):
     table = data.decoded("shapes", 8, downloads=False)
     assert table.names == {"label": CLASSES, "shade": ["dark", "light"]}
     own = table.splits["train"]
-    for number, (file, label, shade) in enumerate(rows):
+    for number, (file, label, shade) in enumerate(sorted(rows)):
         pixels = np.asarray(Image.open(tmp_path / "shapes" / file)).transpose(2, 0, 1)
         assert (own.x[number].numpy() == pixels).all()
         assert own.columns["label"][number] == CLASSES.index(label) and own.columns["shade"][
@@ -138,6 +139,44 @@ def test_a_csv_may_leave_the_label_to_the_sub_folders_and_order_numbers_by_size(
         "label": CLASSES,
         "size": ["2", "10"],
     }
+
+
+@pytest.mark.parametrize("change", ["reversed", "shuffled", "repeated"])
+def test_the_order_of_rows_decides_nothing(tmp_path, change):
+    rows = make(tmp_path / "a")
+    if change == "reversed":
+        rows = rows[::-1]
+    if change == "shuffled":
+        rows = [rows[number] for number in np.random.default_rng(0).permutation(len(rows))]
+    if change == "repeated":
+        rows = [*rows[::-1], *rows]
+    make(tmp_path / "b", csv=False)
+    write(tmp_path / "b", rows)
+    splits = []
+    for name in ("a", "b"):
+        data.add_folder(name, tmp_path / name, side=8)
+        splits.append(data.load(run(name, group_by="shade")))
+    for part in ("train", "val", "test"):
+        one, other = (getattr(loaded, part) for loaded in splits)
+        assert torch.equal(one.x, other.x)
+        assert torch.equal(one.y, other.y)
+        assert torch.equal(one.group, other.group)
+
+
+def test_the_order_in_which_a_disk_names_files_decides_nothing(tmp_path, monkeypatch):
+    make(tmp_path, csv=False)
+    there = data.look_through(tmp_path).rows
+    walk = os.walk
+
+    def backwards(*arguments, **options):
+        for place, folders, files in walk(*arguments, **options):
+            folders.sort(reverse=True)
+            yield place, folders, sorted(files, reverse=True)
+
+    monkeypatch.setattr(os, "walk", backwards)
+    assert data.look_through(tmp_path).rows.equals(there)
+    write(tmp_path, there.iloc[::-1].to_numpy(), ("file", "label"))
+    assert data.look_through(tmp_path).rows.equals(there)
 
 
 def test_a_column_split_is_kept_to(tmp_path):
@@ -375,7 +414,7 @@ def test_unreadable_files_are_all_counted_and_three_named(tmp_path):
         (tmp_path / "shapes" / file).write_bytes(b"")
     with pytest.raises(
         ValueError,
-        match=r"disc/0.png is empty.*, ring/1.png is empty.*, square/2.png is empty.* and 2 more",
+        match=r"disc/0.png is empty.*, disc/3.png is empty.*, ring/1.png is empty.* and 2 more",
     ):
         data.look_through(tmp_path / "shapes")
 
@@ -527,12 +566,21 @@ def test_ids_are_no_second_spelling(tmp_path, values):
         [(*row, value) for row, value in zip(rows, values, strict=True)],
         ("file", "label", "shade", "id"),
     )
-    assert list(data.look_through(tmp_path / "shapes").rows["id"]) == values
+    found = data.look_through(tmp_path / "shapes").rows
+    told = dict(zip(found["file"], found["id"], strict=True))
+    assert [told[file] for file, _, _ in rows] == values
 
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("1", "1.0"), ("0.5", ".5"), ("1e3", "1000"), ("Old", "old"), ("a  b", "a b")],
+    [
+        ("1", "1.0"),
+        ("0.5", ".5"),
+        ("1e3", "1000"),
+        ("Old", "old"),
+        ("a  b", "a b"),
+        ("\u00e9", "e\u0301"),
+    ],
 )
 def test_a_group_in_two_spellings_is_refused(tmp_path, one, other):
     rows = make(tmp_path / "shapes")
@@ -589,16 +637,10 @@ def test_a_link_to_nowhere_is_named(tmp_path):
 def test_a_file_that_is_not_read_changes_no_fingerprint(tmp_path, file, csv):
     make(tmp_path / "shapes", csv=csv)
     data.add_folder("shapes", tmp_path / "shapes", side=8)
-    before = (
-        data.fingerprint("shapes"),
-        decode._stamp(data.SOURCES["shapes"], decode.local_files("shapes")),
-    )
+    before = (data.fingerprint("shapes"), data.content("shapes"))
     (tmp_path / "shapes" / file).parent.mkdir(exist_ok=True)
     (tmp_path / "shapes" / file).write_bytes(b"x")
-    after = (
-        data.fingerprint("shapes"),
-        decode._stamp(data.SOURCES["shapes"], decode.local_files("shapes")),
-    )
+    after = (data.fingerprint("shapes"), data.content("shapes"))
     assert before == after
     (tmp_path / "shapes" / "disc" / "0.png").write_bytes(
         (tmp_path / "shapes" / "disc" / "3.png").read_bytes()

@@ -1,4 +1,6 @@
+import itertools
 import random
+from functools import partial
 
 import numpy as np
 import pytest
@@ -6,11 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fairlth import config, data, models
+from fairlth import bias_shift, config, data, models
 from fairlth.config import Run
 from fairlth.masks import prunable
 from fairlth.methods import sharing
-from fairlth.models import build
+from fairlth.models import build, checks
 from fairlth.shipping import export
 from fairlth.shipping import ticket as tickets
 from fairlth.training import count, logits
@@ -120,6 +122,140 @@ def count_calls(own, x):
     return x * own.calls
 
 
+CALLS = [0]
+
+
+class Often:
+    """An object of the user's that counts."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self):
+        self.calls += 1
+        return self.calls
+
+
+def now_and_then(number, x):
+    """x, but 0 in every 997th call, so that a few calls find no difference."""
+    return x * (number % 997 > 0)
+
+
+def in_the_attribute(own, x):
+    own.calls += 1
+    return now_and_then(own.calls, x)
+
+
+def in_a_list(own, x):
+    own.calls.append(0)
+    return now_and_then(len(own.calls), x)
+
+
+def in_a_list_of_lists(own, x):
+    own.calls["all"][0].append(0)
+    return now_and_then(len(own.calls["all"][0]), x)
+
+
+def in_the_class(own, x):
+    type(own).calls = getattr(type(own), "calls", 0) + 1
+    return now_and_then(type(own).calls, x)
+
+
+def in_the_function(own, x):
+    in_the_function.calls += 1
+    return now_and_then(in_the_function.calls, x)
+
+
+in_the_function.calls = 0
+
+
+def in_a_global_list(own, x):
+    CALLS[0] += 1
+    return now_and_then(CALLS[0], x)
+
+
+def in_a_tensor(own, x):
+    own.calls += 1
+    return now_and_then(int(own.calls), x)
+
+
+def in_the_next_value(own, x):
+    return now_and_then(next(own.calls), x)
+
+
+def in_its_own_generator(own, x):
+    return x * (own.calls.random() < 1 - 1e-9)
+
+
+def in_its_own_generator_of_torch(own, x):
+    return x * (torch.rand((), generator=own.calls) < 1 - 1e-9)
+
+
+def in_what_is_called(own, x):
+    return now_and_then(own.calls(), x)
+
+
+def only_in_training(own, x):
+    own.calls += own.training
+    return now_and_then(own.calls, x)
+
+
+def in_a_closure():
+    calls = 0
+
+    def count(own, x):
+        nonlocal calls
+        calls += 1
+        return now_and_then(calls, x)
+
+    return layer(count)
+
+
+def in_what_is_read(own, x):
+    return now_and_then(own.calls, x)
+
+
+class Helped(Layer):
+    """Counts in a method without an object."""
+
+    @staticmethod
+    def calls():
+        CALLS[0] += 1
+        return CALLS[0]
+
+
+class Read(Layer):
+    """Counts where it is read."""
+
+    @property
+    def calls(self):
+        CALLS[0] += 1
+        return CALLS[0]
+
+
+def numbers():
+    number = 0
+    while True:
+        number += 1
+        yield number
+
+
+NUMBERS = numbers()
+
+
+class Yielding(Layer):
+    """Takes numbers from a generator."""
+
+    def forward(self, x):
+        return now_and_then(next(NUMBERS), x)
+
+
+class Counting(Layer):
+    """Counts in its class."""
+
+    calls = 0
+
+
 def fill_buffer(own, x):
     own.mean.mul_(0.5).add_(x.mean())
     return x + own.mean
@@ -180,6 +316,49 @@ def test_a_network_that_does_not_fit_the_images_of_a_run_is_refused_before_train
 
 
 GENERATOR = torch.Generator()
+REMEMBERS = {
+    "attribute": (layer(in_the_attribute, calls=0), "predicts, in activation.calls"),
+    "list": (layer(in_a_list, calls=[]), "predicts, in activation.calls"),
+    "nested": (layer(in_a_list_of_lists, calls={"all": ([],)}), "predicts, in activation.calls"),
+    "tensor": (layer(in_a_tensor, calls=torch.zeros(())), "predicts, in activation.calls"),
+    "iterator": (layer(in_the_next_value, calls=itertools.count(1)), "predicts, in activation.calls"),
+    "cycle": (layer(in_the_next_value, calls=itertools.cycle(range(1, 8))), "predicts, in activation.calls"),
+    "generator": (
+        layer(in_its_own_generator, calls=np.random.default_rng(0)),
+        "predicts, in activation.calls",
+    ),
+    "Python's generator": (
+        layer(in_its_own_generator, calls=random.Random(0)),
+        "predicts, in activation.calls",
+    ),
+    "torch's generator": (
+        layer(in_its_own_generator_of_torch, calls=torch.Generator()),
+        "predicts, in activation.calls",
+    ),
+    "object": (layer(in_what_is_called, calls=Often()), "predicts, in activation.calls"),
+    "bound method": (layer(in_what_is_called, calls=Often().__call__), "predicts, in activation.calls"),
+    "partial": (layer(in_what_is_called, calls=partial(Often())), "predicts, in activation.calls"),
+    "while it trains alone": (layer(only_in_training, calls=0), "trains, in activation.calls"),
+    "method": (
+        net(lambda model: setattr(model, "activation", Helped(in_what_is_called))),
+        "predicts, in Helped.calls",
+    ),
+    "read": (
+        net(lambda model: setattr(model, "activation", Read(in_what_is_read))),
+        "predicts, in Read.calls",
+    ),
+    "class": (
+        net(lambda model: setattr(model, "activation", Counting(in_the_class))),
+        "predicts, in Counting.calls",
+    ),
+    "generator function": (
+        net(lambda model: setattr(model, "activation", Yielding(None))),
+        "predicts, in Yielding.forward",
+    ),
+    "closure": (in_a_closure(), "predicts, in activation.function"),
+    "function": (layer(in_the_function), "predicts, in activation.function"),
+    "global": (layer(in_a_global_list), "predicts, in activation.function"),
+}  # fmt: skip
 
 REFUSED = {
     "lazy": (
@@ -361,6 +540,19 @@ REFUSED = {
         net(lambda model: model.requires_grad_(False) and None),
         "all its layers that could be pruned are frozen, and .* let the weight of one at least be",
     ),
+    "a buffer called as that of shifts": (
+        net(lambda model: model.register_buffer("class_shift", torch.zeros(3))),
+        "has class_shift, the name of the constants that a shift adds to its outputs: call yours otherwise.",
+    ),
+    "a parameter called so": (
+        net(set_to(class_shift=nn.Parameter(torch.zeros(3)))),
+        "has class_shift, the name of the constants",
+    ),
+    "an attribute called so": (net(set_to(class_shift=0.5)), "has class_shift, the name"),
+    "a slash": (
+        net(lambda model: model.add_module("kept_zeros/conv", nn.BatchNorm1d(4))),
+        "kept_zeros/conv has a slash, by which a ticket's file tells its masks apart: name the layer",
+    ),
 }
 
 
@@ -426,6 +618,41 @@ def test_small_outputs_of_one_sign_are_no_probabilities(own):
     models.check_fits("mine", made(torch.abs), (3, 32, 32), 3)
     with pytest.raises(ValueError, match="gives probabilities"):
         models.check_fits("mine", made(torch.sigmoid), (3, 32, 32), 3)
+
+
+@pytest.mark.parametrize(("make_it", "place"), REMEMBERS.values(), ids=REMEMBERS)
+def test_a_network_that_differs_now_and_then_is_refused(own, make_it, place):
+    """A few calls find no difference: what it remembers is looked for."""
+    CALLS[0] = 0
+    with pytest.raises(ValueError) as caught:
+        models.add("mine", make_it)
+    told = f"model 'mine' remembers calls while it {place} or what that refers to: "
+    assert str(caught.value) == f"{told}let its forward change nothing but its buffers."
+
+
+def test_the_name_that_is_taken_is_that_of_shifts():
+    assert checks.TAKEN == bias_shift.ROOM
+
+
+def test_class_shift_deeper_in_a_network_is_another_name(own):
+    def shift_own(own, x):
+        return x + own.class_shift
+
+    def add_layer(model):
+        model.activation = Layer(shift_own, class_shift=nn.Parameter(torch.ones(1)))
+
+    models.add("mine", net(add_layer))
+
+
+def test_what_a_call_writes_again_each_time_is_no_memory(own):
+    """Values that are kept for a look, a table that the first call fills, names in use elsewhere."""
+
+    def keep(own, x):
+        own.last = x.detach()
+        own.table.setdefault(x.shape[1:], 2.0)
+        return x * own.table[x.shape[1:]]
+
+    models.add("mine", layer(keep, table={}))
 
 
 def test_a_refused_network_stays_as_it_is_and_so_do_generators(own):

@@ -299,3 +299,14 @@ def test_a_smaller_network_may_have_empty_layers_where_its_ticket_has_none(card)
     small = compact(model)
     assert not small.block2.conv1.weight.any()
     assert export.onnx(small, SHAPES["resnet20"], alive)
+
+
+@pytest.mark.parametrize("in_shape", [(1, 3, 3), (1, 0, 2)])
+def test_images_that_the_network_was_not_made_for_are_one_sentence(in_shape):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    with pytest.raises(ValueError, match=r"^the network fails on images of in_shape=") as caught:
+        export.program(model, in_shape)
+    assert str(caught.value).endswith(
+        "give (channels, side, side) of the images that it was trained on."
+    )
+    assert "\n" not in str(caught.value)

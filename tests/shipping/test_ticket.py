@@ -31,6 +31,7 @@ SIZES = {  # bytes of the former format, kept values and their places: network, 
 MANY = [[2] * 10] * 10
 FEW = [[1] * 10] * 10
 PARENT = {"kept": 851, "total": 17024, "images_of": {}}
+NONE = [[0] * 10] * 10
 
 
 @pytest.fixture
@@ -208,6 +209,13 @@ def test_a_damaged_card_is_one_sentence(path, text):
         ({"file": "a/b"}, "file='a/b' is refused"),
         ({"in_shape": [1, 8]}, "in_shape.2 is missing"),
         ({"in_shape": [1, 0, 8]}, "in_shape.1=0 is refused"),
+        ({"in_shape": [1, 64, 1]}, r"in_shape=\(1, 64, 1\) is no square grey or RGB image"),
+        ({"in_shape": [2, 8, 8]}, r"in_shape=\(2, 8, 8\) is no square grey or RGB image"),
+        ({"groups": [*"9876543210"]}, "its groups are its classes, and it names"),
+        ({"classes": ["0"] * 10, "groups": ["0"] * 10}, "are not different ones"),
+        ({"group_by": "ink", "groups": ["a"] * 10}, "are not different ones"),
+        ({"layers": [{"layer": "a", "kept": 1, "total": 2}] * 2}, "are not different ones"),
+        ({"counts": {"correct": NONE, "total": NONE}}, "it counts no test image"),
         ({"in_shape": [3, 100_000, 100_000]}, "is beyond 1024 pixels a side"),
         ({"classes": []}, "0 classes, expected 1 to 100000"),
         ({"layers": [{"layer": "a", "kept": 3, "total": 2}]}, "a keeps 3 of 2 weights"),
@@ -404,3 +412,9 @@ def test_a_ticket_of_another_network_changes_nothing(path, made):
     with pytest.raises(ValueError, match=sentence):
         tickets.read(path, other)
     assert all(torch.equal(before[name], value) for name, value in other.state_dict().items())
+
+
+def test_a_card_of_brackets_alone_is_one_sentence(path):
+    tickets.card_path(path).write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="json is not a whole card"):
+        tickets.load(path)

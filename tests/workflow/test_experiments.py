@@ -1,15 +1,17 @@
 import json
 
+import datasets
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from fairlth import config, data, methods
 from fairlth.analysis import conditions, records, scope, summaries
 from fairlth.config import Run, paths
 from fairlth.shipping import ticket as tickets
-from fairlth.workflow import experiments
+from fairlth.workflow import cli, experiments, grid
 
 
 @pytest.fixture
@@ -343,3 +345,104 @@ def test_a_run_of_other_code_than_its_grid_began_with_is_refused(smoke_run, in_t
         match="has changed under a running grid, from 0123456789ab to .*: let the grid finish",
     ):
         experiments.run(smoke_run, in_tmp)
+
+
+@pytest.fixture
+def faces(tmp_path, monkeypatch):
+    """A data set of the package whose files are made here, a run on it that counts as costly."""
+    monkeypatch.setattr(paths, "DATA", tmp_path / "sets")
+    monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
+    tiny = config.PRESETS["smoke"].model_copy(update={"n_val": 10, "in_process": False})
+    monkeypatch.setitem(config.PRESETS, "smoke", tiny)
+    datasets.disable_progress_bars()
+    fill(tmp_path / "sets/fashion_mnist", seed=0)
+    return Run(
+        dataset="fashion_mnist", model="mlp", method="dense", density=1.0, seed=0, preset="smoke"
+    )
+
+
+def fill(folder, seed):
+    """Files of random images of two classes."""
+    numbers = np.random.default_rng(seed).integers(0, 256, (60, 28, 28), dtype=np.uint8)
+    images = [Image.fromarray(image) for image in numbers]
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, first, last in (("train", 0, 40), ("test", 40, 60)):
+        rows = {"image": images[first:last], "label": [0, 1] * ((last - first) // 2)}
+        datasets.Dataset.from_dict(rows).to_parquet(folder / f"{split}-0.parquet")
+
+
+def without_data(path):
+    """The record as it was before records named the files of their data."""
+    values = json.loads(path.read_text())
+    del values["conditions"]["data"], values["sha256"]
+    path.write_text(json.dumps(values))
+
+
+class TestReplacedFiles:
+    def test_a_record_names_the_content_of_its_files(self, faces, in_tmp):
+        record = experiments.run(faces, in_tmp)
+        assert record.conditions["data"] == data.content("fashion_mnist")
+        assert "data" not in record.settings  # which tables know by their hash
+
+    def test_digits_have_no_files(self, smoke_run, in_tmp):
+        assert "data" not in experiments.run(smoke_run, in_tmp).conditions
+
+    def test_another_file_of_the_same_name_makes_the_run_anew(self, faces, in_tmp):
+        first = experiments.run(faces, in_tmp)
+        path = config.record_path(faces, in_tmp)
+        before = path.read_bytes()
+        fill(paths.DATA / "fashion_mnist", seed=1)
+        with pytest.warns(UserWarning, match="was made with other files of") as warned:
+            [second] = experiments.run_or_load(faces, in_tmp)
+        aside = in_tmp / "smoke/aside" / path.name
+        assert [str(warning.message) for warning in warned] == [
+            "fashion_mnist_mlp_dense_d1.0_s0 was made with other files of fashion_mnist: it is "
+            "made anew now.",
+            f"{path} was made with other files of its data set: it is {aside} now.",
+        ]
+        assert first.predictions != second.predictions
+        assert aside.read_bytes() == before
+        assert experiments.run_or_load(faces, in_tmp) == [second]
+
+    def test_the_same_files_under_other_names_change_nothing(self, faces, in_tmp, monkeypatch):
+        [first] = experiments.run_or_load(faces, in_tmp)
+        folder = paths.DATA / "fashion_mnist"
+        (folder / "train-0.parquet").rename(folder / "train.parquet")
+        monkeypatch.setattr(experiments, "run", None)
+        assert experiments.run_or_load(faces, in_tmp) == [first]
+
+    @pytest.mark.parametrize("what", ["the record", "the machine"])
+    def test_where_one_does_not_know_the_files_the_record_counts(
+        self, faces, in_tmp, monkeypatch, what
+    ):
+        experiments.run(faces, in_tmp)
+        if what == "the record":
+            without_data(config.record_path(faces, in_tmp))
+            fill(paths.DATA / "fashion_mnist", seed=1)
+        else:
+            for path in (paths.DATA / "fashion_mnist").iterdir():
+                path.unlink()
+        assert experiments.usable(faces, in_tmp) is not None
+
+    def test_a_grid_sets_it_aside_and_gather_leaves_it_out(self, faces, monkeypatch, capsys):
+        monkeypatch.setattr(config, "every_run", lambda preset: [faces])
+        experiments.run(faces)
+        path = config.record_path(faces)
+        fill(paths.DATA / "fashion_mnist", seed=1)
+        assert cli.main(["gather", "smoke"]) == 2
+        told = f"left out: {path} was made with other files of fashion_mnist: run it again.\n"
+        assert told in capsys.readouterr().err
+        assert grid.set_aside("smoke", [faces]) == [
+            "1 record(s) were made with other files of their data set: they are in "
+            f"{paths.RUNS / 'smoke/aside'} now, and the runs are made anew."
+        ]
+        assert not path.exists()
+
+
+def test_the_place_of_runs_is_taken_when_it_is_asked_for(tmp_path, smoke_run, monkeypatch):
+    for folder in (tmp_path / "one", tmp_path / "other"):
+        monkeypatch.setattr(paths, "RUNS", folder)
+        assert experiments.usable(smoke_run) is None
+        [record] = experiments.run_or_load(smoke_run)
+        assert experiments.ticket(smoke_run).card.run == record.run
+        assert config.record_path(smoke_run, folder).exists()

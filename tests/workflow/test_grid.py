@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fairlth import config
+from fairlth import config, data
 from fairlth.config import PRESETS, paths
 from fairlth.workflow import experiments, grid, locks
 
@@ -138,6 +138,9 @@ class TestRecords:
         experiments.run(run, paths.RUNS)
         assert grid.put_in_order("smoke", [run]) == []
         assert config.record_path(run, paths.RUNS).exists()
+        data.SOURCES.pop("mine")
+        assert grid.put_in_order("smoke", [run]) == []  # in a process that has not read it
+        data.SOURCES.pop("mine")
 
     def test_nothing_is_moved_while_a_workflow_is_at_work(self, record):
         record.write_text("{")

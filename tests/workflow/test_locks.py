@@ -131,7 +131,10 @@ def test_the_lock_of_a_folder_names_its_holder_and_ends_with_it(other, runs):
     locks.hold("smoke").release()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "5", '{"pid": "x"}', "\x00"])
+LARGE = '{"host": "h", "pid": 1e400, "since": 0}'
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "5", '{"pid": "x"}', LARGE, "\x00"])
 def test_a_damaged_lock_file_is_a_lock_all_the_same(text, other, runs):
     (runs / "smoke").mkdir(parents=True)
     (runs / "smoke/.lock").write_text(text)
