@@ -57,7 +57,7 @@ def ticket(arguments: argparse.Namespace) -> int:
         _say("timing a step")
         print(one_ticket.time_needed(plan), flush=True)
         try:
-            records = one_ticket.make(plan)
+            records = one_ticket.make(plan, _say)
         except FloatingPointError as error:
             print(error, file=sys.stderr)
             return 1

@@ -4,6 +4,8 @@
 """
 
 import io
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -119,12 +121,24 @@ def _placed(run: Run, loaded: Data, out: Path | None) -> Plan:
     content = data.fingerprint(run.dataset)  # other images leave other files
     own = paths.RUNS / run.preset / "shipped" / "-".join(filter(None, (run.dataset, content)))
     folder = own if out is None else out.expanduser().absolute()
-    found = {one: experiments.usable(one, paths.RUNS) for one in (dense, run)}
-    done = {one: record for one, record in found.items() if record is not None}
+    records = {one: experiments.usable(one, paths.RUNS) for one in (dense, run)}
+    done = {one: record for one, record in records.items() if record is not None}
+    if run in done and not _has_ticket(run):
+        del done[run]
     made = Plan(run, dense, loaded, folder, done)
     _check_free(made)
     paths.check_writable(made.file(".json"))
     return made
+
+
+def _has_ticket(run: Run) -> bool:
+    """Whether the run's ticket is there and whole."""
+    try:
+        tickets.load(config.ticket_path(run, paths.RUNS), run)
+    except ValueError as error:
+        warnings.warn(f"{error} It is made anew now.", stacklevel=2)
+        return False
+    return True
 
 
 def _check_free(made: Plan) -> None:
@@ -216,13 +230,20 @@ def _called(run: Run) -> str:
     return "the dense net" if run.method == "dense" else f"{run.method} at density {run.density:g}"
 
 
-def make(made: Plan) -> list[Record]:
+def make(made: Plan, say: Callable[[str], None]) -> list[Record]:
     """The records of the dense net and the ticket; what is missing is trained, with progress.
 
     Raises:
         FloatingPointError: a loss became infinite or nan.
     """
-    return experiments.run_or_load([made.dense, made.run], paths.RUNS)
+    records = []
+    for one in (made.dense, made.run):
+        record = made.done.get(one)
+        if record is None:
+            say(f"training {_called(one)}")
+            record = experiments.run(one, paths.RUNS)
+        records.append(record)
+    return records
 
 
 def numbers(made: Plan, records: list[Record]) -> str:
@@ -263,8 +284,8 @@ def ship(made: Plan, records: list[Record]) -> Shipped:
     Raises:
         OSError: a file cannot be written.
     """
-    ticket = experiments.ticket(made.run, paths.RUNS)
     source = config.ticket_path(made.run, paths.RUNS)
+    ticket = tickets.load(source, made.run)
     contents = {
         tickets.ENDING: source.read_bytes(),
         ".json": tickets.card_path(source).read_bytes(),

@@ -153,6 +153,20 @@ class TestACommand:
         told = one_ticket.time_needed(made)
         assert told.startswith("there already and used: the dense net\nabout 2 min on ")
 
+    @pytest.mark.filterwarnings("default:.*It is made anew now")
+    def test_a_damaged_ticket_is_made_anew(self, shapes, home, no_onnx, capsys):
+        assert cli.main(words(shapes)) == 0
+        [path] = home.rglob("tickets/*ballot*.zlib")
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1])
+        capsys.readouterr()
+        assert cli.main(words(shapes)) == 0
+        said = capsys.readouterr()
+        assert "copy it again. It is made anew now.\n" in said.err
+        assert "== training ballot at density 0.1\n" in said.err
+        assert "there already and used: the dense net\n" in said.out
+        assert path.read_bytes() == whole
+
     def test_a_dead_ticket_has_every_file_but_onnx_and_status_1(self, shapes, home, capsys):
         assert cli.main(words(shapes, "--method", "random", "--density", "0.0001")) == 1
         assert "no ONNX file: the ticket is dead." in capsys.readouterr().err
@@ -166,7 +180,7 @@ class TestACommand:
     def test_a_loss_that_is_no_number_is_one_sentence_and_status_1(
         self, shapes, monkeypatch, capsys
     ):
-        def explode(made):
+        def explode(made, say):
             raise FloatingPointError("the training loss became nan: choose a lower one.")
 
         monkeypatch.setattr(one_ticket, "make", explode)
@@ -197,7 +211,7 @@ class TestBadInput:
     def test_is_one_sentence_and_status_2_before_training(
         self, more, sentence, shapes, home, monkeypatch, capsys
     ):
-        monkeypatch.setattr(experiments, "run_or_load", None)
+        monkeypatch.setattr(experiments, "run", None)
         assert cli.main(words(shapes, *more)) == 2
         *steps, last = capsys.readouterr().err.strip().splitlines()
         assert sentence in last and all(step.startswith("== ") for step in steps)
