@@ -118,8 +118,9 @@ def plan(wish: Wish) -> Plan:
 def _placed(run: Run, loaded: Data, out: Path | None) -> Plan:
     """The plan with its folder, and with the records that are there."""
     dense = run.model_copy(update={"method": "dense", "density": 1.0})
-    content = data.fingerprint(run.dataset)  # other images leave other files
-    own = paths.RUNS / run.preset / "shipped" / "-".join(filter(None, (run.dataset, content)))
+    content = (data.fingerprint(run.dataset), models.fingerprint(run.model))
+    name = "-".join([run.dataset, *filter(None, content)])  # other images leave other files
+    own = paths.RUNS / run.preset / "shipped" / name
     folder = own if out is None else out.expanduser().absolute()
     records = {one: experiments.usable(one, paths.RUNS) for one in (dense, run)}
     done = {one: record for one, record in records.items() if record is not None}
@@ -182,7 +183,7 @@ def found(made: Plan) -> str:
 
 
 def _images(made: Plan) -> pd.DataFrame:
-    """Images per split: of all, of each class and of each group; of many the fewest and most."""
+    """Images per split: of all, of each class and group; of many classes or groups the fewest."""
     splits = {"train": made.data.train, "val": made.data.val, "test": made.data.test}
     rows = {"images": {name: len(split) for name, split in splits.items()}}
     columns = {made.run.label: ("y", made.data.classes)}

@@ -17,6 +17,7 @@ from fairlth.data.listing import SPLIT_OF
 from fairlth.shipping.card import LARGEST_SIDE
 
 HUB = re.compile(r"[\w.-]+/[\w.-]+")  # a repository: owner/name
+LOOKED: dict[str, str] = {}  # what was found in folders, each read once by this process
 
 
 def images(
@@ -53,6 +54,8 @@ def images(
         return _columns(word, source, target)
     if named and there.is_dir():
         return _folder(there, side, most)
+    if word in SOURCES:  # added by this process
+        return word
     if HUB.fullmatch(word):
         splits = _splits_of(word)
         source = Source(word, licence="see its page", image=image, side=wanted, splits=splits)
@@ -68,14 +71,16 @@ def found(name: str) -> str:
     source = SOURCES[name]
     if source.folder is None:
         return f"{name}: {source.hub} ({source.licence})"
-    return f"{name}: the folder {source.folder}\n{data.look_through(source.folder)}"
+    inside = LOOKED.get(name) or data.look_through(source.folder)
+    return f"{name}: the folder {source.folder}\n{inside}"
 
 
 def _folder(folder: Path, side: int | None, most: int) -> str:
     """A folder of images, of the side that is asked for or that most of them have."""
     name = _name_of(folder.name)
-    sizes = data.add_folder(name, folder, side=most if side is None else side).sizes
-    own_side = int(np.median(sizes.min(1)))
+    there = data.add_folder(name, folder, side=most if side is None else side)
+    LOOKED[name] = str(there)
+    own_side = int(np.median(there.sizes.min(1)))
     if side is None and own_side < most:
         data.add_source(name, replace(SOURCES[name], side=own_side))
     return name

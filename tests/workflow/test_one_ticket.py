@@ -32,6 +32,7 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "CACHE", tmp_path / "cache")
     tables = (data.SOURCES, models.MODELS, models.OWN, PRESETS, config.USUAL_TARGETS)
     known = [dict(table) for table in tables]
+    monkeypatch.setattr(yours, "LOOKED", {})
     yield tmp_path / "home"
     for table, before in zip(tables, known, strict=True):
         table.clear()
@@ -143,6 +144,14 @@ class TestACommand:
         by_class = one_ticket.picture([replace(dense, group_by="class"), dense])
         sizes = [Image.open(io.BytesIO(content)).size for content in (both, by_class)]
         assert round(sizes[0][0] / sizes[1][0]) == 2 and sizes[0][1] == sizes[1][1]
+
+    def test_of_many_classes_the_fewest_images_are_told(self, shapes, monkeypatch):
+        made = one_ticket.plan(Wish(str(shapes), network="mlp", preset="smoke"))
+        rows = " ".join(one_ticket.found(made).split())
+        assert "label blue 8 3 4" in rows and "label: fewest" not in rows
+        monkeypatch.setattr(one_ticket, "MOST_GROUPS", 2)
+        rows = " ".join(one_ticket.found(made).split())
+        assert "each of 3 label: fewest 8 3 4" in rows and "label blue 8" not in rows
 
     def test_a_dense_net_that_is_there_is_not_counted(self, shapes, capsys, monkeypatch):
         monkeypatch.setattr(cost, "seconds_on", lambda run, data: 10.0)
@@ -325,6 +334,11 @@ class TestWhereImagesAre:
         assert yours.images("birds", None, 64) == "birds"
         assert data.SOURCES["birds"].side == 8
 
+    def test_a_data_set_that_was_added_by_its_name(self, shapes):
+        told = str(data.add_folder("mine", shapes, side=8))
+        assert yours.images("mine", None, 64) == "mine"
+        assert yours.found("mine") == f"mine: the folder {shapes}\n{told}"
+
     def test_parquet_files_of_the_data_folder_by_their_columns(self, shapes):
         import datasets
 
@@ -402,6 +416,9 @@ class TestYourNetwork:
         [path] = home.rglob("shipped/*/*.zlib")
         assert path.name == f"shapes_net_ballot_d0.1_s0{tickets.ENDING}"
         assert tickets.load(path).card.total == 3 * 8 * 8 * 3
+        file.write_text(BUILD.replace("nn.Flatten()", "nn.AvgPool2d(1), nn.Flatten()"))
+        assert cli.main([*words(shapes), *network]) == 0
+        assert path.exists() and len(list(home.rglob("shipped/*/*.zlib"))) == 2
 
     @pytest.mark.parametrize(
         ("function", "sentence"),
