@@ -111,8 +111,9 @@ def _splits_of(repository: str) -> dict[str, str]:
 def _name_of(words: str) -> str:
     """A name that a data set or network of yours may have, as near to the words as can be."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", words).lstrip("_-")[:36] or "images"
-    taken = name in SOURCES and not SOURCES[name].own
-    return f"my_{name}" if taken or name in models.MODELS else name
+    is_data = name in SOURCES and not SOURCES[name].own
+    is_network = name in models.MODELS and name not in models.OWN
+    return f"my_{name}" if is_data or is_network else name
 
 
 def network(word: str) -> tuple[str, Any]:
