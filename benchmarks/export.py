@@ -9,13 +9,11 @@ how many channels are left without weights depends on that most. Rounds of the f
 
 import itertools
 import statistics
-import time
 import zlib
-from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
 from fairlth.config import Schedule, paths
@@ -24,7 +22,7 @@ from fairlth.methods.allocation import uniform
 from fairlth.models import build
 from fairlth.selection import magnitude, select, select_by_layer
 from fairlth.shipping.compact import compact
-from fairlth.shipping.export import flops, int8, onnx, outputs, session
+from fairlth.shipping.export import flops, int8, latency, onnx
 from fairlth.shipping.ticket import tensors
 from fairlth.training import Trainer
 from fairlth.workflow.cost import random_images
@@ -35,7 +33,6 @@ IN_SHAPE = (3, 32, 32)
 RULES = ("global", "by layer")
 IMAGES = (1, 32)  # per call
 ROUNDS = 9
-SECONDS = 0.05  # that a round of the dense form takes, about
 STEPS = 4  # of training
 ROW = "{:9s} {:>5} {:9s} {:>8} {:>7} {:>9} {:>7} {:>6} {:>8}  {:26s} {:26s} {:26s} {:26s}"
 HEADS = (
@@ -66,29 +63,12 @@ def mask_of(model: nn.Module, density: float, rule: str) -> MaskSet:
     return select_by_layer(scores, uniform(density, weights))
 
 
-def latency(forms: dict[str, bytes], n_images: int) -> dict[str, list[float]]:
-    """Seconds per call in each round, by form.
-
-    The dense form decides how many calls a round has.
-    """
-    sessions: dict[str, Any] = {name: session(content) for name, content in forms.items()}
+def timed(forms: dict[str, bytes], n_images: int) -> dict[str, list[float]]:
+    """Seconds per call with random images in each round, by form."""
     generator = torch.Generator().manual_seed(0)
-    x = 2 * torch.rand(n_images, *IN_SHAPE, generator=generator) - 1
-    for own in sessions.values():
-        called(own, x, 3)  # warms up
-    calls = max(1, round(SECONDS / called(sessions["dense"], x, 3)))
-    rounds = [
-        {name: called(own, x, calls) for name, own in sessions.items()} for _ in range(ROUNDS)
-    ]
-    return {name: [spent[name] for spent in rounds] for name in forms}
-
-
-def called(own: Any, x: Tensor, calls: int) -> float:
-    """Seconds per call, over so many calls."""
-    started = time.perf_counter()
-    for _ in range(calls):
-        outputs(own, x)
-    return (time.perf_counter() - started) / calls
+    shape = (n_images, *IN_SHAPE)
+    x = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+    return latency(forms, x, ROUNDS)
 
 
 def ratio(seconds: dict[str, list[float]], name: str) -> str:
@@ -109,13 +89,15 @@ def row(name: str, density: float, rule: str) -> tuple[list[str], str]:
     forms["int8"] = int8(forms["dense"])
     sizes = [stored_bytes(model, mask), *(len(content) for content in forms.values())]
     work = flops(model, IN_SHAPE)
-    timed = {n: latency(forms, n) for n in IMAGES}
+    seconds_of = {n: timed(forms, n) for n in IMAGES}
     cells = [name, f"{density:g}", rule, *(f"{size / dense:.3f}" for size in sizes)]
     cells += [f"{flops(small, IN_SHAPE) / work:.3f}", gone(model, small)]
-    cells += [ratio(seconds, form) for seconds in timed.values() for form in ("compact", "int8")]
+    cells += [
+        ratio(seconds, form) for seconds in seconds_of.values() for form in ("compact", "int8")
+    ]
     calls = [
         f"{1000 * statistics.median(seconds['dense']):.2f} ms per call of {n}"
-        for n, seconds in timed.items()
+        for n, seconds in seconds_of.items()
     ]
     of_dense = [f"{dense / 1e6:.2f} MB", f"{work / 1e6:.1f} MFLOP per image", *calls]
     return cells, f"{name}: dense {', '.join(of_dense)}"

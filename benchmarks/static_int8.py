@@ -11,7 +11,7 @@ import statistics
 import torch
 from tqdm.auto import tqdm
 
-from benchmarks.export import IMAGES, IN_SHAPE, ROUNDS, latency, ratio, trained
+from benchmarks.export import IMAGES, IN_SHAPE, ROUNDS, ratio, timed, trained
 from fairlth.config import paths
 from fairlth.shipping.export import int8, onnx
 from fairlth.shipping.static_int8 import METHODS, static_int8
@@ -42,13 +42,15 @@ def main() -> None:
     print(ROW.format("network", "form", "bytes", *(f"{n} per call" for n in IMAGES)))
     for name in tqdm(NETWORKS, unit="network"):
         found = forms(name)
-        timed = {n: latency(found, n) for n in IMAGES}
+        seconds_of = {n: timed(found, n) for n in IMAGES}
         for form, content in found.items():
             share = f"{len(content) / len(found['dense']):.2f}"
             if form != "dense":
-                ratios = [ratio(seconds, form) for seconds in timed.values()]
+                ratios = [ratio(seconds, form) for seconds in seconds_of.values()]
                 print(ROW.format(name, form, share, *ratios), flush=True)
-        calls = [f"{1000 * statistics.median(spent['dense']):.2f} ms" for spent in timed.values()]
+        calls = [
+            f"{1000 * statistics.median(spent['dense']):.2f} ms" for spent in seconds_of.values()
+        ]
         print(f"{name}: float32 takes {' and '.join(calls)}")
 
 

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from fairlth import config, metrics
 from fairlth.analysis import records
@@ -197,6 +199,42 @@ def test_a_notebook_runs_and_produces_its_number(path, home, tmp_path, monkeypat
         ),
     )
     assert (home / "figures" / "smoke" / f"{path.stem}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of 60 images of two shades, and every other one marked old."""
+    rows = []
+    for number in range(60):
+        shade = ["dark", "light"][number % 2]
+        noise = np.random.default_rng(number).integers(0, 60, (8, 8, 3), dtype=np.uint8)
+        (tmp_path / "shades" / shade).mkdir(parents=True, exist_ok=True)
+        file = f"{shade}/{number}.png"
+        Image.fromarray(noise + 150 * np.uint8(number % 2)).save(tmp_path / "shades" / file)
+        rows.append((file, shade, ["old", "new"][number // 2 % 2]))
+    table = pd.DataFrame(rows, columns=["file", "tone", "age"])
+    table.to_csv(tmp_path / "shades/groups.csv", index=False)
+    return tmp_path / "shades"
+
+
+def test_notebooks_on_your_images_write_beside_your_tickets_alone(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("FAIRLTH_HOME", str(tmp_path / "home"))
+    before = {path: path.read_bytes() for path in folder.rglob("*.*")}
+    task = {"target": "tone", "group_by": "age", "model": "mlp"}
+    about = task | {"folder": str(folder)}
+    execute(paths.ROOT / "notebooks/30_your_data.ipynb", tmp_path / "30.ipynb", about)
+    about = task | {"dataset": str(folder), "method": "magnitude", "density": 0.1, "seeds": 1}
+    execute(paths.ROOT / "notebooks/40_deploy.ipynb", tmp_path / "40.ipynb", about)
+    assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
+    drawn = [path.relative_to(tmp_path / "home") for path in (tmp_path / "home").rglob("*.png")]
+    learned = "target-tone_group-by-age"
+    assert sorted(path.as_posix() for path in drawn) == [
+        f"runs/smoke/tickets/shades_mlp_ballot_d0.02_s2_{learned}.30_your_data.png",
+        f"runs/smoke/tickets/shades_mlp_magnitude_d0.1_s0_{learned}.40_deploy.png",
+    ]
+    cells = nbformat.read(tmp_path / "30.ipynb", 4).cells
+    text = "\n".join(text for cell in cells for text in texts(cell))
+    assert "60 images of 8 x 8 pixels" in text and "shades tone by age, shufflenet" in text
 
 
 def test_every_notebook_is_checked_and_there_are_some():

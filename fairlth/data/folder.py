@@ -138,14 +138,6 @@ def decode(source: Source, side: int) -> Tables:
     """The images of a source's folder as uint8 tensors, its columns as codes."""
     assert source.folder is not None
     rows, _ = listing(source.folder)
-    x = np.empty((len(rows), 1 if source.grey else 3, side, side), np.uint8)
-    for number, file in enumerate(watched(rows["file"], f"{source.folder.name} decoded")):
-        try:
-            x[number] = pixels_of(read(source.folder / file), side, source.grey)
-        except ValueError as error:
-            raise ValueError(
-                f"{source.folder.name}: {file} {error}: replace or remove it."
-            ) from error
     columns = rows.drop(columns=["file", "split"], errors="ignore")
     names = {name: sorted(set(columns[name]), key=order) for name in columns}
     codes = {
@@ -153,15 +145,28 @@ def decode(source: Source, side: int) -> Tables:
         for name, values in names.items()
     }
     split = rows.get("split", pd.Series("train", rows.index))
-    parts = {part: np.flatnonzero(split == part) for part in SPLITS}
-    images = torch.from_numpy(x)
-    tables = {part: _part(images, codes, own) for part, own in parts.items() if len(own)}
+    tables = {}
+    for part in SPLITS:  # each on its own, so that all images are in memory once and never twice
+        own = np.flatnonzero(split == part)
+        if len(own):
+            x = _pixels(source, side, list(rows["file"].iloc[own]))
+            labels = {name: torch.from_numpy(code[own]) for name, code in codes.items()}
+            tables[part] = Table(x, labels)
     return Tables(tables, names)
 
 
-def _part(x: Tensor, codes: dict[str, np.ndarray], own: np.ndarray) -> Table:
-    columns = {name: torch.from_numpy(code[own]) for name, code in codes.items()}
-    return Table(x[torch.from_numpy(own)], columns)
+def _pixels(source: Source, side: int, files: list[str]) -> Tensor:
+    """The images of some files of a source's folder: (n, channels, side, side) uint8."""
+    assert source.folder is not None
+    x = np.empty((len(files), 1 if source.grey else 3, side, side), np.uint8)
+    for number, file in enumerate(watched(files, f"{source.folder.name} decoded")):
+        try:
+            x[number] = pixels_of(read(source.folder / file), side, source.grey)
+        except ValueError as error:
+            raise ValueError(
+                f"{source.folder.name}: {file} {error}: replace or remove it."
+            ) from error
+    return torch.from_numpy(x)
 
 
 def _copies(folder: Path, rows: pd.DataFrame) -> list[str]:

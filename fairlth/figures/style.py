@@ -235,18 +235,24 @@ def legend_below(figure: Figure, ncols: int = 5) -> None:
         figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=ncols)
 
 
-def save(figure: Figure, notebook: str, preset: str) -> str:
-    """Places names, then writes figures/<preset>/<notebook>.png and .pdf.
+def save(figure: Figure, name: str, preset: str, folder: Path | None = None) -> str:
+    """Places names, then writes figures/<preset>/<name>.png and .pdf.
 
     The same figure gives the same bytes. Returns the PNG's path, relative to the folder of results.
+
+    Args:
+        figure: any.
+        name: of the notebook, or what else the file is to be called.
+        preset: whose figure it is.
+        folder: in the folder of results, in place of figures/<preset>.
     """
     place_names(figure)
-    path = paths.FIGURES / preset / notebook
+    path = (folder or paths.FIGURES / preset) / name
     for ending, metadata in (
         ("png", {"Software": None}),
         ("pdf", {"CreationDate": None, "Producer": None}),
     ):
         content = io.BytesIO()
         figure.savefig(content, format=ending, metadata=metadata)
-        paths.write_atomically(path.with_suffix(f".{ending}"), content.getvalue())
-    return str(path.with_suffix(".png").relative_to(paths.HOME))
+        paths.write_atomically(path.with_name(f"{name}.{ending}"), content.getvalue())
+    return str(path.with_name(f"{name}.png").relative_to(paths.HOME))

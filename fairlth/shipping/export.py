@@ -6,8 +6,9 @@ import json
 import logging
 import re
 import tempfile
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from fairlth.training import PREDICT_BATCH
 TOLERANCE = 1e-5  # of the largest output, or of 1 where all are smaller
 INPUT, OUTPUT = "images", "logits"  # names in ONNX
 CHECKED = (1, 2, 7)  # batch sizes that a form is checked with
+ROUND = 0.05  # seconds of a round of calls, about
 LOOKED_AT = 16  # images of noise whose outputs tell a dead network
 
 
@@ -149,6 +151,35 @@ def logits(session: Any, split: Split) -> Tensor:
     batches = split.x.split(PREDICT_BATCH)
     found = [torch.from_numpy(outputs(session, as_float(x.cpu()))) for x in batches]
     return torch.cat(found)
+
+
+def latency(forms: Mapping[str, bytes], x: Tensor, rounds: int = 9) -> dict[str, list[float]]:
+    """Seconds per call in each round of some ONNX files, by form; the forms take turns.
+
+    Args:
+        forms: ONNX files; the first decides how many calls a round has, ROUND seconds' worth.
+        x: images (n, channels, side, side) uint8 of one call.
+        rounds: how many; two more calls of each warm up.
+    """
+    images = as_float(x.cpu())
+    sessions = {name: session(content) for name, content in forms.items()}
+    for own in sessions.values():
+        _called(own, images, 2)
+    first = next(iter(sessions.values()))
+    calls = max(1, round(ROUND / _called(first, images, 3)))
+    seconds: dict[str, list[float]] = {name: [] for name in forms}
+    for _ in range(rounds):
+        for name, own in sessions.items():
+            seconds[name].append(_called(own, images, calls))
+    return seconds
+
+
+def _called(own: Any, images: Tensor, calls: int) -> float:
+    """Seconds per call, over so many calls."""
+    started = time.perf_counter()
+    for _ in range(calls):
+        outputs(own, images)
+    return (time.perf_counter() - started) / calls
 
 
 def flops(model: nn.Module, in_shape: tuple[int, ...]) -> int:

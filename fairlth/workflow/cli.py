@@ -1,15 +1,17 @@
 """The command `fairlth`, one sub-command per task. Bad input is one sentence and exit status 2.
 
 fairlth plan paper
+fairlth ticket path/to/folder --group-by tone --network resnet18 --density 0.1
 fairlth execute notebooks/03_one_run.ipynb out.ipynb method=ballot density=0.05
 """
 
 import argparse
 import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from fairlth import config
 from fairlth.config import paths
@@ -37,6 +39,36 @@ def plan(arguments: argparse.Namespace) -> int:
         cost.write_steps(steps, arguments.save)
     _say("adding up")
     print(planned.text(arguments.preset, planned.table(arguments.preset, steps), device))
+    return 0
+
+
+def ticket(arguments: argparse.Namespace) -> int:
+    """Makes a ticket of your images; exit status 1 where a loss became infinite or it is dead."""
+    config.check_preset(arguments.preset)
+    _say("loading torch")
+    from fairlth.workflow import one_ticket
+
+    asked = {name: value for name, value in vars(arguments).items() if name != "action"}
+    with warnings.catch_warnings():
+        warnings.showwarning = _warn
+        _say("reading the images")
+        plan = one_ticket.plan(one_ticket.Wish(**asked))
+        print(one_ticket.found(plan), flush=True)
+        _say("timing a step")
+        print(one_ticket.time_needed(plan), flush=True)
+        try:
+            records = one_ticket.make(plan, _say)
+        except FloatingPointError as error:
+            print(error, file=sys.stderr)
+            return 1
+        print(one_ticket.numbers(plan, records), flush=True)
+        _say("writing the files")
+        shipped = one_ticket.ship(plan, records)
+    for path in shipped.files:
+        print(path)
+    if shipped.fault:
+        print(shipped.fault, file=sys.stderr)
+        return 1
     return 0
 
 
@@ -173,6 +205,18 @@ def _say(doing: str) -> None:
     print(f"== {doing}", file=sys.stderr, flush=True)
 
 
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Shows a warning as a line, without the place in the code that it came from."""
+    _say(str(message))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fairlth", description="Fair lottery tickets.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -181,6 +225,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("preset")
     command.add_argument("--steps", type=Path, help="timed steps that --save has written elsewhere")
     command.add_argument("--save", type=Path, help="where to write the steps that are timed here")
+
+    command = _add(commands, ticket, "one ticket of your images, with card, ONNX file and picture")
+    _add_ticket_options(command)
 
     command = _add(commands, status, "how far the runs of a preset are")
     command.add_argument("preset")
@@ -206,6 +253,34 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_ticket_options(command: argparse.ArgumentParser) -> None:
+    """The options of `ticket`; their names are those of `one_ticket.Wish`."""
+    command.add_argument(
+        "images",
+        metavar="FOLDER",
+        help="class sub-folders, alone or in train/, val/ and test/, or with a groups.csv; "
+        "or a data set of the package, or a repository of the Hugging Face hub (owner/name)",
+    )
+    command.add_argument("--group-by", help="column that fairness is over (default: the classes)")
+    command.add_argument("--target", help="label column (default: label)")
+    command.add_argument(
+        "--network",
+        default="convnet",
+        help="a network of the package (default: convnet), or FILE.py:FUNCTION, your function of "
+        "(in_shape, n_classes) that builds one",
+    )
+    command.add_argument("--density", type=float, default=0.1, help="share of weights kept (0.1)")
+    command.add_argument("--method", default="ballot", help="see the README (default: ballot)")
+    command.add_argument("--preset", default="small", help="scale of the training (small)")
+    command.add_argument("--epochs", type=int, help="of a training (default: the preset's)")
+    command.add_argument("--side", type=int, help="pixels per side (default: at most the preset's)")
+    command.add_argument("--seed", type=int, default=0, help="default: 0")
+    command.add_argument("--image", default="image", help="image column of parquet files (image)")
+    command.add_argument(
+        "--out", type=Path, help="folder of the files (default: in the preset's runs)"
+    )
+
+
 def _add(
     commands: Any, action: Callable[[argparse.Namespace], int], about: str
 ) -> argparse.ArgumentParser:
@@ -219,8 +294,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """The command line.
 
     Returns:
-        0; 1 where a notebook's cell failed; 2 for bad input, whose sentence is on standard error;
-        130 where it was stopped by Ctrl-C.
+        0; 1 where a notebook's cell failed, a loss became infinite or a ticket is dead; 2 for bad
+        input, whose sentence is on standard error; 130 where it was stopped by Ctrl-C.
     """
     arguments = _parser().parse_args(words)
     try:

@@ -2,7 +2,9 @@
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,21 +66,44 @@ def seconds(step: Step, schedule: Schedule) -> float:
     A whole batch is timed, or where that would take longer than PATIENCE two small ones: a fixed
     part, and one that grows with the number of images.
     """
-    few = min(SAMPLE, step.batch)
-    short = _timed(step, schedule, few)
-    if torch.cuda.is_available() or short * step.batch / few < PATIENCE:
-        return _timed(step, schedule, step.batch)
-    longer = _timed(step, schedule, 2 * few)
+    return _of_batch(partial(_timed, step, schedule), step.batch)
+
+
+def seconds_on(run: Run, data: Data) -> float:
+    """The same with a run's own images and classes, so of any network and any shape of images."""
+    batch = min(run.settings.schedule.batch_size, len(data.train))
+    return _of_batch(partial(_timed_on, run, data), batch)
+
+
+def _of_batch(timed: Callable[[int], float], batch: int) -> float:
+    """Seconds of a step with a whole batch, from a function of the number of images."""
+    few = min(SAMPLE, batch)
+    short = timed(few)
+    if torch.cuda.is_available() or short * batch / few < PATIENCE:
+        return timed(batch)
+    longer = timed(2 * few)
     per_image = max(0.0, longer - short) / few
-    return short + per_image * (step.batch - few)
+    return short + per_image * (batch - few)
 
 
 def _timed(step: Step, schedule: Schedule, n: int) -> float:
-    """Seconds of a step with a batch of n images; the first one warms up."""
-    sample = random_images(n, step.side)
-    short = schedule.model_copy(update={"batch_size": n, "compile": False})
-    model = build(step.model, sample.in_shape, 10, torch.Generator().manual_seed(0))
-    trainer = Trainer(model, sample, short, seed=0)
+    """Seconds of a step with a batch of n random images."""
+    return _spent(step.model, schedule, random_images(n, step.side))
+
+
+def _timed_on(run: Run, data: Data, n: int) -> float:
+    """Seconds of a step with a batch of a run's first n training images."""
+    rows = torch.arange(n, device=data.train.y.device)
+    sample = replace(data, train=data.train.take(rows))
+    return _spent(run.model, run.settings.schedule, sample)
+
+
+def _spent(name: str, schedule: Schedule, sample: Data) -> float:
+    """Seconds of a step with all training images as one batch; the first one warms up."""
+    short = schedule.model_copy(update={"batch_size": len(sample.train), "compile": False})
+    generator = torch.Generator().manual_seed(0)
+    model = build(name, sample.in_shape, sample.train.n_classes, generator)
+    trainer = Trainer(model.to(sample.train.y.device), sample, short, seed=0)
     spent = []
     for _ in range(4):
         started = time.perf_counter()
@@ -137,9 +162,8 @@ def step_floor(
         steps, rounds: medians over so many rounds of so many steps.
     """
     data = random_images(steps * schedule.batch_size, side)
-    trainer = Trainer(
-        build(model, data.in_shape, 10, torch.Generator().manual_seed(0)), data, schedule, seed=0
-    )
+    network = build(model, data.in_shape, 10, torch.Generator().manual_seed(0))
+    trainer = Trainer(network.to(data.train.y.device), data, schedule, seed=0)
     flops = step_flops(trainer, data.train.x[: schedule.batch_size])
     trainer.epoch(0)
     spent = []

@@ -118,6 +118,17 @@ def test_placing_names_again_changes_nothing(ax):
     assert np.abs(after - before).max() < 1e-12 and len(leaders(ax)) == lines
 
 
+def test_a_figure_is_saved_in_another_folder_under_its_whole_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "HOME", tmp_path)
+    monkeypatch.setattr(paths, "FIGURES", tmp_path / "figures")
+    figure = plt.figure()
+    found = figures.save(figure, "run_d0.1_s0.40_deploy", "smoke", tmp_path / "runs")
+    plt.close(figure)
+    assert found == "runs/run_d0.1_s0.40_deploy.png"
+    names = sorted(path.name for path in tmp_path.rglob("*.*"))
+    assert names == ["run_d0.1_s0.40_deploy.pdf", "run_d0.1_s0.40_deploy.png"]
+
+
 def test_a_saved_figure_has_the_same_bytes_again(tmp_path, monkeypatch, summary):
     monkeypatch.setattr(paths, "FIGURES", tmp_path / "figures")
     monkeypatch.setattr(paths, "HOME", tmp_path)

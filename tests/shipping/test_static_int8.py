@@ -104,3 +104,12 @@ def test_bad_input_is_one_sentence(shipped):
         static_int8(content, images, "minmax")
     with pytest.raises(ValueError, match="there is no image to calibrate on: give some hundreds"):
         static_int8(content, images[:0])
+
+
+def test_forms_are_timed_in_turn(shipped, monkeypatch):
+    content, images = shipped
+    asked = []
+    monkeypatch.setattr(export, "_called", lambda own, x, calls: asked.append(calls) or 0.01)
+    found = export.latency({"dense": content, "again": content}, images[:4], rounds=3)
+    assert found == {"dense": [0.01] * 3, "again": [0.01] * 3}
+    assert asked == [2, 2, 3] + [5] * 6  # 0.05 s a round

@@ -66,7 +66,7 @@ def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     said = capsys.readouterr().out
-    for command in ("plan", "status", "prepare", "execute", "report", "gather", "where"):
+    for command in ("plan", "ticket", "status", "prepare", "execute", "report", "gather", "where"):
         assert f"\n    {command} " in said
 
 

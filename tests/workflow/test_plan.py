@@ -84,6 +84,19 @@ def test_a_step_has_a_fixed_part_and_one_that_grows_with_its_images(each, monkey
     assert timed == ([8, 64] if each == 0.001 else [8, 16])
 
 
+def test_a_step_is_timed_on_a_runs_own_images_and_classes(random_data, monkeypatch, smoke_run):
+    timed = []
+    spent = cost._spent
+    monkeypatch.setattr(
+        cost,
+        "_spent",
+        lambda name, schedule, sample: timed.append(sample.train) or spent(name, schedule, sample),
+    )
+    assert 0 < cost.seconds_on(smoke_run, random_data) < 10
+    assert [len(split) for split in timed] == [8, 64]
+    assert (timed[1].x == random_data.train.x[:64]).all() and timed[1].n_classes == 3
+
+
 def test_a_timed_step_comes_back_from_its_table(tmp_path):
     timed = cost.time_steps("smoke")
     [(step, spent)] = timed.items()

@@ -1,0 +1,185 @@
+"""What the words of `fairlth ticket` name: your images, your network and its scale."""
+
+import os
+import re
+import runpy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fairlth import data, models
+from fairlth.config import PRESETS, Preset, Schedule, paths, schema
+from fairlth.data import SOURCES, Source
+from fairlth.data.catalogue import first_line
+from fairlth.data.listing import SPLIT_OF
+from fairlth.shipping.card import LARGEST_SIDE
+
+HUB = re.compile(r"[\w.-]+/[\w.-]+")  # a repository: owner/name
+LOOKED: dict[str, str] = {}  # what was found in folders, each read once by this process
+
+
+def images(
+    word: str, side: int | None, most: int, target: str | None = None, image: str = "image"
+) -> str:
+    """Makes the images that a word names known as a data set.
+
+    The word is a data set of the package, else a folder of images, else the name of a folder in
+    `$FAIRLTH_DATA`, of images or of parquet files, else a repository of the hub (owner/name).
+
+    Args:
+        word: as it was typed.
+        side: pixels per side; None: `most`, or what a folder's images have where that is less.
+        most: pixels per side that the preset has.
+        target: the label column, of parquet files and the hub.
+        image: the image column, of parquet files and the hub.
+
+    Returns:
+        The name of the data set.
+
+    Raises:
+        ValueError: the word names nothing, or the images cannot be used.
+    """
+    if word in SOURCES and not SOURCES[word].own:
+        return word
+    folder = Path(os.path.abspath(Path(word).expanduser()))
+    if word and folder.is_dir():
+        return _folder(folder, side, most)
+    there = paths.DATA / word
+    wanted = most if side is None else side
+    named = schema.NAME.fullmatch(word) is not None
+    if named and any(there.glob("*.parquet")):
+        source = Source("parquet files of yours", licence="yours", image=image, side=wanted)
+        return _columns(word, source, target)
+    if named and there.is_dir():
+        return _folder(there, side, most)
+    if word in SOURCES:  # added by this process
+        return word
+    if HUB.fullmatch(word):
+        splits = _splits_of(word)
+        source = Source(word, licence="see its page", image=image, side=wanted, splits=splits)
+        return _columns(_name_of(word.partition("/")[2]), source, target)
+    raise ValueError(
+        f"{word!r} is neither a folder nor a data set: give the path of a folder of images, a "
+        f"repository of the Hugging Face hub (owner/name), or one of {', '.join(SOURCES)}."
+    )
+
+
+def found(name: str) -> str:
+    """Where a data set comes from and, of a folder, what is in it, a line per column."""
+    source = SOURCES[name]
+    if source.folder is None:
+        return f"{name}: {source.hub} ({source.licence})"
+    inside = LOOKED.get(name) or data.look_through(source.folder)
+    return f"{name}: the folder {source.folder}\n{inside}"
+
+
+def _folder(folder: Path, side: int | None, most: int) -> str:
+    """A folder of images, of the side that is asked for or that most of them have."""
+    name = _name_of(folder.name)
+    there = data.add_folder(name, folder, side=most if side is None else side)
+    LOOKED[name] = str(there)
+    own_side = int(np.median(there.sizes.min(1)))
+    if side is None and own_side < most:
+        data.add_source(name, replace(SOURCES[name], side=own_side))
+    return name
+
+
+def _columns(name: str, source: Source, target: str | None) -> str:
+    """A data set whose label column is the target."""
+    if target is not None:
+        source = replace(source, target=target)
+    data.add_source(name, source)
+    return name
+
+
+def _splits_of(repository: str) -> dict[str, str]:
+    """Our names of a repository's splits to its own."""
+    import datasets
+
+    try:
+        names = datasets.get_dataset_split_names(repository)
+    except Exception as error:
+        raise ValueError(
+            f"{repository!r} is no folder here and not to be had from the hub "
+            f"({first_line(error)}): correct the name or connect to the network."
+        ) from error
+    return {SPLIT_OF[name]: name for name in names if name in SPLIT_OF}
+
+
+def _name_of(words: str) -> str:
+    """A name that a data set or network of yours may have, as near to the words as can be."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "_", words).lstrip("_-")[:36] or "images"
+    is_data = name in SOURCES and not SOURCES[name].own
+    is_network = name in models.MODELS and name not in models.OWN
+    return f"my_{name}" if is_data or is_network else name
+
+
+def network(word: str) -> tuple[str, Any]:
+    """A network by its name, or by a Python file of yours and the function in it that builds one.
+
+    Args:
+        word: a key of `models.MODELS`; or `net.py:function`, where `function` takes
+            (channels, side, side) and the number of classes, see `models.add`.
+
+    Returns:
+        Its name, and what the file has: None where no file is named.
+
+    Raises:
+        ValueError: the file has no such function.
+    """
+    file, _, function = word.partition(":")
+    if not file.endswith(".py"):
+        return word, None
+    try:
+        build = runpy.run_path(str(Path(file).expanduser()))[function]
+    except Exception as error:
+        reason = f"it has no {function!r}" if isinstance(error, KeyError) else first_line(error)
+        raise ValueError(
+            f"network={word!r} cannot be used ({reason}): give FILE.py:FUNCTION, a function of "
+            "(in_shape, n_classes) that builds the network."
+        ) from error
+    return _name_of(Path(file).stem), build
+
+
+def scale(preset: str, dataset: str, side: int | None, epochs: int | None) -> str:
+    """The preset with another size of images or other epochs, known by a name that says so.
+
+    Args:
+        preset: a key of `config.PRESETS`, which stays as it is.
+        dataset: a known one.
+        side: pixels per side; None: the preset's and the data set's.
+        epochs: of a training; None: the preset's.
+
+    Returns:
+        The preset's own name where nothing differs.
+
+    Raises:
+        ValueError: a value cannot be.
+    """
+    old = PRESETS[preset]
+    values: dict[str, Any] = {field: getattr(old, field) for field in Preset.model_fields}
+    name = preset
+    if side is not None and side != min(SOURCES[dataset].side, old.image_size):
+        if side > SOURCES[dataset].side:
+            most = SOURCES[dataset].side
+            raise ValueError(f"side={side} is refused: {dataset} has {most} pixels per side.")
+        values["image_size"] = side
+        name += f"-side{side}"
+    if epochs is not None and epochs != old.at(dataset).schedule.epochs:
+        values["schedule"] = Schedule(**old.schedule.model_dump() | {"epochs": epochs})
+        values["epochs"] = {}
+        name += f"-epochs{epochs}"
+    if name == preset:
+        return preset
+    new = Preset(**values)
+    if PRESETS.setdefault(name, new) != new:
+        raise ValueError(f"preset {name!r} is one of yours: call it otherwise.")
+    return name
+
+
+def check_side(side: int | None) -> None:
+    """Raises ValueError unless images can have so many pixels per side."""
+    if side is not None and not 1 <= side <= LARGEST_SIDE:
+        raise ValueError(f"side={side} is refused: expected 1 to {LARGEST_SIDE} pixels.")
