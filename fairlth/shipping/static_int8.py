@@ -18,7 +18,6 @@ from fairlth.images import Split, as_float
 from fairlth.shipping.export import INPUT, quiet_quantisation
 
 METHODS = ("entropy", "percentile")
-BATCH = 32  # images that are calibrated on together
 
 
 def calibration_rows(
@@ -91,13 +90,13 @@ def static_int8(content: bytes, images: Tensor, method: str = "entropy") -> byte
 
 
 class _Images:
-    """Calibration images in batches, as ONNX Runtime asks for them."""
+    """Calibration images one by one: ONNX Runtime takes batches of one size alone."""
 
     def __init__(self, images: Tensor) -> None:
-        self.batches = iter(images.split(BATCH))
+        self.batches = iter(images.split(1))
 
     def get_next(self) -> dict[str, Any] | None:
-        """The next batch as the network's input; None after the last."""
+        """The next image as the network's input; None after the last."""
         batch = next(self.batches, None)
         return None if batch is None else {INPUT: as_float(batch.cpu()).contiguous().numpy()}
 
