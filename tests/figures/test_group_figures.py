@@ -68,7 +68,7 @@ def test_forgotten_images_stand_weak_groups_first_beside_those_of_training_anew(
 def test_pictures_stand_in_a_row_under_their_captions():
     figure = figures.pictures(np.zeros((2, 1, 3, 3), np.uint8), ["8: 3", "$5"])
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["8: 3", "$5"]
-    assert figure.axes[0].images[0].get_array().shape == (3, 3, 1)
+    assert figure.axes[0].images[0].get_array().shape == (3, 3)
 
 
 def test_names_of_groups_are_written_as_they_are():

@@ -34,7 +34,7 @@ def planned(text):
 def test_smoke_is_every_notebook_in_one_job_each(tmp_path):
     code, text = snakemake("--dry-run", "--quiet", "host", FAIRLTH_HOME=str(tmp_path))
     assert code == 0
-    assert planned(text) == {"overview": 1, "study": 7, "teaching": 5, "all": 1, "total": 14}
+    assert planned(text) == {"overview": 1, "study": 7, "teaching": 6, "all": 1, "total": 15}
 
 
 def test_small_is_one_job_a_run(tmp_path):
