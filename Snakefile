@@ -20,11 +20,11 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from fairlth.config import paths
+from fairlth.config import paths, workload
 from fairlth import config as house
 from fairlth.config.method_table import drawable
-from fairlth.workflow import grid, locks, status, workload
-from fairlth.workflow.parameters import truth
+from fairlth.workflow import grid, locks, status
+from fairlth.config.parameters import truth
 
 DEFAULTS = {"preset": "smoke", "train": True}
 if unknown := set(config) - set(DEFAULTS):

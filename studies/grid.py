@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 from fairlth import config
 from fairlth.analysis import scope
-from fairlth.config import METHOD_TABLE, Run, paths
-from fairlth.workflow import experiments, workload
+from fairlth.config import METHOD_TABLE, Run, paths, workload
+from fairlth.workflow import experiments
 
 
 class Part(NamedTuple):

@@ -6,9 +6,9 @@ from fairlth import config, data
 from fairlth.analysis import audit
 from fairlth.analysis.audit import Answers
 from fairlth.config import Run, paths
+from fairlth.config.parameters import truth
 from fairlth.images import Data
 from fairlth.workflow import experiments
-from fairlth.workflow.parameters import truth
 
 AUDITED = ("dense", "lth", "lth_long", "ballot")
 Found = dict[str, dict[int, Answers]]  # method -> seed -> answers

@@ -111,7 +111,7 @@ def prepare(arguments: argparse.Namespace) -> int:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Executes a notebook; exit status 1 where a cell failed."""
-    from fairlth.workflow import parameters
+    from fairlth.config import parameters
     from fairlth.workflow.execute import FAILURES, sentence
     from fairlth.workflow.execute import execute as run
 

@@ -16,6 +16,7 @@ from fairlth.analysis import conditions, records, scope
 from fairlth.analysis.records import Record
 from fairlth.bias_shift import fair_shift
 from fairlth.config import Run, paths
+from fairlth.config.parameters import truth
 from fairlth.images import Data
 from fairlth.lottery import Ticket
 from fairlth.masks import count_frozen, count_kept, prunable
@@ -25,7 +26,6 @@ from fairlth.shipping import ticket as tickets
 from fairlth.shipping.card import why_dead
 from fairlth.shipping.ticket import Loaded
 from fairlth.training import PASSES, count, logits
-from fairlth.workflow.parameters import truth
 
 
 def check(run: Run) -> None:

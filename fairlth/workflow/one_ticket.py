@@ -18,13 +18,13 @@ from matplotlib.figure import Figure
 from fairlth import config, data, figures, methods, metrics, models
 from fairlth.analysis import summaries
 from fairlth.analysis.records import Record
-from fairlth.config import PRESETS, Run, paths
+from fairlth.config import PRESETS, Run, paths, workload
 from fairlth.data.listing import MOST_GROUPS
 from fairlth.images import Data
 from fairlth.shipping import card as cards
 from fairlth.shipping import export
 from fairlth.shipping import ticket as tickets
-from fairlth.workflow import cost, experiments, workload, yours
+from fairlth.workflow import cost, experiments, yours
 from fairlth.workflow.status import duration
 
 ENDINGS = (tickets.ENDING, ".json", ".md", ".onnx", ".png")  # of the files that are left

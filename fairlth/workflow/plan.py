@@ -11,9 +11,9 @@ import torch
 
 from fairlth import config, data
 from fairlth.analysis.records import SHIFTS
-from fairlth.config import Run, Task, paths
+from fairlth.config import Run, Task, paths, workload
 from fairlth.models import build, prunable
-from fairlth.workflow import reckoning, workload
+from fairlth.workflow import reckoning
 from fairlth.workflow.cost import Step, step_of
 
 IMAGES = {  # to train and validate on, see data/README.md; validation splits of the source left out

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fairlth import config
-from fairlth.config import paths
-from fairlth.workflow import locks, workload
+from fairlth.config import paths, workload
+from fairlth.workflow import locks
 
 NOTEBOOK = 0.02  # dense trainings: what a notebook weighs beside runs in the time left
 STATES = ("running", "failed", "interrupted")

@@ -51,7 +51,8 @@ from fairlth.analysis import records
 from fairlth.config import Run
 from fairlth.figures import style
 from fairlth.training import Trainer
-from fairlth.workflow import experiments, workload
+from fairlth.config import workload
+from fairlth.workflow import experiments
 
 steps = []
 step = Trainer._step

@@ -4,8 +4,8 @@ import pytest
 
 from fairlth import config
 from fairlth.analysis import records
-from fairlth.config import PRESETS, Task, paths
-from fairlth.workflow import experiments, workload
+from fairlth.config import PRESETS, Task, paths, workload
+from fairlth.workflow import experiments
 from studies import grid
 from studies.grid import Part
 

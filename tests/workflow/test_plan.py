@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from fairlth import config, data
-from fairlth.config import PRESETS, Preset, Run, paths
+from fairlth.config import PRESETS, Preset, Run, paths, workload
 from fairlth.data import SOURCES
-from fairlth.workflow import cost, plan, workload
+from fairlth.workflow import cost, plan
 from fairlth.workflow.cost import Step
 
 HOUR = 3600.0

@@ -3,8 +3,9 @@ import torch
 from torch import nn
 
 from fairlth import config
+from fairlth.config import workload
 from fairlth.models import registry
-from fairlth.workflow import plan, reckoning, workload
+from fairlth.workflow import plan, reckoning
 from fairlth.workflow.cost import Step
 from fairlth.workflow.reckoning import H100, Card, Reckoned
 

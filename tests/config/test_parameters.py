@@ -1,6 +1,6 @@
 import pytest
 
-from fairlth.workflow import parameters
+from fairlth.config import parameters
 
 
 def test_values_are_json_or_pythons_constants_or_strings():

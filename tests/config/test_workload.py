@@ -1,12 +1,11 @@
 import pytest
 
 from fairlth import config, data, methods
-from fairlth.config import METHOD_TABLE, PRESETS, Run, paths
+from fairlth.config import METHOD_TABLE, PRESETS, Run, paths, workload
 from fairlth.lottery import Dense
 from fairlth.methods import METHODS
 from fairlth.methods.sharing import fresh
 from fairlth.training import Trainer
-from fairlth.workflow import workload
 
 STEPS = 10  # of an epoch: 640 images in batches of 64
 
