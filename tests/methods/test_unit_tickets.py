@@ -1,0 +1,282 @@
+"""Tickets of whole units: what they promise, what they train, and the small network they leave."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fairlth import config, data, methods
+from fairlth.config import METHOD_TABLE, PRESETS, Run, paths, ticket_path
+from fairlth.masks import MaskSet, prunable
+from fairlth.methods import METHODS, units
+from fairlth.methods.sharing import dense_once, fresh
+from fairlth.models.units import Group, Member, UnitMask, all_kept, cut, kept_units, unit_mask
+from fairlth.shipping import ticket as tickets
+from fairlth.shipping.export import flops
+from fairlth.training import fit
+from fairlth.workflow import experiments
+
+pytest.importorskip("torch_pruning", reason="torch-pruning is not installed (extra `units`)")
+NAMES = [name for name in METHODS if METHOD_TABLE[name].structure == "units"]
+WIDTHS = {"linear1": 128, "linear2": 64}
+N = 128 * 64 + 64 * 128 + 64 * 10  # weights of the mlp on digits
+
+
+def run_of(method, **changes):
+    fields = {"dataset": "digits", "model": "mlp", "density": 0.1, "seed": 0, "preset": "smoke"}
+    return Run(method=method, **fields | changes)
+
+
+@pytest.fixture(scope="module")
+def tickets_made():
+    """Every method's ticket of units, each trained once."""
+    made = {}
+
+    def make(method, **changes):
+        run = run_of(method, **changes)
+        if run not in made:
+            made[run] = methods.make(run, data.load(run))
+        return made[run]
+
+    return make
+
+
+def state(ticket):
+    return torch.cat([value.flatten() for value in ticket.model.state_dict().values()])
+
+
+def mlp_weights(kept):
+    """Weights of the mlp with so many units left in its hidden layers."""
+    one, two = kept
+    return 64 * one + one * two + two * 10
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_at_most_the_density_stays_and_one_unit_more_were_above_it(tickets_made, method):
+    """Counted anew from the units that the note names; the mask and the weights agree."""
+    ticket = tickets_made(method)
+    note = ticket.notes["units"]
+    assert {layer: width for layer, (_, width) in note["kept"].items()} == WIDTHS
+    kept = [own for own, _ in note["kept"].values()]
+    assert note["of"] == "weights" and note["limit"] == N // 10 == 1702
+    assert note["counted"] == mlp_weights(kept) == ticket.mask.n_kept <= 1702
+    one, two = kept
+    assert note["one_more"] in (mlp_weights((one + 1, two)), mlp_weights((one, two + 1)))
+    assert note["one_more"] > 1702
+    assert note["dense_flops"] == 2 * N and note["flops"] == 2 * ticket.mask.n_kept
+    weights = prunable(ticket.model)
+    assert all((weights[name][~own] == 0).all() for name, own in ticket.mask.items())
+    gone = ~ticket.mask["linear1.weight"].any(1)
+    assert gone.sum() == 128 - one
+    assert not ticket.model.linear1.bias[gone].any() and ticket.model.linear1.bias[~gone].all()
+    assert not ticket.mask["linear2.weight"][:, gone].any()
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_same_seed_same_bits_another_seed_others(tickets_made, method, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RUNS", tmp_path)
+    run = run_of(method)
+    again = methods.make(run, data.load(run))
+    assert torch.equal(state(tickets_made(method)), state(again))
+    assert not torch.equal(state(again), state(tickets_made(method, seed=1)))
+
+
+@pytest.mark.parametrize(
+    ("method", "cost"),
+    [
+        ("units_norm", (10 + 10 + 9) / 10),  # 0.1 in 11 levels, 10 of them short
+        ("units_ballot", (10 + 10 + 18) / 10),
+        ("units_scratch", (20 + 29) / 10),
+    ],
+)
+def test_costs_count_every_epoch(tickets_made, method, cost):
+    assert tickets_made(method).cost == pytest.approx(cost)
+
+
+def test_every_method_is_another(tickets_made):
+    states = [state(tickets_made(name)) for name in NAMES]
+    for number, one in enumerate(states):
+        assert not any(torch.equal(one, other) for other in states[number + 1 :])
+
+
+def test_pressure_is_a_switch(tickets_made):
+    own = tickets_made("units_ballot", seed=1)
+    none = tickets_made("units_ballot", seed=1, pressure=0.0)
+    assert not torch.equal(state(own), state(none))
+
+
+def test_ballot_of_units_demotes_the_units_in_conflict():
+    """Two units of equal norm: the one in conflict goes; at strength 0 the first one would."""
+    weights = {"one.weight": torch.ones(2, 3), "two.weight": torch.ones(4, 2)}
+    conflict = {"one.weight": torch.tensor([-0.5, 0.5]), "two.weight": torch.zeros(4)}
+    group = Group(2, (Member("one", 0, torch.arange(2)), Member("two", 1, torch.arange(2))))
+    plain, aware = (
+        units.unit_scores(group, units.ballot.conflict_aware(weights, conflict, strength))
+        for strength in (0.0, 0.1)
+    )
+    assert plain.tolist() == [7.0, 7.0]
+    assert aware[0] == 7.0 and aware[1] == pytest.approx(3 * 2.718281828**-0.1 + 4)
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_a_record_and_a_ticket_are_written_and_read(method, tmp_path):
+    run = run_of(method, model="convnet", density=0.2)
+    record = experiments.run(run, tmp_path)
+    loaded = tickets.load(ticket_path(run, tmp_path), run)
+    assert loaded.mask.n_kept == record.kept == record.notes["units"]["counted"]
+    assert json.loads(json.dumps(record.notes)) == record.notes
+
+
+def test_a_ticket_that_breaks_its_promise_is_not_written(tmp_path, monkeypatch):
+    def greedy(run, data, dense):
+        ticket = units.units_norm(run, data, dense)
+        ticket.notes["units"]["one_more"] = ticket.notes["units"]["limit"]
+        return ticket
+
+    monkeypatch.setitem(METHODS, "units_norm", greedy)
+    with pytest.raises(AssertionError, match="expected as many units as make at most 1702"):
+        experiments.run(run_of("units_norm"), tmp_path)
+    assert not list(tmp_path.rglob("*.zlib"))
+
+
+def removal(run, **changes):
+    loaded = data.load(run)
+    made = units.removal_of(run, fresh(run, loaded), loaded)
+    return replace(made, **changes)
+
+
+def test_units_go_in_the_order_of_their_norm():
+    """All weights 1 but for two units of the first layer: these go first, the smaller one before.
+
+    Where 1 unit of 128 goes, 16 256 + 640 = 16 896 weights stay.
+    """
+    run = run_of("units_norm")
+    remove = removal(run)
+    scores = {name: torch.ones_like(weight) for name, weight in prunable(remove.network).items()}
+    scores["linear1.weight"][7] = 0.5
+    scores["linear1.weight"][3] = 0.25
+    full = MaskSet.full(scores)
+    assert [remove.choose(scores, share, full).n_kept for share in (1.0, 0.9999)] == [N, N - 128]
+    for share, gone in ((0.9999, [3]), (0.99, [3, 7])):
+        mask = remove.choose(scores, share, full)
+        assert (~mask["linear1.weight"].any(1)).nonzero()[:, 0].tolist() == gone
+        assert mask["linear2.weight"].any(1).all()
+        assert mask.one_more == N - 128 * (len(gone) - 1)
+
+
+def test_what_is_pruned_stays_pruned_and_the_promise_is_handed_on():
+    run = run_of("units_norm")
+    remove = removal(run)
+    scores = units.by_magnitude(remove.network)
+    half = remove.choose(scores, 0.5, MaskSet.full(scores))
+    turned = {name: -score for name, score in scores.items()}
+    third = replace(remove, power=1).choose(turned, 0.3, half)
+    assert all((half[name] | ~own).all() for name, own in third.items())
+    same = remove.choose(scores, half.density, half)
+    assert same.n_kept == half.n_kept and same.one_more == half.one_more > N // 2
+
+
+@pytest.mark.parametrize("multiple", [8, 16])
+def test_units_leave_by_multiples(multiple):
+    run = run_of("units_norm", model="convnet")
+    remove = removal(run, multiple=multiple)
+    scores = units.by_magnitude(remove.network)
+    full = MaskSet.full(scores)
+    mask = remove.choose(scores, 0.3, full)
+    kept = [int(own.sum()) for own in kept_units(remove.network, remove.groups, mask)]
+    assert [n % multiple for n in kept] == [0] * 4 and min(kept) >= multiple
+    plain = removal(run).choose(scores, 0.3, full)
+    assert mask.n_kept <= plain.n_kept <= 0.3 * full.total < mask.one_more
+
+
+@pytest.mark.parametrize("share", [0.25, 0.125])
+def test_a_density_can_be_a_share_of_the_flops(share, monkeypatch):
+    """At most that share of what the dense network takes, counted on the network that is left."""
+    counted = PRESETS["smoke"].model_copy(update={"count_flops": True, "round_units": 4})
+    monkeypatch.setitem(PRESETS, "smoke", counted)
+    run = run_of("units_norm", model="convnet", density=share)
+    loaded = data.load(run)
+    network = fresh(run, loaded)
+    remove = units.removal_of(run, network, loaded)
+    scores = units.by_magnitude(network)
+    mask = remove.choose(scores, share, MaskSet.full(scores))
+    kept = kept_units(network, remove.groups, mask)
+    dense = flops(network, loaded.in_shape)
+    assert flops(cut(network, remove.groups, kept), loaded.in_shape) == remove.counted(mask)
+    assert remove.counted(mask) <= share * dense < mask.one_more
+    assert [int(own.sum()) % 4 for own in kept] == [0] * 4
+    assert remove.limit(share) == config.share_of(share, dense)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {},
+            "density=0.004 would leave a layer of mlp without units: 1 in each already make "
+            "0.0045 of the weights, choose at least that.",
+        ),
+        (
+            {"round_units": 8},
+            "density=0.004 would leave a layer of mlp without units: 8 in each already make "
+            "0.0386 of the weights, choose at least that.",
+        ),
+        (
+            {"count_flops": True},
+            "density=0.004 would leave a layer of mlp without units: 1 in each already make "
+            "0.0045 of the FLOPs, choose at least that.",
+        ),
+    ],
+)
+def test_a_density_that_empties_a_layer_is_refused_before_any_training(
+    changes, sentence, monkeypatch
+):
+    """One unit in each hidden layer are 64 + 1 + 10 = 75 of 17 024 weights, eight 656."""
+    monkeypatch.setitem(PRESETS, "smoke", PRESETS["smoke"].model_copy(update=changes))
+    run = run_of("units_norm", density=0.004)
+    with pytest.raises(ValueError) as caught:
+        methods.check_data(run, data.load(run))
+    assert str(caught.value) == sentence
+    methods.check_data(run_of("units_norm", density=0.05), data.load(run))
+
+
+def test_the_control_of_shape_trains_as_the_small_network_would():
+    """Masked in the large one, or built and trained alone: the same to rounding."""
+    run = run_of("units_scratch", model="convnet")
+    loaded = data.load(run)
+    network = fresh(run, loaded)
+    groups = units.removal_of(run, network, loaded).groups
+    kept = [own & (torch.arange(len(own)) % 2 == 0) for own in all_kept(groups)]
+    mask = unit_mask(network, groups, kept)
+    large = units.drawn_anew(network, mask, seed=0)
+    small = cut(large, groups, kept)
+    std = small.conv3.weight.std().item()
+    assert std == pytest.approx((2 / (16 * 9)) ** 0.5, rel=0.05)  # 16 of 32 inputs are left
+    schedule = run.settings.schedule.model_copy(update={"epochs": 1})
+    fit(large, loaded, schedule, seed=0, after_step=mask.apply)
+    fit(small, loaded, schedule, seed=0)
+    alone = cut(large, groups, kept).state_dict()
+    for name, value in small.state_dict().items():
+        torch.testing.assert_close(value, alone[name], rtol=1e-3, atol=1e-4)
+
+
+def test_the_control_of_shape_has_the_shape_and_none_of_the_weights(tickets_made):
+    norm = tickets_made("units_norm")
+    scratch = tickets_made("units_scratch")
+    assert all(torch.equal(own, norm.mask[name]) for name, own in scratch.mask.items())
+    assert isinstance(scratch.mask, UnitMask)
+    run = run_of("units_scratch")
+    loaded = data.load(run)
+    dense = dense_once(run, loaded)
+    drawn = units.drawn_anew(dense.fresh(), scratch.mask, 0)
+    first = prunable(dense.network)["linear1.weight"]
+    kept = scratch.mask["linear1.weight"]
+    assert not (prunable(drawn)["linear1.weight"][kept] == first[kept]).any()
+
+
+def test_one_group_is_refused_by_what_compares_groups(random_data):
+    alone = replace(random_data.train, group=torch.zeros(96, dtype=torch.long), n_groups=1)
+    one = replace(random_data, train=alone, groups=["everyone"])
+    with pytest.raises(ValueError, match="'everyone', and units_ballot compares groups"):
+        methods.check_data(run_of("units_ballot"), one)
