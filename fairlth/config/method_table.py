@@ -350,6 +350,17 @@ METHOD_TABLE = {
         trains=units_scratch,
         structure="units",
     ),
+    "fairprune": Method(
+        module="fairprune",
+        title="FairPrune",
+        family="rival",
+        marker="4",
+        notebooks="",
+        trains=units,
+        knob=Knob(0.3, highest=1.0),
+        by_groups=True,
+        structure="units",
+    ),
 }
 KNOBS = {name: row.knob for name, row in METHOD_TABLE.items() if row.knob is not None}
 DRAWN_FROM = {  # methods that a table needs for a notebook's figures; others: lth and ballot

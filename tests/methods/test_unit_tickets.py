@@ -9,12 +9,12 @@ import torch
 from fairlth import config, data, methods
 from fairlth.config import METHOD_TABLE, PRESETS, Run, paths, ticket_path
 from fairlth.masks import MaskSet, prunable
-from fairlth.methods import METHODS, units
+from fairlth.methods import METHODS, fairprune, units
 from fairlth.methods.sharing import dense_once, fresh
 from fairlth.models.units import Group, Member, UnitMask, all_kept, cut, kept_units, unit_mask
 from fairlth.shipping import ticket as tickets
 from fairlth.shipping.export import flops
-from fairlth.training import fit
+from fairlth.training import fit, predict
 from fairlth.workflow import experiments
 
 pytest.importorskip("torch_pruning", reason="torch-pruning is not installed (extra `units`)")
@@ -88,6 +88,7 @@ def test_same_seed_same_bits_another_seed_others(tickets_made, method, tmp_path,
         ("units_norm", (10 + 10 + 9) / 10),  # 0.1 in 11 levels, 10 of them short
         ("units_ballot", (10 + 10 + 18) / 10),
         ("units_scratch", (20 + 29) / 10),
+        ("fairprune", (10 + 10 + 9) / 10 + 11 / 10),  # all images are read in each level
     ],
 )
 def test_costs_count_every_epoch(tickets_made, method, cost):
@@ -100,9 +101,10 @@ def test_every_method_is_another(tickets_made):
         assert not any(torch.equal(one, other) for other in states[number + 1 :])
 
 
-def test_pressure_is_a_switch(tickets_made):
-    own = tickets_made("units_ballot", seed=1)
-    none = tickets_made("units_ballot", seed=1, pressure=0.0)
+@pytest.mark.parametrize("method", ["units_ballot", "fairprune"])
+def test_pressure_is_a_switch(tickets_made, method):
+    own = tickets_made(method, seed=1)
+    none = tickets_made(method, seed=1, pressure=0.0)
     assert not torch.equal(state(own), state(none))
 
 
@@ -117,6 +119,52 @@ def test_ballot_of_units_demotes_the_units_in_conflict():
     )
     assert plain.tolist() == [7.0, 7.0]
     assert aware[0] == 7.0 and aware[1] == pytest.approx(3 * 2.718281828**-0.1 + 4)
+
+
+def test_fairprune_weighs_what_matters_to_whom():
+    """Two weights, three groups; worked by hand: batches 1, 2 and 4, the second group privileged.
+
+    First weight: (8 / 1 + 16 / 4) / 2 / 2 - 0.5 * 4 / 2 / 2 = 3 - 0.5.
+    """
+    importance = {"one.weight": torch.tensor([[8.0, 0.0], [4.0, 8.0], [16.0, 0.0]])}
+    privileged = torch.tensor([False, True, False])
+    found = fairprune.saliency(importance, [1, 2, 4], privileged, 0.5)
+    assert found["one.weight"].tolist() == [2.5, -1.0]
+    alone = fairprune.saliency(importance, [1, 2, 4], privileged, 0.0)
+    assert alone["one.weight"].tolist() == [3.0, 0.0]
+
+
+def test_fairprune_counts_every_batch():
+    """Twice the same batch has the same mean as one; a batch of another kind changes it."""
+    run = run_of("fairprune")
+    loaded = data.load(run)
+    network = fresh(run, loaded)
+    first = torch.arange(32)
+    groups = torch.zeros(loaded.train.n_groups, dtype=torch.bool)
+    one, twice, other = (
+        fairprune.saliency(
+            fairprune.group_importance(network, loaded.train, [rows], 32),
+            [len(rows) // 32],
+            groups[:1],
+            0.3,
+        )["linear2.weight"]
+        for rows in (first, first.repeat(2), torch.cat([first, first + 32]))
+    )
+    torch.testing.assert_close(one, twice)
+    assert not torch.allclose(one, other)
+
+
+def test_fairprune_names_the_groups_that_fare_better(tickets_made):
+    run = run_of("fairprune")
+    loaded = data.load(run)
+    dense = dense_once(run, loaded)
+    counts = predict(dense.at(dense.trained), loaded.val).by_group()
+    accuracies = counts.correct / counts.total
+    better = [
+        name for name, own in zip(loaded.groups, accuracies, strict=True) if own > accuracies.mean()
+    ]
+    assert tickets_made("fairprune").notes["privileged"] == better
+    assert 0 < len(better) < 10
 
 
 @pytest.mark.parametrize("method", NAMES)
@@ -275,8 +323,9 @@ def test_the_control_of_shape_has_the_shape_and_none_of_the_weights(tickets_made
     assert not (prunable(drawn)["linear1.weight"][kept] == first[kept]).any()
 
 
-def test_one_group_is_refused_by_what_compares_groups(random_data):
+@pytest.mark.parametrize("method", ["units_ballot", "fairprune"])
+def test_one_group_is_refused_by_what_compares_groups(random_data, method):
     alone = replace(random_data.train, group=torch.zeros(96, dtype=torch.long), n_groups=1)
     one = replace(random_data, train=alone, groups=["everyone"])
-    with pytest.raises(ValueError, match="'everyone', and units_ballot compares groups"):
-        methods.check_data(run_of("units_ballot"), one)
+    with pytest.raises(ValueError, match=f"'everyone', and {method} compares groups"):
+        methods.check_data(run_of(method), one)
