@@ -28,8 +28,8 @@ from fairlth.lottery import (
     train_plainly,
 )
 from fairlth.masks import MaskSet, count_kept, prunable
+from fairlth.models.unit_graph import Group
 from fairlth.models.units import (
-    Group,
     Kept,
     UnitMask,
     Work,
@@ -128,7 +128,7 @@ class Removal:
         """The mask of the units that stay: those of the lowest scores go until at most the
         density's share is left.
 
-        Every group keeps one unit, or `multiple`.
+        Every group keeps one unit, or `multiple`, unless all of its may go (`Group.can_empty`).
 
         Args:
             scores: of weights.
@@ -164,7 +164,10 @@ class Removal:
 
     def least(self) -> UnitMask:
         """A mask of as few units as can be."""
-        kept = [torch.arange(group.n_units) < self.multiple for group in self.groups]
+        kept = [
+            torch.arange(group.n_units) < (0 if group.can_empty else self.multiple)
+            for group in self.groups
+        ]
         return unit_mask(self.network, self.groups, kept)
 
     def noted(self, found: Found, density: float) -> Found:
@@ -197,13 +200,16 @@ class Removal:
         for number, group in enumerate(self.groups):
             values = unit_scores(group, powers)
             own = kept[number].nonzero()[:, 0]
+            if len(own) == 0:
+                continue
             values = values / values[own].abs().mean().clamp(min=1e-30)
             order = own[values[own].argsort(stable=True)]
             first = len(order) % self.multiple
             parts = [*order[first:].split(self.multiple)]
             if first > 0:
                 parts.insert(0, order[:first])
-            rated += [(float(values[part].mean()), number, part) for part in parts[:-1]]
+            going = parts if group.can_empty else parts[:-1]
+            rated += [(float(values[part].mean()), number, part) for part in going]
         rated.sort(key=lambda one: one[0])
         return [(number, part) for _, number, part in rated]
 

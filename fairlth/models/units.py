@@ -2,17 +2,13 @@
 
 A unit is an output channel of a convolution or an output feature of a linear layer. With it go its
 biases, its batch norm and whatever reads it, and where a shortcut adds layers, the same channel of
-each. torch-pruning's dependency graph says what belongs together (Fang et al., 2023, "DepGraph:
-towards any structural pruning").
+each (`unit_graph`).
 """
 
 import copy
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,39 +16,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fairlth.masks import MaskSet, output_layer, prunable
 from fairlth.models.networks import Residual
+from fairlth.models.unit_graph import IN, OUT, Group, library, traced_groups
 
-OUT, IN = 0, 1  # dimensions of a weight
 TRIED = 2  # images that a removal is tried on
 APART = 1e-4  # of the largest output, that a trial may differ by
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 Kept = list[Tensor]  # for each group (units,), True where a unit stays
-
-
-@dataclass(frozen=True)
-class Member:
-    """Where a group's units are in one layer.
-
-    `layer` is the module's name, `dim` is OUT for what it gives and IN for what it reads. `unit_of`
-    has one number per output or input: its unit, or -1 where it is none of the group's.
-    """
-
-    layer: str
-    dim: int
-    unit_of: Tensor
-
-
-@dataclass(frozen=True)
-class Group:
-    """Units that all stand in the same layers, each of which can be removed alone."""
-
-    n_units: int
-    members: tuple[Member, ...]
-
-    @property
-    def givers(self) -> list[str]:
-        """The layers that give these units, in the network's order."""
-        return [member.layer for member in self.members if member.dim == OUT]
 
 
 class UnitMask(MaskSet):
@@ -98,7 +67,9 @@ def unit_groups(network: nn.Module, in_shape: tuple[int, ...]) -> list[Group]:
     tried = copy.deepcopy(network).cpu().eval()
     name = type(network).__name__
     head = output_layer(tried, torch.zeros(TRIED, *in_shape)).removesuffix("weight")
-    traced = [one for one in _traced(tried, in_shape) if head.removesuffix(".") not in one.givers]
+    traced = [
+        one for one in traced_groups(tried, in_shape) if head.removesuffix(".") not in one.givers
+    ]
     if _go(tried, in_shape, traced):
         found = traced
     else:
@@ -166,8 +137,8 @@ def kept_units(network: nn.Module, groups: Sequence[Group], mask: Mapping[str, T
 
 def cut(network: nn.Module, groups: Sequence[Group], kept: Kept) -> nn.Module:
     """A copy of a network without the units that do not stay, smaller in every layer."""
-    box = _library().pruner.function.PrunerBox
-    kind = _library().ops.module2type
+    box = library().pruner.function.PrunerBox
+    kind = library().ops.module2type
     small = copy.deepcopy(network)
     for (layer, dim), stay in _stays(groups, kept).items():
         module = small.get_submodule(layer)
@@ -212,129 +183,6 @@ def work_of(network: nn.Module, in_shape: tuple[int, ...]) -> Work:
         each[name] = sum(done.values()) // weight.numel()
     own = sum(n * prunable(tried)[name].numel() for name, n in each.items())
     return Work(each, counter.get_total_flops() - own)
-
-
-def _library() -> ModuleType:
-    try:
-        import torch_pruning
-    except ImportError as error:
-        raise ValueError(
-            "torch-pruning is not installed, and removing units needs it: "
-            "pip install 'fairlth[units]'."
-        ) from error
-    return torch_pruning
-
-
-def _traced(network: nn.Module, in_shape: tuple[int, ...]) -> list[Group]:
-    """The groups that torch-pruning sees, those first whose first layer stands first."""
-    library = _library()
-    names = {module: name for name, module in network.named_modules()}
-    try:
-        with torch.enable_grad():
-            graph = library.DependencyGraph()
-            graph.build_dependency(network, torch.zeros(TRIED, *in_shape), verbose=False)
-    except Exception as error:
-        raise ValueError(
-            f"{type(network).__name__}: torch-pruning cannot trace its graph "
-            f"({type(error).__name__}), prune its weights instead."
-        ) from error
-    places = {name: place for place, name in enumerate(names.values())}
-    layers = [module for module in names if isinstance(module, nn.Conv2d | nn.Linear)]
-    widest_first = sorted(layers, key=lambda layer: -len(layer.weight))
-    seen: set[nn.Module] = set()
-    found: list[Group] = []
-    for layer in widest_first:
-        if layer in seen:
-            continue
-        seen.add(layer)
-        if layer not in graph.module2node:
-            continue
-        remove = graph.get_pruner_of_module(layer).prune_out_channels
-        items = graph.get_pruning_group(layer, remove, range(len(layer.weight))).items
-        members = []
-        for item in items:
-            module = item.dep.target.module
-            if module not in names:
-                continue  # an operation without parameters
-            dim = _dim(graph, item.dep)
-            if dim == OUT:
-                seen.add(module)
-            members.append(_member(names[module], module, dim, item.idxs, item.root_idxs))
-        whole = [member for member in members if member is not None]
-        whole.sort(key=lambda member: places[member.layer])
-        if len(whole) == len(members):
-            n_units = len(layer.weight)
-            found += _alike(n_units, _flattened(network, n_units, whole))
-    return sorted(found, key=lambda group: places[group.givers[0]])
-
-
-def _dim(graph: Any, dependency: Any) -> int:
-    """Whether a layer of a group gives the units or reads them."""
-    module = dependency.target.module
-    one_to_one = isinstance(module, NORMS) or _is_depthwise(module)
-    reads = graph.is_in_channel_pruning_fn(dependency.handler)
-    return IN if reads and not one_to_one else OUT
-
-
-def _is_depthwise(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d) and 1 < module.groups == module.out_channels
-
-
-def _is_grouped(module: nn.Module) -> bool:
-    return getattr(module, "groups", 1) > 1 and not _is_depthwise(module)
-
-
-def _member(
-    name: str, module: nn.Module, dim: int, places: Sequence[int], units: Sequence[int]
-) -> Member | None:
-    """A layer's part in a group; None where the layer is not one that units go out of alone."""
-    if isinstance(module, NORMS):
-        size = module.num_features
-    elif isinstance(module, nn.Linear | nn.Conv2d) and not _is_grouped(module):
-        size = module.weight.shape[dim]
-    else:
-        return None
-    unit_of = torch.full((size,), -1)
-    inside = [(place, unit) for place, unit in zip(places, units, strict=True) if place < size]
-    for place, unit in inside:  # beyond the size: of a wider layer of the group
-        unit_of[place] = unit
-    return Member(name, dim, unit_of)
-
-
-def _flattened(network: nn.Module, n_units: int, members: list[Member]) -> list[Member]:
-    """The members, of which a linear layer after padded shortcuts reads the widest layer's units.
-
-    torch-pruning takes the number of channels before the padding for that after it.
-    """
-    if len({len(member.unit_of) for member in members if member.dim == OUT}) == 1:
-        return members
-    found = []
-    for member in members:
-        size = len(member.unit_of)
-        reads = isinstance(network.get_submodule(member.layer), nn.Linear) and member.dim == IN
-        if reads and size % n_units == 0:
-            unit_of = torch.arange(n_units).repeat_interleave(size // n_units)
-            found.append(Member(member.layer, IN, unit_of))
-        else:
-            found.append(member)
-    return found
-
-
-def _alike(n_units: int, members: list[Member]) -> list[Group]:
-    """The units parted by the layers they stand in, numbered anew in each part."""
-    stands_in = torch.zeros(n_units, len(members), dtype=torch.bool)
-    for number, member in enumerate(members):
-        stands_in[member.unit_of[member.unit_of >= 0], number] = True
-    parts = Counter(map(tuple, stands_in.tolist()))
-    groups = []
-    for part in parts:
-        own = (stands_in == torch.tensor(part)).all(1)
-        anew = torch.where(own, own.cumsum(0) - 1, -1)
-        anew = torch.cat([anew, anew.new_tensor([-1])])  # what -1 finds
-        inside = [one for one, stands in zip(members, part, strict=True) if stands]
-        renamed = [Member(one.layer, one.dim, anew[one.unit_of]) for one in inside]
-        groups.append(Group(int(own.sum()), tuple(renamed)))
-    return groups
 
 
 def _stays(groups: Sequence[Group], kept: Kept) -> dict[tuple[str, int], Tensor]:

@@ -11,7 +11,8 @@ from fairlth.config import METHOD_TABLE, PRESETS, Run, paths, ticket_path
 from fairlth.masks import MaskSet, prunable
 from fairlth.methods import METHODS, fairprune, units
 from fairlth.methods.sharing import dense_once, fresh
-from fairlth.models.units import Group, Member, UnitMask, all_kept, cut, kept_units, unit_mask
+from fairlth.models.unit_graph import Group, Member
+from fairlth.models.units import UnitMask, all_kept, cut, kept_units, unit_mask
 from fairlth.shipping import ticket as tickets
 from fairlth.shipping.export import flops
 from fairlth.training import fit, predict
@@ -236,6 +237,34 @@ def test_units_leave_by_multiples(multiple):
     assert [n % multiple for n in kept] == [0] * 4 and min(kept) >= multiple
     plain = removal(run).choose(scores, 0.3, full)
     assert mask.n_kept <= plain.n_kept <= 0.3 * full.total < mask.one_more
+
+
+def test_the_least_of_a_network_with_padded_shortcuts_is_within_reach():
+    """Eight units in each block and eight that go through all."""
+    run = run_of("units_norm", model="resnet20")
+    remove = removal(run, multiple=8)
+    scores = units.by_magnitude(remove.network)
+    least = remove.least()
+    assert least.n_kept == 9 * 8 * 1 + 9 * 2 * 8 * 8 * 9 + 8 * 10
+    full = MaskSet.full(scores)
+    mask = remove.choose(scores, least.n_kept / full.total, full)
+    kept = [int(own.sum()) for own in kept_units(remove.network, remove.groups, mask)]
+    assert mask.n_kept == least.n_kept
+    assert kept == [0 if group.can_empty else 8 for group in remove.groups]
+
+
+def test_the_promise_holds_where_what_a_shortcut_added_is_gone():
+    run = run_of("units_norm", model="resnet20")
+    remove = removal(run)
+    scores = units.by_magnitude(remove.network)
+    kept = [
+        own & (not one.can_empty)
+        for own, one in zip(all_kept(remove.groups), remove.groups, strict=True)
+    ]
+    mask = unit_mask(remove.network, remove.groups, kept)
+    for share in (0.2, 0.1, 0.05):
+        mask = remove.choose(scores, share, mask)
+        assert mask.n_kept <= remove.limit(share) < mask.one_more
 
 
 @pytest.mark.parametrize("share", [0.25, 0.125])

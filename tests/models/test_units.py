@@ -10,9 +10,8 @@ from torch import nn
 
 from fairlth.masks import MaskSet, prunable
 from fairlth.models import MODELS, build
+from fairlth.models.unit_graph import IN, OUT
 from fairlth.models.units import (
-    IN,
-    OUT,
     all_kept,
     cut,
     kept_units,
@@ -132,11 +131,26 @@ def test_channels_of_padded_shortcuts_stand_in_every_layer_that_is_as_wide():
     groups = unit_groups(made("resnet20"), RGB)
     large = [group for group in groups if len(group.members) > 3]
     assert [(group.n_units, len(group.members)) for group in large] == [(16, 30), (16, 18), (32, 9)]
+    assert [group.can_empty for group in large] == [False, True, True]
+    assert not any(group.can_empty for group in groups if group not in large)
     second = large[1]
     [out] = [one for one in second.members if (one.layer, one.dim) == ("block4.conv2", OUT)]
     assert out.unit_of.tolist() == [-1] * 16 + list(range(16))
     [read] = [one for one in second.members if (one.layer, one.dim) == ("linear", IN)]
     assert read.unit_of.tolist() == [-1] * 16 + list(range(16)) + [-1] * 32
+
+
+@needs_library
+def test_what_padded_shortcuts_add_may_all_go():
+    model = made("resnet20")
+    groups = unit_groups(model, RGB)
+    kept = [own & (not group.can_empty) for own, group in zip(a_third(groups), groups, strict=True)]
+    unit_mask(model, groups, kept).apply(model)
+    small = cut(model, groups, kept)
+    x = torch.rand(4, *RGB, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        torch.testing.assert_close(small(x), model(x), rtol=1e-5, atol=1e-5)
+    assert [small.get_submodule(f"block{n}").conv2.out_channels for n in (1, 4, 7)] == [5, 5, 5]
 
 
 @needs_library
