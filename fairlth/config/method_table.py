@@ -93,20 +93,19 @@ def short_search(preset: "Preset", density: float) -> float:
     return (n_levels(density, FINE) - 1) * short_epochs(preset)
 
 
-def units(preset: "Preset", density: float) -> float:
+def search_and_level(preset: "Preset", density: float) -> float:
     """A short search of its own, then a plain last training."""
     return short_search(preset, density) + level(preset, density)
 
 
-def units_long(preset: "Preset", density: float) -> float:
+def search_and_long_level(preset: "Preset", density: float) -> float:
     """A short search of its own, then a long last training."""
     return short_search(preset, density) + long_level(preset, density)
 
 
-def units_scratch(preset: "Preset", density: float) -> float:
-    """A search, and from scratch all epochs of its ticket, dense training included."""
-    search = short_search(preset, density)
-    return search + preset.schedule.epochs + units(preset, density)
+def as_a_ticket(preset: "Preset", density: float) -> float:
+    """From scratch all epochs of a plain ticket, dense training and search included."""
+    return preset.schedule.epochs + search_and_level(preset, density)
 
 
 @dataclass(frozen=True)
@@ -327,7 +326,19 @@ METHOD_TABLE = {
         family="plain",
         marker="1",
         notebooks="",
-        trains=units,
+        trains=level,
+        search="units_norm",
+        searches=short_search,
+        structure="units",
+    ),
+    "units_long": Method(
+        module="units",
+        title="units, long",
+        family="plain",
+        marker="+",
+        notebooks="",
+        trains=long_level,
+        search="units_norm",
         structure="units",
     ),
     "units_ballot": Method(
@@ -336,18 +347,19 @@ METHOD_TABLE = {
         family="ballot",
         marker="2",
         notebooks="",
-        trains=units_long,
+        trains=search_and_long_level,
         knob=Knob(0.05),
         by_groups=True,
         structure="units",
     ),
     "units_scratch": Method(
         module="units",
-        title="small, from scratch",
+        title="units, new",
         family="control",
         marker="3",
         notebooks="",
-        trains=units_scratch,
+        trains=as_a_ticket,
+        search="units_norm",
         structure="units",
     ),
     "fairprune": Method(
@@ -356,7 +368,7 @@ METHOD_TABLE = {
         family="rival",
         marker="4",
         notebooks="",
-        trains=units,
+        trains=search_and_level,
         knob=Knob(0.3, highest=1.0),
         by_groups=True,
         structure="units",

@@ -24,10 +24,12 @@ from fairlth.lottery import (
     Found,
     Ticket,
     by_magnitude,
+    longer,
     search_in_short_levels,
     train_plainly,
 )
 from fairlth.masks import MaskSet, count_kept, prunable
+from fairlth.methods.sharing import found_once
 from fairlth.models.unit_graph import Group
 from fairlth.models.units import (
     Kept,
@@ -48,7 +50,23 @@ def units_norm(run: Run, data: Data, dense: Dense) -> Ticket:
     A unit's score is the sum of its squared weights in every layer that it stands in, over the mean
     of its group. Source: the group norm of Fang et al., 2023 ("DepGraph"), as torch-pruning has it.
     """
-    return train_plainly(run, data, find_by_norm(run, data, dense))
+    return train_plainly(run, data, find_once(run, data, dense))
+
+
+def units_long(run: Run, data: Data, dense: Dense) -> Ticket:
+    """The control of equal budget: `units_norm`'s ticket, trained as long as `units_ballot`'s.
+
+    Nothing else differs from `units_norm`. A control of ours, no source.
+    """
+    return train_plainly(run, data, find_once(run, data, dense), longer(run))
+
+
+def find_once(run: Run, data: Data, dense: Dense) -> Found:
+    """The ticket of whole units by group norm, done once for all methods that start from it."""
+    found = found_once("units-norm", run, data, dense, find_by_norm)
+    groups = unit_groups(dense.network, data.in_shape)
+    kept = kept_units(dense.network, groups, found.mask)
+    return replace(found, mask=unit_mask(dense.network, groups, kept))
 
 
 def find_by_norm(run: Run, data: Data, dense: Dense) -> Found:
@@ -76,7 +94,7 @@ def units_scratch(run: Run, data: Data, dense: Dense) -> Ticket:
     search included. What the ticket has above it is owed to its weights. Source: Liu et al., 2019
     ("Rethinking the value of network pruning").
     """
-    found = find_by_norm(run, data, dense)
+    found = find_once(run, data, dense)
     schedule = run.settings.schedule
     epochs = found.epochs + schedule.epochs - run.settings.rewind_epochs
     model = drawn_anew(dense.fresh(), found.mask, run.seed)

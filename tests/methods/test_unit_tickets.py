@@ -87,6 +87,7 @@ def test_same_seed_same_bits_another_seed_others(tickets_made, method, tmp_path,
     ("method", "cost"),
     [
         ("units_norm", (10 + 10 + 9) / 10),  # 0.1 in 11 levels, 10 of them short
+        ("units_long", (10 + 10 + 18) / 10),
         ("units_ballot", (10 + 10 + 18) / 10),
         ("units_scratch", (20 + 29) / 10),
         ("fairprune", (10 + 10 + 9) / 10 + 11 / 10),  # all images are read in each level
@@ -336,6 +337,24 @@ def test_the_control_of_shape_trains_as_the_small_network_would():
     alone = cut(large, groups, kept).state_dict()
     for name, value in small.state_dict().items():
         torch.testing.assert_close(value, alone[name], rtol=1e-3, atol=1e-4)
+
+
+def test_the_long_ticket_is_the_plain_one_trained_on(tickets_made):
+    norm = tickets_made("units_norm")
+    long = tickets_made("units_long")
+    assert all(torch.equal(own, norm.mask[name]) for name, own in long.mask.items())
+    assert long.notes == norm.notes
+    assert long.cost == pytest.approx(norm.cost + 0.9)
+
+
+@pytest.mark.parametrize("changes", [{"count_flops": True}, {"round_units": 8}])
+def test_what_is_shared_depends_on_how_units_are_counted(tickets_made, changes, monkeypatch):
+    """The search of other settings is not read in place of one's own."""
+    usual = tickets_made("units_norm", model="convnet")
+    monkeypatch.setitem(PRESETS, "smoke", PRESETS["smoke"].model_copy(update=changes))
+    run = run_of("units_norm", model="convnet")
+    other = methods.make(run, data.load(run))
+    assert other.notes["units"]["kept"] != usual.notes["units"]["kept"]
 
 
 def test_the_control_of_shape_has_the_shape_and_none_of_the_weights(tickets_made):
