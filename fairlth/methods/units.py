@@ -160,7 +160,7 @@ class Removal:
         n = bisect_left(
             range(len(going) + 1),
             True,
-            key=lambda n: self.counted(self._without(kept, going[:n])) <= limit,
+            key=lambda gone: self.counted(self._without(kept, going[:gone])) <= limit,
         )
         mask = self._without(kept, going[:n])
         if n > 0:
@@ -189,17 +189,12 @@ class Removal:
         return unit_mask(self.network, self.groups, kept)
 
     def noted(self, found: Found, density: float) -> Found:
-        """A found ticket with a note `units`: what stays, and the promise that was kept.
+        """A found ticket with a note `units`: the promise that was kept.
 
         `counted` weights or FLOPs are at most `limit`; with the last removed units there would be
         `one_more`, which is above it (None where all units stay).
         """
-        kept = kept_units(self.network, self.groups, found.mask)
         note: dict[str, Any] = {
-            "kept": {
-                group.givers[0]: [int(own.sum()), group.n_units]
-                for group, own in zip(self.groups, kept, strict=True)
-            },
             "of": "FLOPs" if self.count_flops else "weights",
             "limit": self.limit(density),
             "counted": self.counted(found.mask),
@@ -217,15 +212,19 @@ class Removal:
         rated = []
         for number, group in enumerate(self.groups):
             values = unit_scores(group, powers)
+            if values.isnan().any():
+                raise ValueError(
+                    "a score is nan: the network that it was read from has diverged, lower its "
+                    "learning rate."
+                )
             own = kept[number].nonzero()[:, 0]
             if len(own) == 0:
                 continue
             values = values / values[own].abs().mean().clamp(min=1e-30)
             order = own[values[own].argsort(stable=True)]
             first = len(order) % self.multiple
-            parts = [*order[first:].split(self.multiple)]
-            if first > 0:
-                parts.insert(0, order[:first])
+            parts = [order[:first], *order[first:].split(self.multiple)]
+            parts = [part for part in parts if len(part) > 0]
             going = parts if group.can_empty else parts[:-1]
             rated += [(float(values[part].mean()), number, part) for part in going]
         rated.sort(key=lambda one: one[0])
@@ -242,7 +241,7 @@ def unit_scores(group: Group, scores: Mapping[str, Tensor]) -> Tensor:
     """(units,) the sum of the scores of each unit's weights, over all layers it stands in."""
     total = torch.zeros(group.n_units)
     for member in group.members:
-        name = f"{member.layer}.weight" if member.layer else "weight"
+        name = f"{member.layer}.weight"
         if name in scores:
             by_place = scores[name].transpose(0, member.dim).flatten(1).sum(1).cpu()
             own = member.unit_of >= 0

@@ -64,7 +64,7 @@ def unit_groups(network: nn.Module, in_shape: tuple[int, ...]) -> list[Group]:
         ValueError: torch-pruning is not installed, or the network's graph cannot be traced, or no
             unit can be removed.
     """
-    tried = copy.deepcopy(network).cpu().eval()
+    tried = _shaken(network)
     name = type(network).__name__
     head = output_layer(tried, torch.zeros(TRIED, *in_shape)).removesuffix("weight")
     traced = [
@@ -193,6 +193,17 @@ def _stays(groups: Sequence[Group], kept: Kept) -> dict[tuple[str, int], Tensor]
             stay = torch.cat([own, own.new_tensor([True])])[member.unit_of]
             found.setdefault((member.layer, member.dim), []).append(stay)
     return {place: reduce(torch.logical_and, parts) for place, parts in found.items()}
+
+
+def _shaken(network: nn.Module) -> nn.Module:
+    """A copy on the CPU whose biases and norms are moved a little: zeros would hide a fault."""
+    tried = copy.deepcopy(network).cpu().eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for value in tried.parameters():
+            if value.dim() == 1:
+                value.add_(0.1 * torch.randn(value.shape, generator=generator))
+    return tried
 
 
 def _go(network: nn.Module, in_shape: tuple[int, ...], groups: Sequence[Group]) -> bool:

@@ -240,7 +240,9 @@ def _check_ticket(run: Run, ticket: Ticket) -> None:
 
 def _check_units(run: Run, ticket: Ticket) -> None:
     note = ticket.notes["units"]
-    counted, limit, one_more = note["counted"], note["limit"], note["one_more"]
+    counted = ticket.mask.n_kept if note["of"] == "weights" else note["counted"]
+    limit = note["limit"]
+    one_more = note["one_more"]
     is_kept = counted <= limit and (one_more is None or one_more > limit)
     assert is_kept, (
         f"{run.method} keeps {counted} {note['of']}, one unit more {one_more}: expected as many "

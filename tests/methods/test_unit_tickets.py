@@ -15,12 +15,12 @@ from fairlth.models.unit_graph import Group, Member
 from fairlth.models.units import UnitMask, all_kept, cut, kept_units, unit_mask
 from fairlth.shipping import ticket as tickets
 from fairlth.shipping.export import flops
-from fairlth.training import fit, predict
+from fairlth.shipping.remove import remove
+from fairlth.training import fit, logits, predict
 from fairlth.workflow import experiments
 
 pytest.importorskip("torch_pruning", reason="torch-pruning is not installed (extra `units`)")
 NAMES = [name for name in METHODS if METHOD_TABLE[name].structure == "units"]
-WIDTHS = {"linear1": 128, "linear2": 64}
 N = 128 * 64 + 64 * 128 + 64 * 10  # weights of the mlp on digits
 
 
@@ -47,6 +47,11 @@ def state(ticket):
     return torch.cat([value.flatten() for value in ticket.model.state_dict().values()])
 
 
+def rows_kept(mask):
+    """Units that each layer keeps."""
+    return [int(own.flatten(1).any(1).sum()) for own in mask.values()]
+
+
 def mlp_weights(kept):
     """Weights of the mlp with so many units left in its hidden layers."""
     one, two = kept
@@ -58,8 +63,7 @@ def test_at_most_the_density_stays_and_one_unit_more_were_above_it(tickets_made,
     """Counted anew from the units that the note names; the mask and the weights agree."""
     ticket = tickets_made(method)
     note = ticket.notes["units"]
-    assert {layer: width for layer, (_, width) in note["kept"].items()} == WIDTHS
-    kept = [own for own, _ in note["kept"].values()]
+    kept = rows_kept(ticket.mask)[:2]
     assert note["of"] == "weights" and note["limit"] == N // 10 == 1702
     assert note["counted"] == mlp_weights(kept) == ticket.mask.n_kept <= 1702
     one, two = kept
@@ -178,6 +182,22 @@ def test_a_record_and_a_ticket_are_written_and_read(method, tmp_path):
     assert json.loads(json.dumps(record.notes)) == record.notes
 
 
+def test_a_quarter_of_the_flops_from_the_run_to_the_small_network(tmp_path, monkeypatch):
+    counted = PRESETS["smoke"].model_copy(update={"count_flops": True, "round_units": 8})
+    monkeypatch.setitem(PRESETS, "smoke", counted)
+    run = run_of("units_norm", model="convnet", density=0.25)
+    record = experiments.run(run, tmp_path)
+    loaded = tickets.load(ticket_path(run, tmp_path), run)
+    small = remove(loaded.model, loaded.mask, (1, 8, 8))
+    note = record.notes["units"]
+    assert note["of"] == "FLOPs" and note["dense_flops"] == flops(loaded.model, (1, 8, 8))
+    assert note["counted"] == note["flops"] == flops(small, (1, 8, 8)) <= note["dense_flops"] / 4
+    widths = [len(weight) for weight in prunable(small).values()]
+    assert [width % 8 for width in widths] == [0, 0, 0, 0, 2]
+    test = data.load(run).test
+    assert (logits(small, test).argmax(1) == logits(loaded.model, test).argmax(1)).all()
+
+
 def test_a_ticket_that_breaks_its_promise_is_not_written(tmp_path, monkeypatch):
     def greedy(run, data, dense):
         ticket = units.units_norm(run, data, dense)
@@ -238,6 +258,26 @@ def test_units_leave_by_multiples(multiple):
     assert [n % multiple for n in kept] == [0] * 4 and min(kept) >= multiple
     plain = removal(run).choose(scores, 0.3, full)
     assert mask.n_kept <= plain.n_kept <= 0.3 * full.total < mask.one_more
+
+
+def test_a_layer_narrower_than_the_multiple_stays_whole():
+    """Of 16, 32, 64 and 112 units by 48 at once."""
+    remove = removal(run_of("units_norm", model="convnet"), multiple=48)
+    scores = units.by_magnitude(remove.network)
+    least = remove.least()
+    mask = remove.choose(scores, least.density + 1e-9, MaskSet.full(scores))
+    assert rows_kept(mask) == rows_kept(least) == [16, 32, 48, 48, 10]
+
+
+def test_a_network_that_has_diverged_is_refused():
+    remove = removal(run_of("units_norm"))
+    scores = units.by_magnitude(remove.network)
+    scores["linear2.weight"][3, 5] = torch.nan
+    with pytest.raises(ValueError) as caught:
+        remove.choose(scores, 0.5, MaskSet.full(scores))
+    assert str(caught.value) == (
+        "a score is nan: the network that it was read from has diverged, lower its learning rate."
+    )
 
 
 def test_the_least_of_a_network_with_padded_shortcuts_is_within_reach():
@@ -354,7 +394,7 @@ def test_what_is_shared_depends_on_how_units_are_counted(tickets_made, changes, 
     monkeypatch.setitem(PRESETS, "smoke", PRESETS["smoke"].model_copy(update=changes))
     run = run_of("units_norm", model="convnet")
     other = methods.make(run, data.load(run))
-    assert other.notes["units"]["kept"] != usual.notes["units"]["kept"]
+    assert rows_kept(other.mask) != rows_kept(usual.mask)
 
 
 def test_the_control_of_shape_has_the_shape_and_none_of_the_weights(tickets_made):

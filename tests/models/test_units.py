@@ -196,8 +196,16 @@ class Normed(nn.Module):
         return self.head(self.norm(self.one(x.flatten(1))))
 
 
+class Hidden(Normed):
+    """What its units do is hidden while the norm's weights are 0."""
+
+    def __init__(self):
+        super().__init__()
+        nn.init.zeros_(self.norm.weight)
+
+
 @needs_library
-@pytest.mark.parametrize("network", [Padded, Normed])
+@pytest.mark.parametrize("network", [Padded, Normed, Hidden])
 def test_units_that_cannot_go_alone_are_refused(network):
     torch.manual_seed(0)
     sentence = (
