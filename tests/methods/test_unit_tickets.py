@@ -222,14 +222,14 @@ def test_units_go_in_the_order_of_their_norm():
     Where 1 unit of 128 goes, 16 256 + 640 = 16 896 weights stay.
     """
     run = run_of("units_norm")
-    remove = removal(run)
-    scores = {name: torch.ones_like(weight) for name, weight in prunable(remove.network).items()}
+    ours = removal(run)
+    scores = {name: torch.ones_like(weight) for name, weight in prunable(ours.network).items()}
     scores["linear1.weight"][7] = 0.5
     scores["linear1.weight"][3] = 0.25
     full = MaskSet.full(scores)
-    assert [remove.choose(scores, share, full).n_kept for share in (1.0, 0.9999)] == [N, N - 128]
+    assert [ours.choose(scores, share, full).n_kept for share in (1.0, 0.9999)] == [N, N - 128]
     for share, gone in ((0.9999, [3]), (0.99, [3, 7])):
-        mask = remove.choose(scores, share, full)
+        mask = ours.choose(scores, share, full)
         assert (~mask["linear1.weight"].any(1)).nonzero()[:, 0].tolist() == gone
         assert mask["linear2.weight"].any(1).all()
         assert mask.one_more == N - 128 * (len(gone) - 1)
@@ -237,24 +237,24 @@ def test_units_go_in_the_order_of_their_norm():
 
 def test_what_is_pruned_stays_pruned_and_the_promise_is_handed_on():
     run = run_of("units_norm")
-    remove = removal(run)
-    scores = units.by_magnitude(remove.network)
-    half = remove.choose(scores, 0.5, MaskSet.full(scores))
+    ours = removal(run)
+    scores = units.by_magnitude(ours.network)
+    half = ours.choose(scores, 0.5, MaskSet.full(scores))
     turned = {name: -score for name, score in scores.items()}
-    third = replace(remove, power=1).choose(turned, 0.3, half)
+    third = replace(ours, power=1).choose(turned, 0.3, half)
     assert all((half[name] | ~own).all() for name, own in third.items())
-    same = remove.choose(scores, half.density, half)
+    same = ours.choose(scores, half.density, half)
     assert same.n_kept == half.n_kept and same.one_more == half.one_more > N // 2
 
 
 @pytest.mark.parametrize("multiple", [8, 16])
 def test_units_leave_by_multiples(multiple):
     run = run_of("units_norm", model="convnet")
-    remove = removal(run, multiple=multiple)
-    scores = units.by_magnitude(remove.network)
+    ours = removal(run, multiple=multiple)
+    scores = units.by_magnitude(ours.network)
     full = MaskSet.full(scores)
-    mask = remove.choose(scores, 0.3, full)
-    kept = [int(own.sum()) for own in kept_units(remove.network, remove.groups, mask)]
+    mask = ours.choose(scores, 0.3, full)
+    kept = [int(own.sum()) for own in kept_units(ours.network, ours.groups, mask)]
     assert [n % multiple for n in kept] == [0] * 4 and min(kept) >= multiple
     plain = removal(run).choose(scores, 0.3, full)
     assert mask.n_kept <= plain.n_kept <= 0.3 * full.total < mask.one_more
@@ -262,19 +262,19 @@ def test_units_leave_by_multiples(multiple):
 
 def test_a_layer_narrower_than_the_multiple_stays_whole():
     """Of 16, 32, 64 and 112 units by 48 at once."""
-    remove = removal(run_of("units_norm", model="convnet"), multiple=48)
-    scores = units.by_magnitude(remove.network)
-    least = remove.least()
-    mask = remove.choose(scores, least.density + 1e-9, MaskSet.full(scores))
+    ours = removal(run_of("units_norm", model="convnet"), multiple=48)
+    scores = units.by_magnitude(ours.network)
+    least = ours.least()
+    mask = ours.choose(scores, least.density + 1e-9, MaskSet.full(scores))
     assert rows_kept(mask) == rows_kept(least) == [16, 32, 48, 48, 10]
 
 
 def test_a_network_that_has_diverged_is_refused():
-    remove = removal(run_of("units_norm"))
-    scores = units.by_magnitude(remove.network)
+    ours = removal(run_of("units_norm"))
+    scores = units.by_magnitude(ours.network)
     scores["linear2.weight"][3, 5] = torch.nan
     with pytest.raises(ValueError) as caught:
-        remove.choose(scores, 0.5, MaskSet.full(scores))
+        ours.choose(scores, 0.5, MaskSet.full(scores))
     assert str(caught.value) == (
         "a score is nan: the network that it was read from has diverged, lower its learning rate."
     )
@@ -283,29 +283,29 @@ def test_a_network_that_has_diverged_is_refused():
 def test_the_least_of_a_network_with_padded_shortcuts_is_within_reach():
     """Eight units in each block and eight that go through all."""
     run = run_of("units_norm", model="resnet20")
-    remove = removal(run, multiple=8)
-    scores = units.by_magnitude(remove.network)
-    least = remove.least()
+    ours = removal(run, multiple=8)
+    scores = units.by_magnitude(ours.network)
+    least = ours.least()
     assert least.n_kept == 9 * 8 * 1 + 9 * 2 * 8 * 8 * 9 + 8 * 10
     full = MaskSet.full(scores)
-    mask = remove.choose(scores, least.n_kept / full.total, full)
-    kept = [int(own.sum()) for own in kept_units(remove.network, remove.groups, mask)]
+    mask = ours.choose(scores, least.n_kept / full.total, full)
+    kept = [int(own.sum()) for own in kept_units(ours.network, ours.groups, mask)]
     assert mask.n_kept == least.n_kept
-    assert kept == [0 if group.can_empty else 8 for group in remove.groups]
+    assert kept == [0 if group.can_empty else 8 for group in ours.groups]
 
 
 def test_the_promise_holds_where_what_a_shortcut_added_is_gone():
     run = run_of("units_norm", model="resnet20")
-    remove = removal(run)
-    scores = units.by_magnitude(remove.network)
+    ours = removal(run)
+    scores = units.by_magnitude(ours.network)
     kept = [
         own & (not one.can_empty)
-        for own, one in zip(all_kept(remove.groups), remove.groups, strict=True)
+        for own, one in zip(all_kept(ours.groups), ours.groups, strict=True)
     ]
-    mask = unit_mask(remove.network, remove.groups, kept)
+    mask = unit_mask(ours.network, ours.groups, kept)
     for share in (0.2, 0.1, 0.05):
-        mask = remove.choose(scores, share, mask)
-        assert mask.n_kept <= remove.limit(share) < mask.one_more
+        mask = ours.choose(scores, share, mask)
+        assert mask.n_kept <= ours.limit(share) < mask.one_more
 
 
 @pytest.mark.parametrize("share", [0.25, 0.125])
@@ -316,15 +316,15 @@ def test_a_density_can_be_a_share_of_the_flops(share, monkeypatch):
     run = run_of("units_norm", model="convnet", density=share)
     loaded = data.load(run)
     network = fresh(run, loaded)
-    remove = units.removal_of(run, network, loaded)
+    ours = units.removal_of(run, network, loaded)
     scores = units.by_magnitude(network)
-    mask = remove.choose(scores, share, MaskSet.full(scores))
-    kept = kept_units(network, remove.groups, mask)
+    mask = ours.choose(scores, share, MaskSet.full(scores))
+    kept = kept_units(network, ours.groups, mask)
     dense = flops(network, loaded.in_shape)
-    assert flops(cut(network, remove.groups, kept), loaded.in_shape) == remove.counted(mask)
-    assert remove.counted(mask) <= share * dense < mask.one_more
+    assert flops(cut(network, ours.groups, kept), loaded.in_shape) == ours.counted(mask)
+    assert ours.counted(mask) <= share * dense < mask.one_more
     assert [int(own.sum()) % 4 for own in kept] == [0] * 4
-    assert remove.limit(share) == config.share_of(share, dense)
+    assert ours.limit(share) == config.share_of(share, dense)
 
 
 @pytest.mark.parametrize(
