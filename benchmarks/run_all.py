@@ -29,6 +29,7 @@ NAMES = (
     "methods",
     "export",
     "static_int8",
+    "units",
     "workflow",
 )
 

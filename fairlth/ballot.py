@@ -17,10 +17,10 @@ from fairlth.bias_shift import PROBED, add_to_outputs, affordable_shift
 from fairlth.config import Run
 from fairlth.conflict import meter
 from fairlth.images import Data, as_float
-from fairlth.lottery import Dense, Found, Ticket, floor, longer, search_in_short_levels
+from fairlth.lottery import Choose, Dense, Found, Ticket, floor, longer, search_in_short_levels
 from fairlth.masks import prunable
 from fairlth.retraining import refine
-from fairlth.selection import Scores, conflict_aware
+from fairlth.selection import Scores, conflict_aware, select
 from fairlth.training import PASSES, count, logits
 
 STRENGTH = 0.1  # of the conflict in the score
@@ -36,10 +36,10 @@ def ballot(run: Run, data: Data, dense: Dense) -> Ticket:
     return retrain(run, data, dense, found)
 
 
-def find(run: Run, data: Data, dense: Dense) -> Found:
+def find(run: Run, data: Data, dense: Dense, choose: Choose = select) -> Found:
     """Short levels whose score demotes the units in conflict, read in all the training so far.
 
-    The first readings are those of the dense training.
+    The first readings are those of the dense training. `choose` makes the masks of the scores.
     """
     watch = meter(run, data)
     watch.load_state(dense.conflict)
@@ -47,7 +47,7 @@ def find(run: Run, data: Data, dense: Dense) -> Found:
     def score(model: nn.Module) -> Scores:
         return conflict_aware(prunable(model), watch.conflict(), STRENGTH)
 
-    found = search_in_short_levels(run, data, dense, score, watch)
+    found = search_in_short_levels(run, data, dense, score, watch, choose=choose)
     PASSES.trained(watch.images)
     return replace(found, notes={"agreement": watch.agreement()})
 

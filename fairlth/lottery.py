@@ -18,6 +18,7 @@ from fairlth.training import AfterStep, State, fit, in_turn, predict, snapshot
 
 PROBED = 2  # images that the output layer is found with
 Score = Callable[[nn.Module], Scores]  # a trained network -> scores of its weights
+Choose = Callable[[Scores, float, MaskSet, str], MaskSet]  # see `selection.select`
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ def search(
     score: Score,
     watch: AfterStep | None = None,
     *,
+    choose: Choose = select,
     rewind: bool = True,
     keep_per_level: float | None = None,
     epochs: int | None = None,
@@ -144,6 +146,7 @@ def search(
         dense: where the search starts.
         score: scores of a trained network's weights; the highest are kept.
         watch: called after each step of the levels after the first.
+        choose: makes a level's mask, of its scores, density, the mask before and the head.
         rewind: weights and learning rate go back to theta_k after each level; False: only the
             learning rate does, and the weights that are left go on from their trained values, on
             images in another order.
@@ -168,7 +171,7 @@ def search(
             seed = run.seed if rewind else config.seed_for(run.seed, f"level {level}")
             label = f"level {level + 1} of {len(plan)}"
             fit(model, data, schedule, seed=seed, start=k, after_step=after_step, label=label)
-        mask = select(score(model), density, mask, dense.head)
+        mask = choose(score(model), density, mask, dense.head)
     if rewind:
         model.load_state_dict(dense.rewind)
     mask.apply(model)
@@ -176,7 +179,13 @@ def search(
 
 
 def search_in_short_levels(
-    run: Run, data: Data, dense: Dense, score: Score, watch: AfterStep | None = None
+    run: Run,
+    data: Data,
+    dense: Dense,
+    score: Score,
+    watch: AfterStep | None = None,
+    *,
+    choose: Choose = select,
 ) -> Found:
     """Many short levels whose weights go on: each keeps FINE of them and trains SHORT of the
     schedule.
@@ -184,8 +193,17 @@ def search_in_short_levels(
     Source: learning-rate rewinding of Renda et al., 2020; there a level takes as long as the first
     training. Close to gradual pruning (Zhu and Gupta, 2017).
     """
-    epochs = short_epochs(run.settings)
-    return search(run, data, dense, score, watch, rewind=False, keep_per_level=FINE, epochs=epochs)
+    return search(
+        run,
+        data,
+        dense,
+        score,
+        watch,
+        choose=choose,
+        rewind=False,
+        keep_per_level=FINE,
+        epochs=short_epochs(run.settings),
+    )
 
 
 def by_magnitude(model: nn.Module) -> Scores:

@@ -68,7 +68,7 @@ def test_the_required_packages_are_required():
         *(name for extra in extras.values() for name in extra),
     ]
     assert wanted <= names(required)
-    assert extras["all"] == ["fairlth[notebooks,workflow,export]"]
+    assert extras["all"] == ["fairlth[notebooks,workflow,export,units]"]
 
 
 def imported(path):

@@ -93,6 +93,21 @@ def short_search(preset: "Preset", density: float) -> float:
     return (n_levels(density, FINE) - 1) * short_epochs(preset)
 
 
+def search_and_level(preset: "Preset", density: float) -> float:
+    """A short search of its own, then a plain last training."""
+    return short_search(preset, density) + level(preset, density)
+
+
+def search_and_long_level(preset: "Preset", density: float) -> float:
+    """A short search of its own, then a long last training."""
+    return short_search(preset, density) + long_level(preset, density)
+
+
+def as_a_ticket(preset: "Preset", density: float) -> float:
+    """From scratch all epochs of a plain ticket, dense training and search included."""
+    return preset.schedule.epochs + search_and_level(preset, density)
+
+
 @dataclass(frozen=True)
 class Method:
     """A method as others see it.
@@ -102,7 +117,8 @@ class Method:
     `trains` are the epochs it trains for itself alone. `search` names the method whose search for a
     ticket it shares, `searches` the epochs of its own search. `budget` says how it fixes each
     layer's number of weights beforehand. `by_groups`: it compares groups. `needs_dense`: it starts
-    from the dense net or is judged by it.
+    from the dense net or is judged by it. `structure` says what it prunes: "weights" one by one, or
+    whole "units". `notebooks` is "" for methods that no notebook compares.
     """
 
     module: str
@@ -117,6 +133,7 @@ class Method:
     budget: str | None = None
     by_groups: bool = False
     needs_dense: bool = True
+    structure: str = "weights"
 
 
 METHOD_TABLE = {
@@ -302,6 +319,59 @@ METHOD_TABLE = {
         search="ballot",
         searches=short_search,
         by_groups=True,
+    ),
+    "units_norm": Method(
+        module="units",
+        title="units by norm",
+        family="plain",
+        marker="1",
+        notebooks="",
+        trains=level,
+        search="units_norm",
+        searches=short_search,
+        structure="units",
+    ),
+    "units_long": Method(
+        module="units",
+        title="units, long",
+        family="plain",
+        marker="+",
+        notebooks="",
+        trains=long_level,
+        search="units_norm",
+        structure="units",
+    ),
+    "units_ballot": Method(
+        module="units",
+        title="Ballot of units",
+        family="ballot",
+        marker="2",
+        notebooks="",
+        trains=search_and_long_level,
+        knob=Knob(0.05),
+        by_groups=True,
+        structure="units",
+    ),
+    "units_scratch": Method(
+        module="units",
+        title="units, new",
+        family="control",
+        marker="3",
+        notebooks="",
+        trains=as_a_ticket,
+        search="units_norm",
+        structure="units",
+    ),
+    "fairprune": Method(
+        module="fairprune",
+        title="FairPrune",
+        family="rival",
+        marker="4",
+        notebooks="",
+        trains=search_and_level,
+        knob=Knob(0.3, highest=1.0),
+        by_groups=True,
+        structure="units",
     ),
 }
 KNOBS = {name: row.knob for name, row in METHOD_TABLE.items() if row.knob is not None}

@@ -4,7 +4,13 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from fairlth.config import paths
 from fairlth.config.schema import Strict, check_name
@@ -13,6 +19,8 @@ Density = Annotated[float, Field(gt=0, le=1)]
 Whole = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 NotEmpty = Field(min_length=1)
+NEVER = object()  # equals no value
+YOUNGER = {"count_flops": False, "round_units": 1}  # fields of a preset, and what is usual
 
 
 class Schedule(Strict):
@@ -132,6 +140,8 @@ class Preset(Strict):
     also: tuple["Cell", ...] = ()  # settings beside the grid of tasks and densities
     sweep_tasks: tuple[Task, ...] | None = None  # tasks of the sparsity sweep, None: all
     pressures: bool = True  # 12_sparsity goes along each method's pressure, too
+    count_flops: bool = False  # a density is a share of FLOPs where whole units are pruned
+    round_units: Whole = 1  # where they are, a layer that loses units keeps a multiple of it
 
     @field_validator("seeds", "sweep_seeds", "densities", "sparsities")
     @classmethod
@@ -149,6 +159,12 @@ class Preset(Strict):
                 "epochs"
             )
         return self
+
+    @model_serializer(mode="wrap")
+    def _untold_while_usual(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Younger fields are told where they are set, so that older records stay as they are."""
+        told: dict[str, Any] = dump(self)
+        return {name: value for name, value in told.items() if value != YOUNGER.get(name, NEVER)}
 
     def at(self, dataset: str) -> "Preset":
         """The preset as one data set has it: with its numbers of epochs and training images."""

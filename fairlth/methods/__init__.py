@@ -12,7 +12,7 @@ from fairlth.config.method_table import Method
 from fairlth.images import Data
 from fairlth.lottery import Dense, Ticket, head_of
 from fairlth.masks import count_kept, prunable
-from fairlth.methods import allocation, sharing
+from fairlth.methods import allocation, sharing, units
 from fairlth.models import OWN, check_fits
 
 Function = Callable[[Run, Data, Dense], Ticket]
@@ -65,6 +65,8 @@ def check_data(run: Run, data: Data) -> None:
     model = sharing.fresh(run, data)
     weights = prunable(model)
     count_kept(run.density, weights)
+    if row.structure == "units":
+        units.check(run, model, data)
     if row.budget is not None:
         budget = getattr(allocation, row.budget)
         budget(run.density, weights)

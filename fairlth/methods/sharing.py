@@ -31,10 +31,16 @@ DENSE = (  # code of a training
     *("config/runs", "config/schema", "config/method_table"),
     *("images", "data", "models", "masks", "conflict", "training", "lottery"),
 )
-SEARCH = (*DENSE, "selection", "ballot", "methods/plain", "methods/ballots")  # and of a search
+SEARCH = (  # and of a search
+    *(*DENSE, "selection", "ballot"),
+    *("methods/plain", "methods/ballots", "methods/units"),
+)
 DENSE_CODE = paths.code_fingerprint(DENSE)  # now: files may change while a process runs
 SEARCH_CODE = paths.code_fingerprint(SEARCH)
-SETTINGS = {"schedule", "rewind_epochs", "keep_per_level"}  # of the preset, which decide a ticket
+SETTINGS = {  # of the preset, which decide a ticket
+    *("schedule", "rewind_epochs", "keep_per_level"),
+    *("count_flops", "round_units"),  # told where they are set
+}
 
 
 Search = Callable[[Run, Data, Dense], Found]

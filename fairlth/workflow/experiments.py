@@ -15,7 +15,7 @@ from fairlth import config, data, methods, metrics, models
 from fairlth.analysis import conditions, records, scope
 from fairlth.analysis.records import Record
 from fairlth.bias_shift import fair_shift
-from fairlth.config import Run, paths
+from fairlth.config import METHOD_TABLE, Run, paths
 from fairlth.config.parameters import truth
 from fairlth.images import Data
 from fairlth.lottery import Ticket
@@ -237,16 +237,34 @@ def _settings(run: Run) -> dict[str, object]:
 
 
 def _check_ticket(run: Run, ticket: Ticket) -> None:
-    """The promise of every method: exactly floor(density * N) weights, all others exactly 0."""
+    """The promise of every method: exactly floor(density * N) weights, all others exactly 0.
+
+    Where whole units are pruned: at most that many, and with one unit more it were more.
+    """
     weights = prunable(ticket.model)
-    expected = count_kept(run.density, weights)
-    assert ticket.mask.n_kept == expected, (
-        f"{run.method} keeps {ticket.mask.n_kept} weights, expected {expected}"
-    )
+    if METHOD_TABLE[run.method].structure == "units":
+        _check_units(run, ticket)
+    else:
+        expected = count_kept(run.density, weights)
+        assert ticket.mask.n_kept == expected, (
+            f"{run.method} keeps {ticket.mask.n_kept} weights, expected {expected}"
+        )
     for name, mask in ticket.mask.items():
         assert not weights[name][~mask].any(), (
             f"{run.method} leaves pruned weights of {name} that are not 0"
         )
+
+
+def _check_units(run: Run, ticket: Ticket) -> None:
+    note = ticket.notes["units"]
+    counted = ticket.mask.n_kept if note["of"] == "weights" else note["counted"]
+    limit = note["limit"]
+    one_more = note["one_more"]
+    is_kept = counted <= limit and (one_more is None or one_more > limit)
+    assert is_kept, (
+        f"{run.method} keeps {counted} {note['of']}, one unit more {one_more}: expected as many "
+        f"units as make at most {limit}"
+    )
 
 
 def record_of(run: Run, loaded: Data, ticket: Ticket, started: float, images: float) -> Record:

@@ -10,6 +10,7 @@ import pytest
 
 from fairlth import config
 from fairlth.config import PRESETS, paths
+from fairlth.config.presets import YOUNGER
 
 TASK = {"dataset": "digits", "model": "mlp"}
 
@@ -260,4 +261,14 @@ def test_what_decides_no_single_run_is_left_out_of_a_records_settings():
         "rewind_epochs",
         "keep_per_level",
         "epsilon",
+        *YOUNGER,
     }
+
+
+def test_younger_settings_are_told_only_where_they_are_set():
+    usual = PRESETS["smoke"]
+    set_otherwise = usual.model_copy(update={"count_flops": True, "round_units": 8})
+    assert YOUNGER.keys() & usual.model_dump().keys() == set()
+    told = set_otherwise.model_dump(mode="json", include={"count_flops", "round_units", "epsilon"})
+    assert told == {"count_flops": True, "round_units": 8, "epsilon": 0.2}
+    assert {name: config.Preset.model_fields[name].default for name in YOUNGER} == YOUNGER

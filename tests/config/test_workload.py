@@ -1,3 +1,5 @@
+from importlib.util import find_spec
+
 import pytest
 
 from fairlth import config, data, methods
@@ -8,6 +10,10 @@ from fairlth.methods.sharing import fresh
 from fairlth.training import Trainer
 
 STEPS = 10  # of an epoch: 640 images in batches of 64
+WEIGHTS = [name for name in METHODS if METHOD_TABLE[name].structure == "weights"]
+WITHOUT = find_spec("torch_pruning") is None
+SKIPPED = pytest.mark.skipif(WITHOUT, reason="torch-pruning is not installed (extra `units`)")
+ALL = [*WEIGHTS, *(pytest.param(name, marks=SKIPPED) for name in METHODS if name not in WEIGHTS)]
 
 
 @pytest.fixture
@@ -38,7 +44,7 @@ def one(method, **changes):
     return Run(method=method, preset="smoke", **fields).model_copy(update=changes)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ALL)
 def test_a_method_trains_as_many_steps_as_planned(method, quick):
     """Counted on the real method with nothing there, and again with all that it shares."""
     run = one(method)
@@ -98,7 +104,7 @@ def test_whatever_a_run_shares_is_made_by_the_one_it_waits_for(preset):
             assert before == maker, f"{run.slug()} does not wait for {maker.slug()}"
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", WEIGHTS)
 def test_a_method_uses_the_dense_net_where_the_plan_says_so_and_nowhere_else(method, quick):
     """Handed the initial weights alone, whoever needs more fails, and the others make a ticket."""
     run = one(method)
@@ -113,7 +119,7 @@ def test_a_method_uses_the_dense_net_where_the_plan_says_so_and_nowhere_else(met
         assert workload.shared(run) == {}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ALL)
 def test_the_trainings_that_a_plan_shares_are_the_files_that_a_method_leaves(method, quick):
     run = one(method)
     methods.make(run, data.load(run))

@@ -7,7 +7,7 @@ import torch
 
 from fairlth import data, methods, metrics
 from fairlth.bias_shift import fair_shift
-from fairlth.config import KNOBS, Run, paths
+from fairlth.config import METHOD_TABLE, Run, paths
 from fairlth.lottery import longer
 from fairlth.masks import count_kept, prunable
 from fairlth.methods import METHODS
@@ -22,7 +22,9 @@ def run_of(method, **change):
     return Run(method=method, **fields | change)
 
 
-SPARSE = [name for name in METHODS if name != "dense"]
+WEIGHTS = [name for name in METHODS if METHOD_TABLE[name].structure == "weights"]
+SPARSE = [name for name in WEIGHTS if name != "dense"]
+WITH_KNOBS = [name for name in WEIGHTS if METHOD_TABLE[name].knob]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def mask(ticket):
     return torch.cat([kept.flatten() for kept in ticket.mask.values()])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", WEIGHTS)
 def test_density_is_exact_and_pruned_weights_are_zero(tickets, method):
     ticket = tickets(method)
     weights = prunable(ticket.model)
@@ -55,7 +57,7 @@ def test_density_is_exact_and_pruned_weights_are_zero(tickets, method):
     assert all((weights[name][~kept] == 0).all() for name, kept in ticket.mask.items())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", WEIGHTS)
 def test_same_seed_same_bits_another_seed_others(tickets, method, tmp_path, monkeypatch):
     run = run_of(method)
     monkeypatch.setattr(paths, "RUNS", tmp_path)  # nothing shared is found, all is trained again
@@ -64,7 +66,7 @@ def test_same_seed_same_bits_another_seed_others(tickets, method, tmp_path, monk
     assert not torch.equal(state(again), state(tickets(method, seed=1)))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", WEIGHTS)
 def test_a_method_leaves_the_dense_net_as_it_was_handed(tickets, method):
     """The next method gets the same one, also where this one trains or prunes a copy of it."""
     run = run_of(method)
@@ -135,7 +137,7 @@ def test_what_differs_in_training_differs_in_weights(tickets, one, other):
     assert not torch.equal(state(tickets(one)), state(tickets(other)))
 
 
-@pytest.mark.parametrize("method", KNOBS)
+@pytest.mark.parametrize("method", WITH_KNOBS)
 def test_pressure_is_a_switch(tickets, method):
     """At a density where every method learns."""
     own = tickets(method, density=0.1, seed=1)
