@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fairlth.masks import MaskSet, output_layer, prunable
+from fairlth.masks import MaskSet, kernels, layer_of, output_layer, prunable
 from fairlth.models.networks import Residual
 from fairlth.models.unit_graph import IN, OUT, Group, library, traced_groups
 
@@ -52,7 +52,8 @@ def unit_groups(network: nn.Module, in_shape: tuple[int, ...]) -> list[Group]:
     """The groups of a network's units that can be removed.
 
     Each group's removal is tried: half of its units are set to 0 in a copy and taken out of another
-    one. Where the two differ, as beside a layer norm or in attention, the group is left whole. Of
+    one. Where the two differ, as beside a layer norm or in attention, the group is left whole; so
+    is one with a layer that stays whole, by `keep` or since it is frozen. Of
     layers that a shortcut pads with zeros at its end (`networks.Residual`) channel i of the
     narrower one goes with channel i of the wider one.
 
@@ -66,9 +67,12 @@ def unit_groups(network: nn.Module, in_shape: tuple[int, ...]) -> list[Group]:
     """
     tried = _shaken(network)
     name = type(network).__name__
-    head = output_layer(tried, torch.zeros(TRIED, *in_shape)).removesuffix("weight")
+    head = layer_of(output_layer(tried, torch.zeros(TRIED, *in_shape)))
+    whole = {layer_of(weight) for weight in kernels(network).keys() - prunable(network).keys()}
     traced = [
-        one for one in traced_groups(tried, in_shape) if head.removesuffix(".") not in one.givers
+        one
+        for one in traced_groups(tried, in_shape)
+        if head not in one.givers and whole.isdisjoint(member.layer for member in one.members)
     ]
     if _go(tried, in_shape, traced):
         found = traced

@@ -266,3 +266,18 @@ def test_without_torch_pruning_one_sentence_says_how_to_get_it(monkeypatch):
     assert str(caught.value) == (
         "torch-pruning is not installed, and removing units needs it: pip install 'fairlth[units]'."
     )
+
+
+@needs_library
+@pytest.mark.parametrize("how", ["keep", "frozen"])
+def test_units_in_a_layer_that_stays_whole_stay(how):
+    model = made("convnet")
+    before = unit_groups(model, RGB)
+    if how == "keep":
+        model.keep_whole = ("conv2",)
+    else:
+        model.conv2.weight.requires_grad_(False)
+    found = unit_groups(model, RGB)
+    first = [group.givers[0] for group in before]
+    assert first == ["conv1", "conv2", "conv3", "conv4"]
+    assert [group.givers[0] for group in found] == first[2:]  # conv2 reads what conv1 gives
