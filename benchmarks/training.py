@@ -72,6 +72,7 @@ class Ours:
 def masked(model_name: str, data: Data, seed: int = 0) -> tuple[nn.Module, MaskSet]:
     """A fresh network and the mask of its largest weights."""
     model = build(model_name, data.in_shape, 10, torch.Generator().manual_seed(seed))
+    model.to(data.train.y.device)
     weights = prunable(model)
     return model, MaskSet.from_scores(magnitude(weights), count_kept(DENSITY, weights))
 

@@ -138,9 +138,8 @@ def fair_shift(outputs: Tensor, split: Split) -> Tensor:
     """(classes,) constants that lower the CWV when added to outputs (n, classes); mean 0.
 
     Feedback: each step raises the constant of a class in proportion to how far the groups of its
-        images lag behind, averaged
-    over its images; the shift with the lowest CWV on the way is returned. Where the groups are the
-    classes this is b_c <- b_c + rate (mean a - a_c).
+    images lag behind, averaged over its images; the shift with the lowest CWV on the way is
+    returned. Where the groups are the classes this is b_c <- b_c + rate (mean a - a_c).
     """
     cells = torch.bincount(
         split.y * split.n_groups + split.group, minlength=split.n_classes * split.n_groups

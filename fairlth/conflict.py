@@ -78,7 +78,7 @@ def unit_conflict(accuracy: Gradients, fairness: Gradients) -> Gradients:
 
     In [-1, 1]; above 0 the two goals pull the unit's weights apart. Exactly 0 for a unit of which
     nothing can be said: the product of its gradients' norms is 0 or below the lowest tenth of its
-        layer, so its direction is noise.
+    layer, so its direction is noise.
     """
     return {
         name: _row_conflict(accuracy[name].flatten(1), fairness[name].flatten(1))

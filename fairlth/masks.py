@@ -107,7 +107,10 @@ class MaskSet(Mapping[str, Tensor]):
         return self.n_kept / self.total
 
     def layers(self) -> list[dict[str, str | int | float]]:
-        """One row per tensor: name, kept, total, density, and units without incoming weights."""
+        """One row per tensor: name, kept, total, density, and `dead_units`, units without weights.
+
+        They are rows of the tensor: outputs, of a transposed convolution inputs.
+        """
         return [
             {
                 "layer": name,

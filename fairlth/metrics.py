@@ -125,8 +125,7 @@ def cwv(correct: ArrayLike, total: ArrayLike) -> float:
     """Class-wise variance (1/G) sum_g (a_g - mean a)^2 of the groups' accuracies, in [0, 1/4].
 
     Source: arXiv 2407.02805 (the name and use; the population form of the variance is our reading).
-        0 means that all groups
-    have the same accuracy.
+    0 means that all groups have the same accuracy.
     """
     return float(np.var(group_accuracy(correct, total)))
 

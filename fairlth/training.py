@@ -217,7 +217,7 @@ def fit(
 
     Training in two calls differs from one only by the optimiser's momentum, which is not carried
     over: that is the rewind of a lottery ticket, with the learning rate and the order of images of
-        the epoch it is rewound to.
+    the epoch it is rewound to.
 
     Raises:
         FloatingPointError: the loss is not finite.

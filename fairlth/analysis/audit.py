@@ -4,7 +4,7 @@ predictions that changed, and whether confidence can be trusted, by group.
 All of it comes from the predictions of test images that records keep; nothing is predicted again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,11 +26,11 @@ RATES = {  # column of `by_seed` -> what people read, in percent or points
     "changed": "changed %",
     "changed_beyond": "changed beyond seeds",
     "ece": "ECE %",
-    "ece_gained": "ECE less dense",
+    "ece_gained": "ECE minus dense",
     "brier": "Brier x100",
-    "brier_gained": "Brier less dense",
+    "brier_gained": "Brier minus dense",
     "amplified": "bias amplified",
-    "amplified_gained": "amplified less dense",
+    "amplified_gained": "amplified minus dense",
 }
 ERRORS = tuple(
     f"{rate}_error" for rate in ("forgotten", "beyond_chance", "changed", "changed_beyond")
@@ -139,15 +139,19 @@ def amplification(found: Answers, n_classes: int, n_groups: int) -> float:
     For each class c and group g with more than 1 / n_groups of the class's images, the share of g
     among images predicted as c less its share among images of c; summed over groups and divided by
     the number of classes. Source: Zhao et al., 2017, arXiv 1707.09457, with the truth of the same
-    images in place of the training set's. nan where groups are the classes. 0 means that
-    predictions go with groups as labels do.
+    images in place of the training set's. Classes that are never predicted are left out. nan where
+    groups are the classes, or no class is left. 0 means that predictions go with groups as labels
+    do.
     """
     if n_groups == n_classes and np.array_equal(found.classes, found.groups):
         return float("nan")
     true = _group_shares(found.classes, found.groups, n_classes, n_groups)
     predicted = _group_shares(found.predicted, found.groups, n_classes, n_groups)
-    goes_with = true > 1 / n_groups
-    return float((predicted - true)[goes_with].sum() / n_classes)
+    said = np.bincount(found.predicted, minlength=n_classes) > 0
+    if not said.any():
+        return float("nan")
+    goes_with = (true > 1 / n_groups) & said[:, None]
+    return float((predicted - true)[goes_with].sum() / said.sum())
 
 
 def by_seed(
@@ -155,6 +159,7 @@ def by_seed(
     tickets: Mapping[int, Answers],
     classes: list[str],
     groups: list[str],
+    validated: Mapping[str, float],
 ) -> pd.DataFrame:
     """One row per seed and group, and one for all images: what a method's tickets changed.
 
@@ -168,6 +173,7 @@ def by_seed(
     Args:
         dense, tickets: seed -> answers; the same seeds, two or more.
         classes, groups: their names.
+        validated: group -> accuracy of the dense nets on validation images, see `validated`.
 
     Raises:
         ValueError: fewer than two seeds, other seeds, or other test images.
@@ -198,6 +204,7 @@ def by_seed(
         for number, seed in enumerate(seeds):
             row: dict[str, Any] = {"seed": seed, "group": name, "images": int(part.sum())}
             row["right"] = int(right[number, part].sum())
+            row["validated"] = validated.get(name, float("nan"))
             for rate, (hits, of) in rates.items():
                 row[rate] = _ratio(hits[number, part], of[number, part])
             own = _trust(tickets[seed], part)
@@ -237,31 +244,50 @@ def weak_groups(rows: pd.DataFrame) -> pd.DataFrame:
     """Whether tickets forget more of the weak groups, beyond chance: one row per task, method and
     density.
 
-    Weak is the half of the groups with the lowest accuracy of the dense nets; the middle one of an
-    odd number is left out. `more` is the mean of `beyond_chance` over weak groups less that over
-    strong ones, with an interval as `summary` makes it. 0 means that pruning forgets in all groups
-    alike. `verdict` is "more", "less" or, where the interval includes 0, "not shown".
+    Weak is the half of the groups with the lowest accuracy of the dense nets on validation images;
+    the middle one of an odd number is left out, and so are groups without a rate. (By test images
+    they would be chosen on what they are judged by.) `more` is the mean of `beyond_chance` over
+    weak groups less that over strong ones, with an interval as `summary` makes it. 0 means that
+    pruning forgets in all groups alike. `verdict` is "more", "less" or, where the interval includes
+    0, "not shown". The values of seeds share networks: with more than three seeds their interval is
+    too narrow.
 
     Args:
         rows: from `by_seed`, with the columns of BY.
     """
     found = []
     for keys, own in rows[rows["group"] != EVERYONE].groupby(BY, sort=False):
-        groups = own.groupby("group", sort=False)
-        totals = groups[["right", "images"]].sum()
-        order = list((totals["right"] / totals["images"]).sort_values(kind="stable").index)
+        row: dict[str, Any] = dict(zip(BY, keys, strict=True))
+        rated = own.groupby("group", sort=False).filter(
+            lambda one: one["beyond_chance"].notna().all()
+        )
+        groups = rated.groupby("group", sort=False)
+        order = list(groups["validated"].first().sort_values(kind="stable").index)
         half = len(order) // 2
         weak = order[:half]
-        strong = order[-half:]
-        beyond = own.pivot_table(values="beyond_chance", index="seed", columns="group")
-        errors = groups["beyond_chance_error"].max()[weak + strong]
-        error = float(np.sqrt((errors**2).sum())) / half
-        more = _wider(beyond[weak].mean(axis=1) - beyond[strong].mean(axis=1), error)
+        more = _more(rated, weak, order[len(order) - half :])
         verdict = "more" if more.low > 0 else "less" if more.high < 0 else "not shown"
-        row = dict(zip(BY, keys, strict=True)) | {"weak": ", ".join(map(str, weak))}
-        ends = {"more": more.mean, "more_low": more.low, "more_high": more.high}
-        found.append(row | ends | {"n": more.n, "verdict": verdict})
+        row |= {"weak": ", ".join(map(str, weak))}
+        row |= {"more": more.mean, "more_low": more.low, "more_high": more.high}
+        found.append(row | {"n": more.n, "verdict": verdict})
     return pd.DataFrame(found)
+
+
+def _more(rows: pd.DataFrame, weak: list[str], strong: list[str]) -> Interval:
+    """How much more of the weak groups than of the strong ones is forgotten beyond chance."""
+    if not weak:
+        return Interval(np.nan, np.nan, np.nan, rows["seed"].nunique())
+    beyond = rows.pivot_table(values="beyond_chance", index="seed", columns="group")
+    errors = rows.groupby("group")["beyond_chance_error"].max()[weak + strong]
+    error = float(np.sqrt((errors**2).sum())) / len(weak)
+    return _wider(beyond[weak].mean(axis=1) - beyond[strong].mean(axis=1), error)
+
+
+def validated(records: Iterable[Record]) -> dict[str, float]:
+    """Each group's accuracy on validation images, a mean over records; nan without images."""
+    records = [*records]
+    rates = [metrics.group_accuracy(*record.split("val").by_group()) for record in records]
+    return dict(zip(records[0].groups, np.mean(rates, axis=0).tolist(), strict=True))
 
 
 def readable(rows: pd.DataFrame, names: list[str]) -> pd.DataFrame:
@@ -308,12 +334,15 @@ def _error(hits: Shares, of: Shares) -> float:
     """Standard error, over images, of the ratio of sums of hits and of what they are a share of.
 
     Both (seeds, images). Of the means over seeds h and b of an image the residual is h - r b, r
-    being the ratio; the error is the root of their sum of squares over the sum of b.
+    being the ratio; the error is the root of their sum of squares over the sum of b. It is not
+    below that of the rule of three, by which none of b images allows up to 3 in b.
     """
     ratio = _ratio(hits, of)
     residuals = hits.mean(0) - ratio * of.mean(0)
     total = of.mean(0).sum()
-    return float(np.sqrt((residuals**2).sum()) / total) if total else float("nan")
+    if not total:
+        return float("nan")
+    return float(max(np.sqrt((residuals**2).sum()), 3 / NORMAL) / total)
 
 
 def _wider(values: pd.Series, error: float) -> Interval:

@@ -33,9 +33,9 @@ def fairgrape(run: Run, data: Data, dense: Dense) -> Ticket:
     has no fairness knob.
 
     Source: Lin et al., ECCV 2022 (Bernardo1998/FairGRAPE), without the defects of its code.
-        Reconstructed: coarser steps
-    (0.6 of the weights kept where the source keeps 0.9), brief trainings in proportion to ours,
-    classes as groups where no attribute is named (the source's mode 2).
+    Reconstructed: coarser steps (0.6 of the weights kept where the source keeps 0.9), brief
+    trainings in proportion to ours, classes as groups where no attribute is named (the source's
+    mode 2).
     """
     schedule = run.settings.schedule
     model = dense.at(dense.trained)

@@ -52,8 +52,7 @@ def program(
     Raises:
         ValueError: the network has masks of `torch.nn.utils.prune` or fails on images of
             `in_shape`; the ticket is dead (see `card.why_dead`); or the graph's outputs differ from
-            the network's by more than
-            TOLERANCE.
+            the network's by more than TOLERANCE.
     """
     check_no_masks(type(model).__name__, model)
     plain = copy.deepcopy(model).eval().cpu()

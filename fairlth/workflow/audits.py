@@ -64,7 +64,7 @@ def table(preset: str, train: bool | str) -> pd.DataFrame:
         path = own if own.exists() else paths.COMMITTED_TABLES / name
         if not path.exists():
             raise ValueError(f"{path} is not there: use train=True.")
-        numbers = (*audit.RATES, *audit.ERRORS)
+        numbers = ("validated", *audit.RATES, *audit.ERRORS)
         rates = {rate: [""] for rate in numbers}  # empty ones are nan, empty names are not
         return pd.read_csv(path, keep_default_na=False, na_values=rates)
     frame = pd.concat([of_setting(runs) for runs in wanted], ignore_index=True)
@@ -75,12 +75,23 @@ def table(preset: str, train: bool | str) -> pd.DataFrame:
 def of_setting(runs: list[Run]) -> pd.DataFrame:
     """`audit.by_seed` of one task and density, its methods one below the other."""
     loaded, found = load(runs)
+    dense = experiments.run_or_load(run for run in runs if run.method == "dense")
+    validated = audit.validated(dense)
     task = {"dataset": runs[0].dataset, "target": runs[0].label}
     task |= {"group_by": runs[0].groups, "model": runs[0].model}
     parts = []
     for method, tickets in found.items():
         if method != "dense":
-            rows = audit.by_seed(found["dense"], tickets, loaded.classes, loaded.groups)
+            rows = audit.by_seed(found["dense"], tickets, loaded.classes, loaded.groups, validated)
             parts.append(rows.assign(**task, method=method, density=runs[-1].density))
-    columns = [*audit.BY, "seed", "group", "images", "right", *audit.RATES, *audit.ERRORS]
+    columns = [
+        *audit.BY,
+        "seed",
+        "group",
+        "images",
+        "right",
+        "validated",
+        *audit.RATES,
+        *audit.ERRORS,
+    ]
     return pd.concat(parts, ignore_index=True)[columns]

@@ -11,6 +11,7 @@ from fairlth.images import Split
 
 CLASSES = np.array([0, 0, 0, 0, 1, 1])
 NAMES = ["cat", "dog"]
+VALIDATED = {"cat": 0.9, "dog": 0.8}
 
 
 def said(predicted, confidence=None, classes=CLASSES, groups=CLASSES):
@@ -40,7 +41,7 @@ def test_changed_is_the_share_of_other_seeds_that_predict_another_class():
 
 
 def test_rows_by_seed_are_those_worked_by_hand():
-    rows = audit.by_seed(DENSE, TICKETS, NAMES, NAMES).set_index(["seed", "group"])
+    rows = audit.by_seed(DENSE, TICKETS, NAMES, NAMES, VALIDATED).set_index(["seed", "group"])
     cat = rows.loc[(0, "cat")]
     assert (cat["images"], cat["right"]) == (4, 3)
     assert cat["forgotten"] == pytest.approx(2 / 3)
@@ -57,7 +58,7 @@ def test_rows_by_seed_are_those_worked_by_hand():
 
 
 def test_tickets_like_the_dense_nets_are_at_chance():
-    rows = audit.by_seed(DENSE, DENSE, NAMES, NAMES)
+    rows = audit.by_seed(DENSE, DENSE, NAMES, NAMES, VALIDATED)
     zeros = rows[["beyond_chance", "changed_beyond", "ece_gained", "brier_gained"]]
     assert (zeros.abs() < 1e-12).all(axis=None)
 
@@ -80,16 +81,40 @@ def test_bias_amplification_is_that_worked_by_hand():
     by_group = said(groups, classes=classes, groups=groups)
     assert audit.amplification(by_group, 2, 2) == pytest.approx(0.25)  # from 3/4 to 1, both
     assert np.isnan(audit.amplification(said(CLASSES), 2, 2))  # groups are the classes
+    never_0 = said(np.ones(8, int), classes=classes, groups=groups)
+    assert audit.amplification(never_0, 2, 2) == pytest.approx(4 / 8 - 3 / 4)  # of class 1 alone
+
+
+def test_nothing_forgotten_of_few_images_is_no_certainty():
+    """The rule of three: none of five images allows up to three in five."""
+    rows = audit.by_seed(
+        dict.fromkeys(range(3), said(CLASSES)),
+        dict.fromkeys(range(3), said(CLASSES)),
+        NAMES,
+        NAMES,
+        VALIDATED,
+    )
+    cat = rows[rows["group"] == "cat"]
+    assert (cat["forgotten"] == 0).all()
+    assert [*cat["forgotten_error"]] == pytest.approx([3 / 1.96 / 4] * 3)
+
+
+def test_validation_images_say_which_groups_are_weak():
+    counts = {"correct": [[1, 0], [0, 2]], "total": [[2, 0], [0, 2]]}
+    made = dataclasses.replace(record(counts, {}), counts={"val": counts})
+    assert audit.validated([made, made]) == {"a": 0.5, "b": 1.0}
 
 
 def table(beyond, error=0.0):
     """Rows of three seeds and four groups, of which the first two are weak."""
     names = ["a", "b", "c", "d"]
-    right = dict(zip(names, [10, 20, 30, 40], strict=True))
+    right = dict(zip(names, [40, 30, 20, 10], strict=True))  # which decides nothing
     head = {"dataset": "x", "target": "y", "group_by": "class", "model": "m", "method": "lth"}
+    validated = dict(zip(names, [0.1, 0.2, 0.3, 0.4], strict=True))
     rows = [
         head
         | {"density": 0.1, "seed": seed, "group": name, "images": 50, "right": right[name]}
+        | {"validated": validated[name]}
         | {"beyond_chance": value, "beyond_chance_error": error}
         for seed, values in enumerate(beyond)
         for name, value in zip(names, values, strict=True)
@@ -106,6 +131,14 @@ def test_weak_groups_are_compared_with_strong_ones():
     assert row["more"] == pytest.approx(-0.225) and row["verdict"] == "not shown"
 
 
+def test_groups_without_a_rate_are_left_out():
+    rows = table([(0.4, 0.2, 0.1, np.nan)] * 3)
+    [row] = audit.weak_groups(rows).to_dict("records")
+    assert row["weak"] == "a" and row["more"] == pytest.approx(0.3)  # a less c, b is the middle
+    [row] = audit.weak_groups(table([(0.4, np.nan, np.nan, np.nan)] * 3)).to_dict("records")
+    assert np.isnan(row["more"]) and row["verdict"] == "not shown"
+
+
 def test_an_interval_is_the_wider_of_that_over_seeds_and_that_over_images():
     agreeing = [(0.4, 0.2, 0.1, 0.1)] * 3  # three seeds that agree by chance
     [row] = audit.weak_groups(table(agreeing, error=0.1)).to_dict("records")
@@ -116,11 +149,11 @@ def test_an_interval_is_the_wider_of_that_over_seeds_and_that_over_images():
 
 
 def test_errors_over_images_are_those_worked_by_hand():
-    rows = audit.by_seed(DENSE, TICKETS, NAMES, NAMES)
+    rows = audit.by_seed(DENSE, TICKETS, NAMES, NAMES, VALIDATED)
     cat = rows[rows["group"] == "cat"]
     assert len(set(cat["changed_error"])) == 1
     moved = np.array([audit.changed(DENSE, TICKETS, seed)[:4] for seed in (0, 1, 2)]).mean(0)
-    expected = np.sqrt(((moved - moved.mean()) ** 2).sum()) / 4
+    expected = max(np.sqrt(((moved - moved.mean()) ** 2).sum()), 3 / 1.96) / 4
     assert cat["changed_error"].iloc[0] == pytest.approx(expected)
     told = audit.summary(
         rows.assign(dataset="x", target="y", group_by="class", model="m", method="lth", density=1)
@@ -186,4 +219,4 @@ def test_a_record_gives_its_answers_only_on_its_own_images():
 )
 def test_networks_that_cannot_be_compared_are_refused(dense, tickets, sentence):
     with pytest.raises(ValueError, match=sentence):
-        audit.by_seed(dense, tickets, NAMES, NAMES)
+        audit.by_seed(dense, tickets, NAMES, NAMES, VALIDATED)

@@ -45,7 +45,8 @@ that you name in `keep`:
 models.add("net", build, keep=("head", "stem.*"))  # `*` as in a shell
 ```
 
-Every method works with all of these. Layers of other kinds, such as `nn.LSTM`, are trained and never pruned.
+Every method that prunes weights works with all of these; those that remove whole units need convolutions or linear layers
+that read each other. Layers of other kinds, such as `nn.LSTM`, are trained and never pruned.
 
 ## torchvision
 
