@@ -44,12 +44,12 @@ report: $(READY)       ## Snakemake's report on PRESET with its figures and time
 	@file="$$(python -m fairlth where "$(PRESET)")/report.html" && \
 	  snakemake --cores 1 --config 'preset="$(PRESET)"' --report "$$file" && echo "== $$file"
 
-figures: $(READY)      ## figures of every committed table, without training
-	@for preset in $(TABLES); do table=data/results/$$preset.csv; if [ -f $$table ]; then \
-	  echo "== figures of $$preset from $$table"; \
+figures: $(READY)      ## figures of every committed table that has its page, without training
+	@for preset in $(TABLES); do page=data/results/$$preset.md; if [ -f $$page ]; then \
+	  echo "== figures of $$preset from data/results/$$preset.csv"; \
 	  snakemake --workflow-profile profiles/default --cores $(CORES) --config preset=$$preset train=False --forceall || exit 1; \
 	  cat "$$(python -m fairlth where $$preset)/claims.txt"; \
-	  else echo "== $$table is not there: no figures of $$preset"; fi; done
+	  else echo "== $$page is not there: no figures of $$preset"; fi; done
 
 test: $(READY)         ## lint, unit tests, every notebook through Papermill and through nbval
 	@echo "== 1 of 3: ruff, mypy and import-linter" && ruff check --quiet . && ruff format --check --quiet . && mypy && lint-imports > /dev/null
