@@ -22,6 +22,7 @@ from fairlth.metrics import Counts
 
 SHOWN = 2.0  # seconds before a training shows how far it is
 PREDICT_BATCH = 128  # images: what activations fit in cache by is faster than large batches
+PREDICT_ON_GPU = 2048  # images: a GPU is busy with so many
 
 
 class Batch(NamedTuple):
@@ -314,10 +315,15 @@ def logits(model: nn.Module, split: Split) -> Tensor:
     training = model.training
     model.eval()
     with torch.inference_mode():
-        outputs = [model(as_float(x)) for x in split.x.split(PREDICT_BATCH)]
+        outputs = [model(as_float(x)) for x in split.x.split(predict_batch(split.x.device))]
     model.train(training)
     PASSES.predicted(len(split))
     return torch.cat(outputs)
+
+
+def predict_batch(device: torch.device) -> int:
+    """Images that are predicted together on a device."""
+    return PREDICT_ON_GPU if device.type == "cuda" else PREDICT_BATCH
 
 
 def count(outputs: Tensor, split: Split) -> Counts:

@@ -221,6 +221,11 @@ def test_only_a_training_that_takes_long_shows_a_bar(shown, bars, monkeypatch):
     assert all(how["total"] == 4 and how["initial"] == 1 for how in made)
 
 
+def test_a_gpu_predicts_more_images_together():
+    assert training.predict_batch(torch.device("cuda")) == 2048
+    assert training.predict_batch(torch.device("cpu")) == 128
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_an_epoch_reads_one_number_from_the_device(random_data, masked):
     """Each reading of a number would let a GPU wait for its processor."""
