@@ -24,10 +24,12 @@ from fairlth.images import Data
 from fairlth.shipping import card as cards
 from fairlth.shipping import export
 from fairlth.shipping import ticket as tickets
+from fairlth.shipping.card import Card
 from fairlth.workflow import cost, experiments, yours
 from fairlth.workflow.status import duration
 
 ENDINGS = (tickets.ENDING, ".json", ".md", ".onnx", ".png")  # of the files that are left
+NETWORK = "network"  # the condition on a card that tells your network from others of its name
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def _has_ticket(run: Run) -> bool:
 
 
 def _check_free(made: Plan) -> None:
-    """Raises ValueError where the files of something else are in the way."""
+    """Raises ValueError where files of something else, or of another network, are in the way."""
     there = [made.file(ending) for ending in ENDINGS if made.file(ending).exists()]
     if not there:
         return
@@ -151,11 +153,28 @@ def _check_free(made: Plan) -> None:
         card = tickets.read_card(made.file(tickets.ENDING))
     except ValueError:
         card = None
-    same_images = card is not None and card.data_sha256 == cards.fingerprint(made.data)
-    if card is None or card.run != made.run.model_dump() or not same_images:
+    if card is None or not _is_of(card, made):
         raise ValueError(
             f"{there[0]} is there and is not of this ticket: move it away or give another --out."
         )
+
+
+def _is_of(card: Card, made: Plan) -> bool:
+    """Whether a card that was left is of the same run, images and network."""
+    network = card.conditions.get(NETWORK, "")
+    return (
+        card.run == made.run.model_dump()
+        and card.data_sha256 == cards.fingerprint(made.data)
+        and network == models.fingerprint(made.run.model)
+    )
+
+
+def _card_of(card: Card, made: Plan) -> Card:
+    """The card that is left: with what tells your network from others of its name."""
+    network = models.fingerprint(made.run.model)
+    if not network:
+        return card
+    return card.model_copy(update={"conditions": card.conditions | {NETWORK: network}})
 
 
 def found(made: Plan) -> str:
@@ -287,15 +306,16 @@ def ship(made: Plan, records: list[Record]) -> Shipped:
     """
     source = config.ticket_path(made.run, paths.RUNS)
     ticket = tickets.load(source, made.run)
+    card = _card_of(ticket.card, made)
     contents = {
         tickets.ENDING: source.read_bytes(),
-        ".json": tickets.card_path(source).read_bytes(),
-        ".md": cards.markdown(ticket.card).encode(),
+        ".json": cards.card_bytes(card),
+        ".md": cards.markdown(card).encode(),
         ".png": picture(records),
     }
     fault = ""
     try:
-        contents[".onnx"] = export.onnx(ticket.model, ticket.card.in_shape, ticket.card)
+        contents[".onnx"] = export.onnx(ticket.model, card.in_shape, card)
     except ValueError as error:
         fault = f"no ONNX file: {error}"
         made.file(".onnx").unlink(missing_ok=True)

@@ -421,6 +421,26 @@ class TestYourNetwork:
         both = list(home.rglob("shipped/*/*.zlib"))
         assert path in both and [other.name for other in both] == [path.name, path.name]
 
+    def test_what_was_made_of_another_network_of_its_name_stays(
+        self, shapes, tmp_path, no_onnx, capsys
+    ):
+        file = tmp_path / "net.py"
+        file.write_text(BUILD)
+        out = tmp_path / "out"
+        command = [*words(shapes), "--network", f"{file}:build", "--out", str(out)]
+        for _ in range(2):
+            assert cli.main(command) == 0
+        there = {path: path.read_bytes() for path in out.iterdir()}
+        layers = "nn.Flatten(), nn.ReLU()"  # as many layers to prune, and as many weights
+        file.write_text(BUILD.replace("nn.Flatten()", layers))
+        assert cli.main(command) == 2
+        told = capsys.readouterr().err.splitlines()[-1]
+        assert told == (
+            f"{out}/shapes_net_ballot_d0.1_s0.safetensors.zlib is there and is not of this "
+            "ticket: move it away or give another --out."
+        )
+        assert {path: path.read_bytes() for path in out.iterdir()} == there
+
     @pytest.mark.parametrize(
         ("function", "sentence"),
         [(":none", "(it has no 'none')"), ("", "(it has no '')"), (":broken", "model 'net'")],
