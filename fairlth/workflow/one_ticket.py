@@ -5,7 +5,7 @@
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +34,10 @@ NETWORK = "network"  # the condition on a card that tells your network from othe
 
 @dataclass(frozen=True)
 class Wish:
-    """What is asked for, each value as the command has it."""
+    """What is asked for, each value as the command has it.
+
+    `weights`, `trained` and `keep` are those of `models.add`, of a network of yours.
+    """
 
     images: str
     group_by: str | None = None
@@ -46,6 +49,9 @@ class Wish:
     seed: int = 0
     side: int | None = None
     epochs: int | None = None
+    weights: str | None = None
+    trained: bool = False
+    keep: Sequence[str] = ()
     image: str = "image"
     out: Path | None = None
 
@@ -92,6 +98,8 @@ def plan(wish: Wish) -> Plan:
     if wish.method == "dense":
         raise ValueError("method='dense' is refused: it prunes nothing, and is compared anyway.")
     network, build = yours.network(wish.network)
+    if build is None:
+        yours.check_no_options(wish.network, wish.weights, wish.trained, wish.keep)
     most = PRESETS[wish.preset].image_size
     dataset = yours.images(wish.images, wish.side, most, wish.target, wish.image)
     run = Run(
@@ -110,7 +118,8 @@ def plan(wish: Wish) -> Plan:
         models.check(run)
     loaded = data.load(run)
     if build is not None:
-        models.add(network, build, loaded.in_shape, len(loaded.classes))
+        sizes = (loaded.in_shape, len(loaded.classes))
+        yours.add(network, build, *sizes, wish.weights, wish.trained, wish.keep)
     methods.check_data(run, loaded)
     fresh = models.build(network, loaded.in_shape, len(loaded.classes), torch.Generator())
     models.check_fits(network, fresh, loaded.in_shape, len(loaded.classes), dataset)

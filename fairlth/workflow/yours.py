@@ -3,6 +3,7 @@
 import os
 import re
 import runpy
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,12 @@ from fairlth.data.listing import SPLIT_OF
 from fairlth.shipping.card import LARGEST_SIDE
 
 HUB = re.compile(r"[\w.-]+/[\w.-]+")  # a repository: owner/name
+OPTIONS = {  # of `models.add` in its sentences -> as they are typed
+    'models.add weights="keep"': "--weights keep",
+    'weights="keep"': "--weights keep",
+    'weights="draw"': "--weights draw",
+    "trained=True": "--trained",
+}
 LOOKED: dict[str, str] = {}  # what was found in folders, each read once by this process
 
 
@@ -141,6 +148,42 @@ def network(word: str) -> tuple[str, Any]:
             "(in_shape, n_classes) that builds the network."
         ) from error
     return _name_of(Path(file).stem), build
+
+
+def check_no_options(word: str, weights: str | None, trained: bool, keep: Sequence[str]) -> None:
+    """Raises ValueError where one of these is told of a network that is no file of yours."""
+    told = [] if weights is None else [f"--weights {weights}"]
+    if trained:
+        told.append("--trained")
+    told += [f"--keep {layers}" for layers in keep]
+    if told:
+        raise ValueError(
+            f"{', '.join(told)} cannot be had with network={word!r}, which is no Python file of "
+            "yours: leave it out, or give --network FILE.py:FUNCTION."
+        )
+
+
+def add(
+    name: str,
+    build: Any,
+    in_shape: tuple[int, ...],
+    n_classes: int,
+    weights: str | None,
+    trained: bool,
+    keep: Sequence[str],
+) -> None:
+    """Makes your network known, see `models.add`, whose sentences get the words of the command.
+
+    Raises:
+        ValueError: the network cannot be used.
+    """
+    try:
+        models.add(name, build, in_shape, n_classes, weights, trained, keep)
+    except ValueError as error:
+        sentence = str(error)
+        for in_python, typed in OPTIONS.items():
+            sentence = sentence.replace(in_python, typed)
+        raise ValueError(sentence) from error
 
 
 def scale(preset: str, dataset: str, side: int | None, epochs: int | None) -> str:

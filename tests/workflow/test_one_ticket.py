@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from fairlth import config, data, models
@@ -213,6 +214,12 @@ class TestBadInput:
             (["--side", "2000"], "side=2000 is refused: expected 1 to 1024 pixels."),
             (["--epochs", "0"], "epochs=0 is refused"),
             (["--epochs", "1"], "rewind_epochs=1 is refused: expected fewer than the 1 epochs"),
+            (
+                ["--weights", "draw", "--keep", "head", "--keep", "stem.*"],
+                "--weights draw, --keep head, --keep stem.* cannot be had with network='mlp', which "
+                "is no Python file of yours: leave it out, or give --network FILE.py:FUNCTION.",
+            ),
+            (["--trained"], "--trained cannot be had with network='mlp', which is no Python file"),
             (["--network", "none.py:build"], "network='none.py:build' cannot be used ("),
             (["--network", "convnet", "--side", "4"], "model 'convnet'"),
         ],
@@ -405,6 +412,19 @@ def build(in_shape, n_classes):
 def broken(in_shape, n_classes):
     return nn.Linear(7, n_classes)
 """
+TRAINED = """
+import torch
+from torch import nn
+
+def build(in_shape, n_classes):
+    n_inputs = in_shape[0] * in_shape[1] ** 2
+    net = nn.Sequential(nn.Flatten(), nn.Linear(n_inputs, 9), nn.ReLU(), nn.Linear(9, n_classes))
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for value in net.parameters():
+            value.normal_(0, 0.3, generator=generator)
+    return net
+"""
 
 
 class TestYourNetwork:
@@ -420,6 +440,52 @@ class TestYourNetwork:
         assert cli.main([*words(shapes), *network]) == 0
         both = list(home.rglob("shipped/*/*.zlib"))
         assert path in both and [other.name for other in both] == [path.name, path.name]
+
+    def test_trained_weights_are_asked_about_in_the_words_of_the_command(
+        self, shapes, tmp_path, capsys
+    ):
+        file = tmp_path / "net.py"
+        file.write_text(TRAINED)
+        command = [*words(shapes), "--network", f"{file}:build"]
+        assert cli.main(command) == 2
+        assert capsys.readouterr().err.splitlines()[-1] == (
+            "model 'net' comes with trained weights (1.weight is the same for two seeds): give "
+            "--weights keep to start from them, or --weights draw to lose them and draw all anew "
+            "for each seed."
+        )
+        assert cli.main([*command, "--trained", "--weights", "draw"]) == 2
+        assert capsys.readouterr().err.splitlines()[-1] == (
+            "--trained and --weights draw contradict each other: leave one of them out."
+        )
+
+    def test_weights_trained_and_keep_are_those_of_models_add(self, shapes, tmp_path):
+        file = tmp_path / "net.py"
+        file.write_text(TRAINED)
+        wish = Wish(str(shapes), network=f"{file}:build", preset="smoke", weights="draw")
+        first = {}
+        for name, more in (
+            ("draw", {}),
+            ("keep", {"weights": "keep"}),
+            ("trained", {"weights": None, "trained": True}),
+        ):
+            one_ticket.plan(replace(wish, **more))
+            assert models.OWN["net"][1:] == (name != "draw", name == "trained")
+            made = models.build("net", (3, 8, 8), 3, torch.Generator().manual_seed(1))
+            first[name] = made[1].weight
+        assert torch.equal(first["keep"], first["trained"])
+        assert not torch.equal(first["keep"], first["draw"])
+
+    def test_layers_that_are_named_stay_whole(self, shapes, tmp_path, home, no_onnx, capsys):
+        file = tmp_path / "net.py"
+        file.write_text(TRAINED.replace("nn.Linear(9, n_c", "nn.Linear(9, 9), nn.Linear(9, n_c"))
+        command = [*words(shapes), "--network", f"{file}:build", "--weights", "keep"]
+        assert cli.main([*command, "--keep", "3", "--keep", "[4-9]"]) == 0
+        [path] = home.rglob("shipped/*/*.json")
+        assert [row["layer"] for row in json.loads(path.read_text())["layers"]] == ["1.weight"]
+        assert cli.main([*command, "--keep", "head"]) == 2
+        assert capsys.readouterr().err.splitlines()[-1] == (
+            "model 'net': keep='head' names no layer that could be pruned: choose from 1, 3, 4."
+        )
 
     def test_what_was_made_of_another_network_of_its_name_stays(
         self, shapes, tmp_path, no_onnx, capsys
