@@ -441,6 +441,40 @@ class TestYourNetwork:
         both = list(home.rglob("shipped/*/*.zlib"))
         assert path in both and [other.name for other in both] == [path.name, path.name]
 
+    @pytest.mark.parametrize("inside", [False, True])
+    def test_modules_beside_the_file_can_be_imported(
+        self, inside, shapes, tmp_path, home, no_onnx, monkeypatch
+    ):
+        monkeypatch.chdir(tmp_path)
+        folder = tmp_path / "mine"
+        folder.mkdir()
+        module = f"layers_{inside}"
+        monkeypatch.setitem(sys.modules, module, None)
+        monkeypatch.delitem(sys.modules, module)  # so that it is forgotten afterwards
+        (folder / f"{module}.py").write_text(BUILD)
+        lines = ["def build(*sizes):", f"    from {module} import build", "    return build(*sizes)"]
+        own = lines if inside else [f"from {module} import build"]
+        (folder / "net.py").write_text("\n".join(own))
+        before = list(sys.path)
+        assert cli.main([*words(shapes), "--network", "mine/net.py:build"]) == 0
+        assert sys.path == before
+        [path] = home.rglob("shipped/*/*.zlib")
+        assert tickets.load(path).card.total == 3 * 8 * 8 * 3
+
+    def test_the_path_stays_where_the_file_fails_or_takes_its_folder_off(
+        self, shapes, tmp_path, capsys
+    ):
+        file = tmp_path / "net.py"
+        before = list(sys.path)
+        for head, sentence in (
+            ("import no_such_module_there", "cannot be used (No module named 'no_such_mod"),
+            (f"import sys\nsys.path.remove({str(tmp_path)!r})", "model 'net' cannot be built"),
+        ):
+            file.write_text(f"{head}\n{BUILD}".replace("nn.Flatten()", "none"))
+            assert cli.main([*words(shapes), "--network", f"{file}:build"]) == 2
+            assert sentence in capsys.readouterr().err.splitlines()[-1]
+            assert sys.path == before
+
     def test_trained_weights_are_asked_about_in_the_words_of_the_command(
         self, shapes, tmp_path, capsys
     ):
