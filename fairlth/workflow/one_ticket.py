@@ -95,6 +95,7 @@ def plan(wish: Wish) -> Plan:
 
     config.check_preset(wish.preset)
     yours.check_side(wish.side)
+    yours.check_epochs(wish.preset, wish.epochs)
     if wish.method == "dense":
         raise ValueError("method='dense' is refused: it prunes nothing, and is compared anyway.")
     network, build = yours.network(wish.network)

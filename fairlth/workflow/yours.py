@@ -257,3 +257,13 @@ def check_side(side: int | None) -> None:
     """Raises ValueError unless images can have so many pixels per side."""
     if side is not None and not 1 <= side <= LARGEST_SIDE:
         raise ValueError(f"side={side} is refused: expected 1 to {LARGEST_SIDE} pixels.")
+
+
+def check_epochs(preset: str, epochs: int | None) -> None:
+    """Raises ValueError unless a training of a preset can have so many epochs."""
+    rewind = PRESETS[preset].rewind_epochs
+    if epochs is not None and epochs <= rewind:
+        raise ValueError(
+            f"--epochs {epochs} is refused: expected at least {rewind + 1}, since weights of "
+            f"preset {preset} go back to their state after {rewind} epoch(s)."
+        )

@@ -212,8 +212,16 @@ class TestBadInput:
             (["--preset", "huge"], "preset='huge' is refused: choose one of smoke"),
             (["--side", "0"], "side=0 is refused: expected 1 to 1024 pixels."),
             (["--side", "2000"], "side=2000 is refused: expected 1 to 1024 pixels."),
-            (["--epochs", "0"], "epochs=0 is refused"),
-            (["--epochs", "1"], "rewind_epochs=1 is refused: expected fewer than the 1 epochs"),
+            (["--epochs", "0"], "--epochs 0 is refused: expected at least 2, since weights of"),
+            (
+                ["--epochs", "1"],
+                "--epochs 1 is refused: expected at least 2, since weights of preset smoke go back "
+                "to their state after 1 epoch(s).",
+            ),
+            (
+                ["--epochs", "0", "--preset", "finetune"],
+                "--epochs 0 is refused: expected at least 1, since weights of preset finetune go",
+            ),
             (
                 ["--weights", "draw", "--keep", "head", "--keep", "stem.*"],
                 "--weights draw, --keep head, --keep stem.* cannot be had with network='mlp', which "
@@ -307,6 +315,11 @@ class TestSizes:
         assert "side=9 is refused: digits has 8 pixels per side." in capsys.readouterr().err
         made = one_ticket.plan(Wish("digits", network="mlp", preset="smoke", side=8))
         assert made.run.preset == "smoke" and made.data.in_shape == (1, 8, 8)
+
+    @pytest.mark.parametrize(("preset", "least"), [("smoke", 2), ("finetune", 1)])
+    def test_the_least_epochs_that_are_told_can_be_had(self, preset, least, shapes):
+        wish = Wish(str(shapes), network="mlp", preset=preset, epochs=least, density=0.2)
+        assert one_ticket.plan(wish).run.settings.schedule.epochs == least
 
     def test_presets_stay_as_they_are(self, shapes):
         before = {name: preset.model_dump_json() for name, preset in PRESETS.items()}
