@@ -238,10 +238,15 @@ def _steps(made: Plan) -> int:
 
 
 def time_needed(made: Plan) -> str:
-    """How long the trainings that are missing take, by steps that are timed now."""
+    """How long the trainings that are missing take, by steps that are timed now.
+
+    A network that was given as trained is the dense net without a training.
+    """
     missing = [one for one in (made.dense, made.run) if one not in made.done]
     there = [_called(one) for one in made.done]
     told = f"there already and used: {', '.join(there)}\n" if there else ""
+    if models.given_as_trained(made.run.model):
+        missing = [one for one in missing if one != made.dense]
     if not missing:
         return f"{told}nothing is left to train"
     work = workload.work([made.dense, made.run])

@@ -522,6 +522,25 @@ class TestYourNetwork:
         assert torch.equal(first["keep"], first["trained"])
         assert not torch.equal(first["keep"], first["draw"])
 
+    def test_of_a_trained_network_no_dense_training_is_counted(
+        self, shapes, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(cost, "seconds_on", lambda run, data: 10.0)
+        file = tmp_path / "net.py"
+        file.write_text(TRAINED)
+        wish = Wish(str(shapes), network=f"{file}:build", preset="smoke", method="magnitude")
+        both = one_ticket.plan(replace(wish, weights="keep"))
+        assert ": 20 steps of 10.000 s;" in one_ticket.time_needed(both)
+        made = one_ticket.plan(replace(wish, trained=True))
+        assert ": 10 steps of 10.000 s;" in one_ticket.time_needed(made)
+        assert experiments.run(made.dense, paths.RUNS).cost == 0
+        made = one_ticket.plan(replace(wish, trained=True))
+        told = one_ticket.time_needed(made)
+        assert told.startswith("there already and used: the dense net\nabout 2 min on ")
+        record = experiments.run(made.run, paths.RUNS)
+        made = replace(made, done={made.run: record})
+        assert one_ticket.time_needed(made).endswith("\nnothing is left to train")
+
     def test_layers_that_are_named_stay_whole(self, shapes, tmp_path, home, no_onnx, capsys):
         file = tmp_path / "net.py"
         file.write_text(TRAINED.replace("nn.Linear(9, n_c", "nn.Linear(9, 9), nn.Linear(9, n_c"))
