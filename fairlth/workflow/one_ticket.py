@@ -18,13 +18,14 @@ from matplotlib.figure import Figure
 from fairlth import config, data, figures, methods, metrics, models
 from fairlth.analysis import summaries
 from fairlth.analysis.records import Record
-from fairlth.config import PRESETS, Run, paths, workload
+from fairlth.config import METHOD_TABLE, PRESETS, Run, paths, workload
 from fairlth.data.listing import MOST_GROUPS
 from fairlth.images import Data
 from fairlth.shipping import card as cards
 from fairlth.shipping import export
 from fairlth.shipping import ticket as tickets
 from fairlth.shipping.card import Card
+from fairlth.shipping.remove import remove
 from fairlth.workflow import cost, experiments, yours
 from fairlth.workflow.status import duration
 
@@ -197,18 +198,31 @@ def found(made: Plan) -> str:
     network = models.build(run.model, made.data.in_shape, len(made.data.classes), torch.Generator())
     weights = {name: weight.numel() for name, weight in models.prunable(network).items()}
     total = sum(weights.values())
-    kept = config.share_of(run.density, total)
     lines = [
         yours.found(run.dataset),
         f"read as {side} x {side} pixels in {channels} channel(s), {n_bytes / 1e6:.1f} MB: preset "
         f"{run.preset} has at most {settings.image_size} (--side N asks for another size)",
         _images(made).to_string(),
         f"network {run.model}: {total:,} weights to prune in {len(weights)} layers, of which "
-        f"{run.method} keeps {kept:,}",
+        f"{run.method} keeps {_promise(run, total)}",
         f"a training: {settings.schedule.epochs} epochs of {_steps(made)} steps "
         "(--epochs N asks for others)",
     ]
     return "\n".join(lines)
+
+
+def _prunes_units(run: Run) -> bool:
+    return METHOD_TABLE[run.method].structure == "units"
+
+
+def _promise(run: Run, total: int) -> str:
+    """How many of the weights the run's method keeps, and of whole units, what becomes of them."""
+    kept = f"{config.share_of(run.density, total):,}"
+    if not _prunes_units(run):
+        return kept
+    if run.settings.count_flops:
+        kept = f"{run.density:g} of the FLOPs"
+    return f"at most {kept}, in whole units; the ONNX file is the network without the others"
 
 
 def _images(made: Plan) -> pd.DataFrame:
@@ -314,7 +328,8 @@ def _worst(names: list[str], correct: np.ndarray, total: np.ndarray) -> str:
 def ship(made: Plan, records: list[Record]) -> Shipped:
     """Leaves the ticket, its card as JSON and Markdown, a picture and the ONNX file.
 
-    A dead ticket gets no ONNX file.
+    A dead ticket gets no ONNX file. Of a ticket of whole units it is the network without the units
+    that were removed.
 
     Raises:
         OSError: a file cannot be written.
@@ -330,7 +345,10 @@ def ship(made: Plan, records: list[Record]) -> Shipped:
     }
     fault = ""
     try:
-        contents[".onnx"] = export.onnx(ticket.model, card.in_shape, card)
+        network = ticket.model
+        if _prunes_units(made.run) and not card.dead:
+            network = remove(network, ticket.mask, card.in_shape)
+        contents[".onnx"] = export.onnx(network, card.in_shape, card)
     except ValueError as error:
         fault = f"no ONNX file: {error}"
         made.file(".onnx").unlink(missing_ok=True)

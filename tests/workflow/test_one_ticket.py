@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import onnx
@@ -196,6 +197,39 @@ class TestACommand:
         monkeypatch.setattr(one_ticket, "make", explode)
         assert cli.main(words(shapes)) == 1
         assert "\nthe training loss became nan: choose a lower one.\n" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(
+    find_spec("torch_pruning") is None, reason="torch-pruning is not installed (extra `units`)"
+)
+class TestWholeUnits:
+    def test_the_onnx_file_has_no_removed_unit_and_equal_outputs(self, shapes, home, capsys):
+        assert cli.main(words(shapes, "--method", "units_norm", "--density", "0.2")) == 0
+        told = " ".join(capsys.readouterr().out.split())
+        assert (
+            "network mlp: 32,960 weights to prune in 3 layers, of which units_norm keeps at most "
+            "6,592, in whole units; the ONNX file is the network without the others a training: "
+        ) in told
+        [path] = home.rglob("shipped/*/*.zlib")
+        found = tickets.load(path)
+        units = int(found.mask["linear1.weight"].any(1).sum())
+        assert 1 <= units < len(found.mask["linear1.weight"])
+        content = path.with_name(path.name.replace(tickets.ENDING, ".onnx")).read_bytes()
+        shapes_there = [list(one.dims) for one in onnx.load_from_string(content).graph.initializer]
+        assert [units, 3 * 8 * 8] in shapes_there
+        x = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            expected = found.model(x).numpy()
+        assert np.allclose(export.outputs(export.session(content), x), expected, atol=1e-4)
+
+    def test_a_share_of_the_flops_is_told_as_one(self, shapes, monkeypatch):
+        flops = PRESETS["smoke"].model_copy(update={"count_flops": True})
+        monkeypatch.setitem(PRESETS, "smoke", flops)
+        wish = Wish(str(shapes), network="mlp", preset="smoke", method="units_norm", density=0.2)
+        told = one_ticket.found(one_ticket.plan(wish))
+        assert "of which units_norm keeps at most 0.2 of the FLOPs, in whole units" in told
+        told = one_ticket.found(one_ticket.plan(replace(wish, method="lth_rate")))
+        assert "of which lth_rate keeps 6,592\n" in told
 
 
 class TestBadInput:
