@@ -499,7 +499,11 @@ class TestYourNetwork:
         monkeypatch.setitem(sys.modules, module, None)
         monkeypatch.delitem(sys.modules, module)  # so that it is forgotten afterwards
         (folder / f"{module}.py").write_text(BUILD)
-        lines = ["def build(*sizes):", f"    from {module} import build", "    return build(*sizes)"]
+        lines = [
+            "def build(*sizes):",
+            f"    from {module} import build",
+            "    return build(*sizes)",
+        ]
         own = lines if inside else [f"from {module} import build"]
         (folder / "net.py").write_text("\n".join(own))
         before = list(sys.path)
@@ -556,9 +560,7 @@ class TestYourNetwork:
         assert torch.equal(first["keep"], first["trained"])
         assert not torch.equal(first["keep"], first["draw"])
 
-    def test_of_a_trained_network_no_dense_training_is_counted(
-        self, shapes, tmp_path, monkeypatch
-    ):
+    def test_of_a_trained_network_no_dense_training_is_counted(self, shapes, tmp_path, monkeypatch):
         monkeypatch.setattr(cost, "seconds_on", lambda run, data: 10.0)
         file = tmp_path / "net.py"
         file.write_text(TRAINED)
