@@ -328,8 +328,8 @@ def _worst(names: list[str], correct: np.ndarray, total: np.ndarray) -> str:
 def ship(made: Plan, records: list[Record]) -> Shipped:
     """Leaves the ticket, its card as JSON and Markdown, a picture and the ONNX file.
 
-    A dead ticket gets no ONNX file. Of a ticket of whole units it is the network without the units
-    that were removed.
+    A dead ticket gets no ONNX file. That of a ticket of whole units is the network without the
+    units that were removed.
 
     Raises:
         OSError: a file cannot be written.
