@@ -269,6 +269,23 @@ def _add_ticket_options(command: argparse.ArgumentParser) -> None:
         help="a network of the package (default: convnet), or FILE.py:FUNCTION, your function of "
         "(in_shape, n_classes) that builds one",
     )
+    command.add_argument(
+        "--weights",
+        choices=("keep", "draw"),
+        help="of your network: keep starts from those it comes with, draw draws all anew",
+    )
+    command.add_argument(
+        "--trained",
+        action="store_true",
+        help="your network as it comes is the dense net, which is not trained",
+    )
+    command.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="layers of your network that stay whole, such as head or 'stem.*'; may be repeated",
+    )
     command.add_argument("--density", type=float, default=0.1, help="share of weights kept (0.1)")
     command.add_argument("--method", default="ballot", help="see the README (default: ballot)")
     command.add_argument("--preset", default="small", help="scale of the training (small)")

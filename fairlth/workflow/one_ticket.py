@@ -5,7 +5,7 @@
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -18,21 +18,27 @@ from matplotlib.figure import Figure
 from fairlth import config, data, figures, methods, metrics, models
 from fairlth.analysis import summaries
 from fairlth.analysis.records import Record
-from fairlth.config import PRESETS, Run, paths, workload
+from fairlth.config import METHOD_TABLE, PRESETS, Run, paths, workload
 from fairlth.data.listing import MOST_GROUPS
 from fairlth.images import Data
 from fairlth.shipping import card as cards
 from fairlth.shipping import export
 from fairlth.shipping import ticket as tickets
+from fairlth.shipping.card import Card
+from fairlth.shipping.remove import remove
 from fairlth.workflow import cost, experiments, yours
 from fairlth.workflow.status import duration
 
 ENDINGS = (tickets.ENDING, ".json", ".md", ".onnx", ".png")  # of the files that are left
+NETWORK = "network"  # the condition on a card that tells your network from others of its name
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What is asked for, each value as the command has it."""
+    """What is asked for, each value as the command has it.
+
+    `weights`, `trained` and `keep` are those of `models.add`, of a network of yours.
+    """
 
     images: str
     group_by: str | None = None
@@ -44,6 +50,9 @@ class Wish:
     seed: int = 0
     side: int | None = None
     epochs: int | None = None
+    weights: str | None = None
+    trained: bool = False
+    keep: Sequence[str] = ()
     image: str = "image"
     out: Path | None = None
 
@@ -87,9 +96,12 @@ def plan(wish: Wish) -> Plan:
 
     config.check_preset(wish.preset)
     yours.check_side(wish.side)
+    yours.check_epochs(wish.preset, wish.epochs)
     if wish.method == "dense":
         raise ValueError("method='dense' is refused: it prunes nothing, and is compared anyway.")
     network, build = yours.network(wish.network)
+    if build is None:
+        yours.check_no_options(wish.network, wish.weights, wish.trained, wish.keep)
     most = PRESETS[wish.preset].image_size
     dataset = yours.images(wish.images, wish.side, most, wish.target, wish.image)
     run = Run(
@@ -108,7 +120,8 @@ def plan(wish: Wish) -> Plan:
         models.check(run)
     loaded = data.load(run)
     if build is not None:
-        models.add(network, build, loaded.in_shape, len(loaded.classes))
+        sizes = (loaded.in_shape, len(loaded.classes))
+        yours.add(network, build, *sizes, wish.weights, wish.trained, wish.keep)
     methods.check_data(run, loaded)
     fresh = models.build(network, loaded.in_shape, len(loaded.classes), torch.Generator())
     models.check_fits(network, fresh, loaded.in_shape, len(loaded.classes), dataset)
@@ -143,7 +156,7 @@ def _has_ticket(run: Run) -> bool:
 
 
 def _check_free(made: Plan) -> None:
-    """Raises ValueError where the files of something else are in the way."""
+    """Raises ValueError where files of something else, or of another network, are in the way."""
     there = [made.file(ending) for ending in ENDINGS if made.file(ending).exists()]
     if not there:
         return
@@ -151,11 +164,28 @@ def _check_free(made: Plan) -> None:
         card = tickets.read_card(made.file(tickets.ENDING))
     except ValueError:
         card = None
-    same_images = card is not None and card.data_sha256 == cards.fingerprint(made.data)
-    if card is None or card.run != made.run.model_dump() or not same_images:
+    if card is None or not _is_of(card, made):
         raise ValueError(
             f"{there[0]} is there and is not of this ticket: move it away or give another --out."
         )
+
+
+def _is_of(card: Card, made: Plan) -> bool:
+    """Whether a card that was left is of the same run, images and network."""
+    network = card.conditions.get(NETWORK, "")
+    return (
+        card.run == made.run.model_dump()
+        and card.data_sha256 == cards.fingerprint(made.data)
+        and network == models.fingerprint(made.run.model)
+    )
+
+
+def _card_of(card: Card, made: Plan) -> Card:
+    """The card that is left: with what tells your network from others of its name."""
+    network = models.fingerprint(made.run.model)
+    if not network:
+        return card
+    return card.model_copy(update={"conditions": card.conditions | {NETWORK: network}})
 
 
 def found(made: Plan) -> str:
@@ -168,18 +198,31 @@ def found(made: Plan) -> str:
     network = models.build(run.model, made.data.in_shape, len(made.data.classes), torch.Generator())
     weights = {name: weight.numel() for name, weight in models.prunable(network).items()}
     total = sum(weights.values())
-    kept = config.share_of(run.density, total)
     lines = [
         yours.found(run.dataset),
         f"read as {side} x {side} pixels in {channels} channel(s), {n_bytes / 1e6:.1f} MB: preset "
         f"{run.preset} has at most {settings.image_size} (--side N asks for another size)",
         _images(made).to_string(),
         f"network {run.model}: {total:,} weights to prune in {len(weights)} layers, of which "
-        f"{run.method} keeps {kept:,}",
+        f"{run.method} keeps {_promise(run, total)}",
         f"a training: {settings.schedule.epochs} epochs of {_steps(made)} steps "
         "(--epochs N asks for others)",
     ]
     return "\n".join(lines)
+
+
+def _prunes_units(run: Run) -> bool:
+    return METHOD_TABLE[run.method].structure == "units"
+
+
+def _promise(run: Run, total: int) -> str:
+    """How many of the weights the run's method keeps, and of whole units, what becomes of them."""
+    kept = f"{config.share_of(run.density, total):,}"
+    if not _prunes_units(run):
+        return kept
+    if run.settings.count_flops:
+        kept = f"{run.density:g} of the FLOPs"
+    return f"at most {kept}, in whole units; the ONNX file is the network without the others"
 
 
 def _images(made: Plan) -> pd.DataFrame:
@@ -209,10 +252,15 @@ def _steps(made: Plan) -> int:
 
 
 def time_needed(made: Plan) -> str:
-    """How long the trainings that are missing take, by steps that are timed now."""
+    """How long the trainings that are missing take, by steps that are timed now.
+
+    A network that was given as trained is the dense net without a training.
+    """
     missing = [one for one in (made.dense, made.run) if one not in made.done]
     there = [_called(one) for one in made.done]
     told = f"there already and used: {', '.join(there)}\n" if there else ""
+    if models.given_as_trained(made.run.model):
+        missing = [one for one in missing if one != made.dense]
     if not missing:
         return f"{told}nothing is left to train"
     work = workload.work([made.dense, made.run])
@@ -280,22 +328,27 @@ def _worst(names: list[str], correct: np.ndarray, total: np.ndarray) -> str:
 def ship(made: Plan, records: list[Record]) -> Shipped:
     """Leaves the ticket, its card as JSON and Markdown, a picture and the ONNX file.
 
-    A dead ticket gets no ONNX file.
+    A dead ticket gets no ONNX file. That of a ticket of whole units is the network without the
+    units that were removed.
 
     Raises:
         OSError: a file cannot be written.
     """
     source = config.ticket_path(made.run, paths.RUNS)
     ticket = tickets.load(source, made.run)
+    card = _card_of(ticket.card, made)
     contents = {
         tickets.ENDING: source.read_bytes(),
-        ".json": tickets.card_path(source).read_bytes(),
-        ".md": cards.markdown(ticket.card).encode(),
+        ".json": cards.card_bytes(card),
+        ".md": cards.markdown(card).encode(),
         ".png": picture(records),
     }
     fault = ""
     try:
-        contents[".onnx"] = export.onnx(ticket.model, ticket.card.in_shape, ticket.card)
+        network = ticket.model
+        if _prunes_units(made.run) and not card.dead:
+            network = remove(network, ticket.mask, card.in_shape)
+        contents[".onnx"] = export.onnx(network, card.in_shape, card)
     except ValueError as error:
         fault = f"no ONNX file: {error}"
         made.file(".onnx").unlink(missing_ok=True)

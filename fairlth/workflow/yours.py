@@ -3,20 +3,32 @@
 import os
 import re
 import runpy
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from fairlth import data, models
 from fairlth.config import PRESETS, Preset, Schedule, paths, schema
 from fairlth.data import SOURCES, Source
 from fairlth.data.catalogue import first_line
 from fairlth.data.listing import SPLIT_OF
+from fairlth.models import Build
 from fairlth.shipping.card import LARGEST_SIDE
 
 HUB = re.compile(r"[\w.-]+/[\w.-]+")  # a repository: owner/name
+OPTIONS = {  # of `models.add` in its sentences -> as they are typed
+    'models.add weights="keep"': "--weights keep",
+    'weights="keep"': "--weights keep",
+    'weights="draw"': "--weights draw",
+    "trained=True": "--trained",
+}
 LOOKED: dict[str, str] = {}  # what was found in folders, each read once by this process
 
 
@@ -119,6 +131,8 @@ def _name_of(words: str) -> str:
 def network(word: str) -> tuple[str, Any]:
     """A network by its name, or by a Python file of yours and the function in it that builds one.
 
+    The file may import what lies beside it, also while it builds.
+
     Args:
         word: a key of `models.MODELS`; or `net.py:function`, where `function` takes
             (channels, side, side) and the number of classes, see `models.add`.
@@ -132,15 +146,75 @@ def network(word: str) -> tuple[str, Any]:
     file, _, function = word.partition(":")
     if not file.endswith(".py"):
         return word, None
+    path = Path(file).expanduser().absolute()
     try:
-        build = runpy.run_path(str(Path(file).expanduser()))[function]
+        with _importable(path.parent):
+            build = runpy.run_path(str(path))[function]
     except Exception as error:
         reason = f"it has no {function!r}" if isinstance(error, KeyError) else first_line(error)
         raise ValueError(
             f"network={word!r} cannot be used ({reason}): give FILE.py:FUNCTION, a function of "
             "(in_shape, n_classes) that builds the network."
         ) from error
-    return _name_of(Path(file).stem), build
+    if not isinstance(build, nn.Module):
+        build = partial(_build_beside, path.parent, build)
+    return _name_of(path.stem), build
+
+
+def _build_beside(
+    folder: Path, build: Build, in_shape: tuple[int, ...], n_classes: int
+) -> nn.Module:
+    """What a function of yours builds, which may import what lies in the folder of its file."""
+    with _importable(folder):
+        return build(in_shape, n_classes)
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Modules of a folder can be imported inside, first of all, as in a script that lies there."""
+    place = str(folder)
+    sys.path.insert(0, place)
+    try:
+        yield
+    finally:
+        if place in sys.path:  # your file may take it off, too
+            sys.path.remove(place)
+
+
+def check_no_options(word: str, weights: str | None, trained: bool, keep: Sequence[str]) -> None:
+    """Raises ValueError where one of these is told of a network that is no file of yours."""
+    told = [] if weights is None else [f"--weights {weights}"]
+    if trained:
+        told.append("--trained")
+    told += [f"--keep {layers}" for layers in keep]
+    if told:
+        raise ValueError(
+            f"{', '.join(told)} cannot be had with network={word!r}, which is no Python file of "
+            "yours: leave it out, or give --network FILE.py:FUNCTION."
+        )
+
+
+def add(
+    name: str,
+    build: Any,
+    in_shape: tuple[int, ...],
+    n_classes: int,
+    weights: str | None,
+    trained: bool,
+    keep: Sequence[str],
+) -> None:
+    """Makes your network known, see `models.add`, whose sentences get the words of the command.
+
+    Raises:
+        ValueError: the network cannot be used.
+    """
+    try:
+        models.add(name, build, in_shape, n_classes, weights, trained, keep)
+    except ValueError as error:
+        sentence = str(error)
+        for in_python, typed in OPTIONS.items():
+            sentence = sentence.replace(in_python, typed)
+        raise ValueError(sentence) from error
 
 
 def scale(preset: str, dataset: str, side: int | None, epochs: int | None) -> str:
@@ -183,3 +257,13 @@ def check_side(side: int | None) -> None:
     """Raises ValueError unless images can have so many pixels per side."""
     if side is not None and not 1 <= side <= LARGEST_SIDE:
         raise ValueError(f"side={side} is refused: expected 1 to {LARGEST_SIDE} pixels.")
+
+
+def check_epochs(preset: str, epochs: int | None) -> None:
+    """Raises ValueError unless a training of a preset can have so many epochs."""
+    rewind = PRESETS[preset].rewind_epochs
+    if epochs is not None and epochs <= rewind:
+        raise ValueError(
+            f"--epochs {epochs} is refused: expected at least {rewind + 1}, since weights of "
+            f"preset {preset} go back to their state after {rewind} epoch(s)."
+        )

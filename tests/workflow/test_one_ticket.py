@@ -5,11 +5,13 @@ import json
 import re
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import onnx
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from fairlth import config, data, models
@@ -197,6 +199,39 @@ class TestACommand:
         assert "\nthe training loss became nan: choose a lower one.\n" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(
+    find_spec("torch_pruning") is None, reason="torch-pruning is not installed (extra `units`)"
+)
+class TestWholeUnits:
+    def test_the_onnx_file_has_no_removed_unit_and_equal_outputs(self, shapes, home, capsys):
+        assert cli.main(words(shapes, "--method", "units_norm", "--density", "0.2")) == 0
+        told = " ".join(capsys.readouterr().out.split())
+        assert (
+            "network mlp: 32,960 weights to prune in 3 layers, of which units_norm keeps at most "
+            "6,592, in whole units; the ONNX file is the network without the others a training: "
+        ) in told
+        [path] = home.rglob("shipped/*/*.zlib")
+        found = tickets.load(path)
+        units = int(found.mask["linear1.weight"].any(1).sum())
+        assert 1 <= units < len(found.mask["linear1.weight"])
+        content = path.with_name(path.name.replace(tickets.ENDING, ".onnx")).read_bytes()
+        shapes_there = [list(one.dims) for one in onnx.load_from_string(content).graph.initializer]
+        assert [units, 3 * 8 * 8] in shapes_there
+        x = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            expected = found.model(x).numpy()
+        assert np.allclose(export.outputs(export.session(content), x), expected, atol=1e-4)
+
+    def test_a_share_of_the_flops_is_told_as_one(self, shapes, monkeypatch):
+        flops = PRESETS["smoke"].model_copy(update={"count_flops": True})
+        monkeypatch.setitem(PRESETS, "smoke", flops)
+        wish = Wish(str(shapes), network="mlp", preset="smoke", method="units_norm", density=0.2)
+        told = one_ticket.found(one_ticket.plan(wish))
+        assert "of which units_norm keeps at most 0.2 of the FLOPs, in whole units" in told
+        told = one_ticket.found(one_ticket.plan(replace(wish, method="lth_rate")))
+        assert "of which lth_rate keeps 6,592\n" in told
+
+
 class TestBadInput:
     @pytest.mark.parametrize(
         ("more", "sentence"),
@@ -211,8 +246,22 @@ class TestBadInput:
             (["--preset", "huge"], "preset='huge' is refused: choose one of smoke"),
             (["--side", "0"], "side=0 is refused: expected 1 to 1024 pixels."),
             (["--side", "2000"], "side=2000 is refused: expected 1 to 1024 pixels."),
-            (["--epochs", "0"], "epochs=0 is refused"),
-            (["--epochs", "1"], "rewind_epochs=1 is refused: expected fewer than the 1 epochs"),
+            (["--epochs", "0"], "--epochs 0 is refused: expected at least 2, since weights of"),
+            (
+                ["--epochs", "1"],
+                "--epochs 1 is refused: expected at least 2, since weights of preset smoke go back "
+                "to their state after 1 epoch(s).",
+            ),
+            (
+                ["--epochs", "0", "--preset", "finetune"],
+                "--epochs 0 is refused: expected at least 1, since weights of preset finetune go",
+            ),
+            (
+                ["--weights", "draw", "--keep", "head", "--keep", "stem.*"],
+                "--weights draw, --keep head, --keep stem.* cannot be had with network='mlp', which "
+                "is no Python file of yours: leave it out, or give --network FILE.py:FUNCTION.",
+            ),
+            (["--trained"], "--trained cannot be had with network='mlp', which is no Python file"),
             (["--network", "none.py:build"], "network='none.py:build' cannot be used ("),
             (["--network", "convnet", "--side", "4"], "model 'convnet'"),
         ],
@@ -300,6 +349,11 @@ class TestSizes:
         assert "side=9 is refused: digits has 8 pixels per side." in capsys.readouterr().err
         made = one_ticket.plan(Wish("digits", network="mlp", preset="smoke", side=8))
         assert made.run.preset == "smoke" and made.data.in_shape == (1, 8, 8)
+
+    @pytest.mark.parametrize(("preset", "least"), [("smoke", 2), ("finetune", 1)])
+    def test_the_least_epochs_that_are_told_can_be_had(self, preset, least, shapes):
+        wish = Wish(str(shapes), network="mlp", preset=preset, epochs=least, density=0.2)
+        assert one_ticket.plan(wish).run.settings.schedule.epochs == least
 
     def test_presets_stay_as_they_are(self, shapes):
         before = {name: preset.model_dump_json() for name, preset in PRESETS.items()}
@@ -405,6 +459,19 @@ def build(in_shape, n_classes):
 def broken(in_shape, n_classes):
     return nn.Linear(7, n_classes)
 """
+TRAINED = """
+import torch
+from torch import nn
+
+def build(in_shape, n_classes):
+    n_inputs = in_shape[0] * in_shape[1] ** 2
+    net = nn.Sequential(nn.Flatten(), nn.Linear(n_inputs, 9), nn.ReLU(), nn.Linear(9, n_classes))
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for value in net.parameters():
+            value.normal_(0, 0.3, generator=generator)
+    return net
+"""
 
 
 class TestYourNetwork:
@@ -420,6 +487,127 @@ class TestYourNetwork:
         assert cli.main([*words(shapes), *network]) == 0
         both = list(home.rglob("shipped/*/*.zlib"))
         assert path in both and [other.name for other in both] == [path.name, path.name]
+
+    @pytest.mark.parametrize("inside", [False, True])
+    def test_modules_beside_the_file_can_be_imported(
+        self, inside, shapes, tmp_path, home, no_onnx, monkeypatch
+    ):
+        monkeypatch.chdir(tmp_path)
+        folder = tmp_path / "mine"
+        folder.mkdir()
+        module = f"layers_{inside}"
+        monkeypatch.setitem(sys.modules, module, None)
+        monkeypatch.delitem(sys.modules, module)  # so that it is forgotten afterwards
+        (folder / f"{module}.py").write_text(BUILD)
+        lines = [
+            "def build(*sizes):",
+            f"    from {module} import build",
+            "    return build(*sizes)",
+        ]
+        own = lines if inside else [f"from {module} import build"]
+        (folder / "net.py").write_text("\n".join(own))
+        before = list(sys.path)
+        assert cli.main([*words(shapes), "--network", "mine/net.py:build"]) == 0
+        assert sys.path == before
+        [path] = home.rglob("shipped/*/*.zlib")
+        assert tickets.load(path).card.total == 3 * 8 * 8 * 3
+
+    def test_the_path_stays_where_the_file_fails_or_takes_its_folder_off(
+        self, shapes, tmp_path, capsys
+    ):
+        file = tmp_path / "net.py"
+        before = list(sys.path)
+        for head, sentence in (
+            ("import no_such_module_there", "cannot be used (No module named 'no_such_mod"),
+            (f"import sys\nsys.path.remove({str(tmp_path)!r})", "model 'net' cannot be built"),
+        ):
+            file.write_text(f"{head}\n{BUILD}".replace("nn.Flatten()", "none"))
+            assert cli.main([*words(shapes), "--network", f"{file}:build"]) == 2
+            assert sentence in capsys.readouterr().err.splitlines()[-1]
+            assert sys.path == before
+
+    def test_trained_weights_are_asked_about_in_the_words_of_the_command(
+        self, shapes, tmp_path, capsys
+    ):
+        file = tmp_path / "net.py"
+        file.write_text(TRAINED)
+        command = [*words(shapes), "--network", f"{file}:build"]
+        assert cli.main(command) == 2
+        assert capsys.readouterr().err.splitlines()[-1] == (
+            "model 'net' comes with trained weights (1.weight is the same for two seeds): give "
+            "--weights keep to start from them, or --weights draw to lose them and draw all anew "
+            "for each seed."
+        )
+        assert cli.main([*command, "--trained", "--weights", "draw"]) == 2
+        assert capsys.readouterr().err.splitlines()[-1] == (
+            "--trained and --weights draw contradict each other: leave one of them out."
+        )
+
+    def test_weights_trained_and_keep_are_those_of_models_add(self, shapes, tmp_path):
+        file = tmp_path / "net.py"
+        file.write_text(TRAINED)
+        wish = Wish(str(shapes), network=f"{file}:build", preset="smoke", weights="draw")
+        first = {}
+        for name, more in (
+            ("draw", {}),
+            ("keep", {"weights": "keep"}),
+            ("trained", {"weights": None, "trained": True}),
+        ):
+            one_ticket.plan(replace(wish, **more))
+            assert models.OWN["net"][1:] == (name != "draw", name == "trained")
+            made = models.build("net", (3, 8, 8), 3, torch.Generator().manual_seed(1))
+            first[name] = made[1].weight
+        assert torch.equal(first["keep"], first["trained"])
+        assert not torch.equal(first["keep"], first["draw"])
+
+    def test_of_a_trained_network_no_dense_training_is_counted(self, shapes, tmp_path, monkeypatch):
+        monkeypatch.setattr(cost, "seconds_on", lambda run, data: 10.0)
+        file = tmp_path / "net.py"
+        file.write_text(TRAINED)
+        wish = Wish(str(shapes), network=f"{file}:build", preset="smoke", method="magnitude")
+        both = one_ticket.plan(replace(wish, weights="keep"))
+        assert ": 20 steps of 10.000 s;" in one_ticket.time_needed(both)
+        made = one_ticket.plan(replace(wish, trained=True))
+        assert ": 10 steps of 10.000 s;" in one_ticket.time_needed(made)
+        assert experiments.run(made.dense, paths.RUNS).cost == 0
+        made = one_ticket.plan(replace(wish, trained=True))
+        told = one_ticket.time_needed(made)
+        assert told.startswith("there already and used: the dense net\nabout 2 min on ")
+        record = experiments.run(made.run, paths.RUNS)
+        made = replace(made, done={made.run: record})
+        assert one_ticket.time_needed(made).endswith("\nnothing is left to train")
+
+    def test_layers_that_are_named_stay_whole(self, shapes, tmp_path, home, no_onnx, capsys):
+        file = tmp_path / "net.py"
+        file.write_text(TRAINED.replace("nn.Linear(9, n_c", "nn.Linear(9, 9), nn.Linear(9, n_c"))
+        command = [*words(shapes), "--network", f"{file}:build", "--weights", "keep"]
+        assert cli.main([*command, "--keep", "3", "--keep", "[4-9]"]) == 0
+        [path] = home.rglob("shipped/*/*.json")
+        assert [row["layer"] for row in json.loads(path.read_text())["layers"]] == ["1.weight"]
+        assert cli.main([*command, "--keep", "head"]) == 2
+        assert capsys.readouterr().err.splitlines()[-1] == (
+            "model 'net': keep='head' names no layer that could be pruned: choose from 1, 3, 4."
+        )
+
+    def test_what_was_made_of_another_network_of_its_name_stays(
+        self, shapes, tmp_path, no_onnx, capsys
+    ):
+        file = tmp_path / "net.py"
+        file.write_text(BUILD)
+        out = tmp_path / "out"
+        command = [*words(shapes), "--network", f"{file}:build", "--out", str(out)]
+        for _ in range(2):
+            assert cli.main(command) == 0
+        there = {path: path.read_bytes() for path in out.iterdir()}
+        layers = "nn.Flatten(), nn.ReLU()"  # as many layers to prune, and as many weights
+        file.write_text(BUILD.replace("nn.Flatten()", layers))
+        assert cli.main(command) == 2
+        told = capsys.readouterr().err.splitlines()[-1]
+        assert told == (
+            f"{out}/shapes_net_ballot_d0.1_s0.safetensors.zlib is there and is not of this "
+            "ticket: move it away or give another --out."
+        )
+        assert {path: path.read_bytes() for path in out.iterdir()} == there
 
     @pytest.mark.parametrize(
         ("function", "sentence"),
