@@ -435,6 +435,17 @@ def test_shifted_class_biases_go_on(loaded, ticket, tmp_path):
     assert made.before.correct.sum() < ticket.card.test.correct.sum()
 
 
+def test_a_shift_of_other_classes_is_refused(loaded, ticket):
+    model = copy.deepcopy(ticket.model)
+    make_room(model, 9)
+    with pytest.raises(ValueError) as caught:
+        further.train(RUN, loaded, model, ticket.mask)
+    assert str(caught.value) == (
+        "the network is not 'mlp': class_shift is (9,), expected (10,); name its own model, see "
+        "models.add."
+    )
+
+
 def test_where_a_layer_was_kept_alive_is_still_told(loaded, ticket):
     mask = MaskSet(ticket.mask, {"linear3.weight": 2})
     made = further.train(RUN, loaded, ticket.model, mask)
