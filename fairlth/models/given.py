@@ -25,11 +25,12 @@ def check_told(weights: str | None, trained: bool) -> None:
 
 
 def signs_of_training(model: nn.Module) -> str:
-    """What shows that a network has been trained, for a sentence; "" where nothing does.
+    """What looks as if a network had been trained, for a sentence; "" where nothing does.
 
     A fresh norm has counted no batches, its statistics are 0 and 1, its biases 0, its weights 1, or
     all 0 as at the end of residual blocks (Goyal et al., 2017). A fresh layer has biases that are
-    all alike, or it lies within the bounds of torch's reset, as do its biases.
+    all alike, or it lies within the bounds of torch's reset, as do its biases. A fresh network that
+    was drawn wider, such as torchvision's VisionTransformer, looks trained, too.
     """
     if seen := statistics_of_training(model):
         return seen

@@ -93,7 +93,7 @@ def test_trained_weights_are_not_lost_without_a_word(own, trained, form):
     batches = int(trained["norm.num_batches_tracked"])
     assert batches > 10
     assert str(caught.value) == (
-        f"model 'mine' comes with trained weights (norm has counted {batches} batches): give "
+        f"model 'mine' looks trained (norm has counted {batches} batches): give "
         'models.add weights="keep" to start from them, or weights="draw" to lose them and draw '
         "all anew for each seed."
     )
@@ -148,8 +148,29 @@ SIGNS = {
 
 @pytest.mark.parametrize(("net", "seen"), SIGNS.values(), ids=SIGNS)
 def test_each_sign_of_training_is_named(own, net, seen):
-    with pytest.raises(ValueError, match=rf"comes with trained weights \({seen}\): "):
+    with pytest.raises(ValueError, match=rf"^model 'mine' looks trained \({seen}\): "):
         models.add("mine", net, SHAPE, 10)
+
+
+def xavier():
+    """A fresh network whose initialiser is wider than torch's."""
+    torch.manual_seed(0)
+    net = Net()
+    nn.init.xavier_normal_(net.linear.weight)
+    nn.init.normal_(net.linear.bias, std=1e-3)
+    return net
+
+
+def test_a_fresh_network_of_a_wide_initialiser_is_asked_and_not_called_trained(own):
+    with pytest.raises(ValueError) as caught:
+        models.add("mine", xavier(), SHAPE, 10)
+    assert str(caught.value) == (
+        "model 'mine' looks trained (linear has weights and biases other than a reset gives): give "
+        'models.add weights="keep" to start from them, or weights="draw" to lose them and draw all '
+        "anew for each seed."
+    )
+    models.add("mine", xavier(), SHAPE, 10, weights="draw")
+    assert not same(of_seed(0), of_seed(1))
 
 
 def zero_norm():
