@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fairlth.masks import LAYERS
+from fairlth.masks import LAYERS, layer_of
 
 NORMS = nn.modules.batchnorm._NormBase | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm
 RESETS = ("reset_parameters", "_reset_parameters")  # how torch's layers name it
@@ -25,11 +25,12 @@ def check_told(weights: str | None, trained: bool) -> None:
 
 
 def signs_of_training(model: nn.Module) -> str:
-    """What shows that a network has been trained, for a sentence; "" where nothing does.
+    """What looks as if a network had been trained, for a sentence; "" where nothing does.
 
     A fresh norm has counted no batches, its statistics are 0 and 1, its biases 0, its weights 1, or
     all 0 as at the end of residual blocks (Goyal et al., 2017). A fresh layer has biases that are
-    all alike, or it lies within the bounds of torch's reset, as do its biases.
+    all alike, or it lies within the bounds of torch's reset, as do its biases. A fresh network that
+    was drawn wider, such as torchvision's VisionTransformer, looks trained, too.
     """
     if seen := statistics_of_training(model):
         return seen
@@ -92,19 +93,22 @@ def same_for_two_seeds(one: nn.Module, other: nn.Module) -> str:
     if seen := statistics_of_training(one):
         return seen
     for name in unchanged(one, other):
-        module = one.get_submodule(name.rpartition(".")[0])
+        module = one.get_submodule(layer_of(name))
         if isinstance(module, LAYERS) and module.weight.dim() > 1:
             return f"{name} is the same for two seeds"
     return ""
 
 
 def unchanged(one: nn.Module, other: nn.Module) -> list[str]:
-    """Parameters that two networks have in common, bit by bit, but for those that were set."""
+    """Parameters that two networks have in common, bit by bit, but for those that were set or are
+    frozen, which no draw changes.
+    """
     others = dict(other.named_parameters())
     return [
         name
         for name, value in one.named_parameters()
         if name in others
+        and value.requires_grad
         and value.shape == others[name].shape
         and torch.equal(value, others[name])
         and not was_set(value)
@@ -119,11 +123,16 @@ def was_set(value: Tensor) -> bool:
 
 
 def reset(model: nn.Module) -> None:
-    """Resets every layer that can be, its norms' statistics too, in place."""
+    """Resets every layer that can be, its norms' statistics too, in place. What is frozen stays."""
+    frozen = [value for value in model.parameters() if not value.requires_grad]
+    as_given = [value.clone() for value in frozen]
     for module in model.modules():
         for method in RESETS:
             if callable(again := getattr(module, method, None)):
                 again()
+    with torch.no_grad():
+        for value, before in zip(frozen, as_given, strict=True):
+            value.copy_(before)
 
 
 def check_all_is_drawn(name: str, one: nn.Module, other: nn.Module) -> None:
@@ -139,7 +148,7 @@ def check_all_is_drawn(name: str, one: nn.Module, other: nn.Module) -> None:
 
 def _is_reset(model: nn.Module, name: str) -> bool:
     """Whether the layer that has a parameter resets it; PReLU's is then the same each time."""
-    layer = model.get_submodule(name.rpartition(".")[0])
+    layer = model.get_submodule(layer_of(name))
     return any(callable(getattr(layer, method, None)) for method in RESETS)
 
 

@@ -77,7 +77,7 @@ def add(
     seen = "" if kept else _signs_of_training(name, build_it, make, in_shape, n_classes)
     if seen and weights is None:
         raise ValueError(
-            f"model {name!r} comes with trained weights ({seen}): give models.add "
+            f"model {name!r} looks trained ({seen}): give models.add "
             'weights="keep" to start from them, or weights="draw" to lose them and draw all anew '
             "for each seed."
         )

@@ -7,10 +7,10 @@ from tabulate import tabulate
 from torch import Tensor, nn
 
 from fairlth.masks import KEEP, kept_whole, kernels, layer_of, prunable
+from fairlth.models.given import NORMS
 
 NAME = 40  # characters of a layer's name that are shown
 SHAPE = 24  # and of a shape: with both a table is at most 100 columns wide
-NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 HEADS = ("layer", "shape", "weights", "pruned")
 
 

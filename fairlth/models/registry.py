@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fairlth.config import Run
 from fairlth.masks import LAYERS, kernels
@@ -72,19 +72,29 @@ def draw(
     generator: torch.Generator,
     kept: bool = False,
 ) -> nn.Module:
-    """What `make` builds, its kernels drawn from `generator` unless they are kept; see `build`."""
+    """What `make` builds, its kernels drawn from `generator` unless they are kept; see `build`.
+
+    What is frozen stays as it was built.
+    """
     with seeded(generator.initial_seed()):  # what constructors draw depends on the seed, too
         model = make(in_shape, n_classes)
     if kept:
         return model
     for weight in kernels(model).values():
-        nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
+        if weight.requires_grad:
+            nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
     for module in model.modules():
-        if isinstance(module, LAYERS) and module.bias is not None:
-            nn.init.zeros_(module.bias)
-        if isinstance(module, nn.MultiheadAttention) and module.in_proj_bias is not None:
-            nn.init.zeros_(module.in_proj_bias)
+        if isinstance(module, LAYERS):
+            _zero(module.bias)
+        elif isinstance(module, nn.MultiheadAttention):
+            _zero(module.in_proj_bias)
     return model
+
+
+def _zero(bias: Tensor | None) -> None:
+    """Sets biases to 0 where there are any that learn."""
+    if bias is not None and bias.requires_grad:
+        nn.init.zeros_(bias)
 
 
 @contextmanager

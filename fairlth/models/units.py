@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from fairlth.masks import MaskSet, kernels, layer_of, output_layer, prunable
+from fairlth.masks import KEEP, MaskSet, kernels, layer_of, output_layer, prunable
 from fairlth.models.networks import Residual
 from fairlth.models.unit_graph import IN, OUT, Group, library, traced_groups
 
@@ -63,22 +63,22 @@ def unit_groups(network: nn.Module, in_shape: tuple[int, ...]) -> list[Group]:
 
     Raises:
         ValueError: torch-pruning is not installed, or the network's graph cannot be traced, or no
-            unit can be removed.
+            unit can be removed, which may be since its layers stay whole.
     """
     tried = _shaken(network)
     name = type(network).__name__
     head = layer_of(output_layer(tried, torch.zeros(TRIED, *in_shape)))
     whole = {layer_of(weight) for weight in kernels(network).keys() - prunable(network).keys()}
-    traced = [
-        one
-        for one in traced_groups(tried, in_shape)
-        if head not in one.givers and whole.isdisjoint(member.layer for member in one.members)
-    ]
-    if _go(tried, in_shape, traced):
-        found = traced
-    else:
-        found = [group for group in traced if _go(tried, in_shape, [group])]
+    traced = [one for one in traced_groups(tried, in_shape) if head not in one.givers]
+    free = [one for one in traced if whole.isdisjoint(member.layer for member in one.members)]
+    found = _those_that_go(tried, in_shape, free)
     if not found:
+        if len(free) < len(traced) and _those_that_go(tried, in_shape, traced):
+            raise ValueError(
+                f"{name}: each unit that could be removed stands in a layer that stays whole, by "
+                "keep or since it is frozen: let fewer layers stay whole, or prune its weights "
+                "instead."
+            )
         raise ValueError(
             f"{name}: no unit can be removed so that the others give the same outputs, prune its "
             "weights instead."
@@ -200,14 +200,26 @@ def _stays(groups: Sequence[Group], kept: Kept) -> dict[tuple[str, int], Tensor]
 
 
 def _shaken(network: nn.Module) -> nn.Module:
-    """A copy on the CPU whose biases and norms are moved a little: zeros would hide a fault."""
-    tried = copy.deepcopy(network).cpu().eval()
+    """A copy on the CPU whose biases and norms are moved a little: zeros would hide a fault. Any
+    layer of it may be pruned.
+    """
+    tried = copy.deepcopy(network).cpu().eval().requires_grad_(True)
+    setattr(tried, KEEP, ())
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for value in tried.parameters():
             if value.dim() == 1:
                 value.add_(0.1 * torch.randn(value.shape, generator=generator))
     return tried
+
+
+def _those_that_go(
+    network: nn.Module, in_shape: tuple[int, ...], groups: list[Group]
+) -> list[Group]:
+    """The groups that can be removed, tried together first."""
+    if _go(network, in_shape, groups):
+        return groups
+    return [group for group in groups if _go(network, in_shape, [group])]
 
 
 def _go(network: nn.Module, in_shape: tuple[int, ...], groups: Sequence[Group]) -> bool:

@@ -27,13 +27,14 @@ And back, for all that torch does to masks:
 """
 
 import copy
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from fairlth.masks import MaskSet, prunable
+from fairlth.masks import MaskSet, kept_whole, kernels, layer_of, prunable
 from fairlth.models.checks import check_no_masks
 
 
@@ -61,15 +62,13 @@ def from_prune(model: nn.Module) -> Plain:
             f"{type(model).__name__} has no masks of torch.nn.utils.prune: come here before "
             "prune.remove, which forgets them."
         )
-    weights = prunable(model)
+    _check_not_computed(model, masks)
+    plain = _plain_copy(model, masks)
+    weights = prunable(plain)
     _check_masks(masks, weights)
-    # deepcopy refuses weights that a hook has computed, and prune.remove computes them again
-    plain = copy.deepcopy(model, {id(weights[name]): weights[name].detach() for name in masks})
-    for name in masks:
-        _remove(*_place(plain, name))
     kept = {
         name: masks[name].bool() if name in masks else torch.ones_like(weight, dtype=torch.bool)
-        for name, weight in prunable(plain).items()
+        for name, weight in weights.items()
     }
     mask = MaskSet(kept)
     mask.apply(plain)  # 0 where the product was -0.0
@@ -95,8 +94,20 @@ def to_prune(model: nn.Module, mask: MaskSet) -> nn.Module:
 
 def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     """The layer of a parameter, and what it is called there."""
-    layer, _, parameter = name.rpartition(".")
-    return model.get_submodule(layer), parameter
+    layer = layer_of(name)
+    return model.get_submodule(layer), name.removeprefix(f"{layer}.")
+
+
+def _plain_copy(model: nn.Module, masks: Mapping[str, Tensor]) -> nn.Module:
+    """A copy without masks, which says what learns: a weight that a hook has computed under
+    no_grad looks frozen.
+    """
+    # deepcopy refuses weights that a hook has computed, and prune.remove computes them again
+    computed = [getattr(*_place(model, name)) for name in masks]
+    plain = copy.deepcopy(model, {id(weight): weight.detach() for weight in computed})
+    for name in masks:
+        _remove(*_place(plain, name))
+    return plain
 
 
 def _remove(layer: nn.Module, parameter: str) -> None:
@@ -119,13 +130,20 @@ def _masks(model: nn.Module) -> dict[str, Tensor]:
     return found
 
 
-def _check_masks(masks: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
-    for name, weight in weights.items():
-        if name not in masks and not isinstance(weight, nn.Parameter):
+def _check_not_computed(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    left_out = {*masks, *kept_whole(model)}
+    for name, weight in kernels(model).items():
+        layer = model.get_submodule(layer_of(name))
+        learns = any(value.requires_grad for value in layer.parameters())
+        if learns and name not in left_out and not isinstance(weight, nn.Parameter):
             raise ValueError(f"{name} is computed from others: give the layer a plain weight.")
+
+
+def _check_masks(masks: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
     for name, mask in masks.items():
-        layer, _, parameter = name.rpartition(".")
         if name not in weights:
+            layer = layer_of(name)
+            parameter = name.removeprefix(f"{layer}.")
             raise ValueError(
                 f"the mask of {name} is refused: only what masks.prunable names is pruned here, "
                 f"call prune.remove on {layer or 'the network'} for {parameter!r}."

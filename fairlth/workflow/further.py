@@ -21,7 +21,6 @@ has to keep.
 ticket and its card, which says what it goes on from.
 """
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -34,12 +33,12 @@ from torch import nn
 from fairlth import ballot, config, methods
 from fairlth.analysis import summaries
 from fairlth.analysis.records import Record
-from fairlth.bias_shift import ROOM
+from fairlth.bias_shift import ROOM, make_room
 from fairlth.config import Run
 from fairlth.conflict import READINGS, meter
 from fairlth.images import Data
 from fairlth.lottery import Dense, Found, Ticket, head_of, longer, train_plainly
-from fairlth.masks import MaskSet, count_kept, prunable
+from fairlth.masks import MaskSet, count_kept, kernels, prunable
 from fairlth.methods.plain import search_at_rate
 from fairlth.methods.sharing import LEDGER, Search, fresh
 from fairlth.metrics import Counts
@@ -108,14 +107,16 @@ def prune(
     """Prunes a ticket to a lower density, in short levels whose weights go on.
 
     The ticket comes as its parts, so `prune(run, data, *tickets.load(path))` is a call, and so is
-    `prune(run, data, *from_prune(network))`. It stays as it is.
+    `prune(run, data, *from_prune(network))`. It stays as it is: its values go into the network that
+    `run.model` names, whose layers say what is kept whole, what is frozen and which outputs are the
+    logits.
 
     Args:
         run: its density is the one to reach. Its method is a key of `METHODS` and decides score
             and last training. Its task is the ticket's own.
         data: the images that the ticket was made with, `data.load(Run(**card.images_of))`. The
             seed of `run` may be another one: it decides the order of images, not which they are.
-        model, mask: of the ticket.
+        model, mask: of the ticket. The mask of a layer that stays whole may be there and keeps all.
         parent: its card; None: it has none.
 
     Raises:
@@ -123,14 +124,14 @@ def prune(
             or ticket, run and data do not fit each other; before any training.
         FloatingPointError: the loss became infinite or nan.
     """
-    _check(run, data, model, mask, parent)
+    network, mask = _taken(run, data, model, mask, parent)
     n_keep = count_kept(run.density, mask)
     if n_keep >= mask.n_kept:
         raise ValueError(
             f"density={run.density} keeps {n_keep} weights and the ticket has {mask.n_kept} of "
             f"{mask.total}: choose a density below {mask.density}."
         )
-    return _made(run, data, model, mask, parent, _pruned)
+    return _made(run, data, network, mask, parent, _pruned)
 
 
 def train(
@@ -140,38 +141,29 @@ def train(
 
     The density of `run` is the ticket's. Its method decides the training alone.
     """
-    _check(run, data, model, mask, parent)
+    network, mask = _taken(run, data, model, mask, parent)
     if abs(run.density * mask.total - mask.n_kept) >= 1:
         raise ValueError(
             f"density={run.density} is not the ticket's, which keeps {mask.n_kept} of "
             f"{mask.total} weights: pass density={mask.density}, or prune it further."
         )
-    return _made(run, data, model, mask, parent, _as_it_is)
+    return _made(run, data, network, mask, parent, _as_it_is)
 
 
 def _made(
-    run: Run, data: Data, model: nn.Module, mask: MaskSet, parent: Card | None, find: Search
+    run: Run, data: Data, network: nn.Module, mask: MaskSet, parent: Card | None, find: Search
 ) -> Further:
     """What a ticket becomes: found, trained, and counted on test images before and after."""
     experiments.set_up_torch()
     started = time.perf_counter()
     LEDGER.clear()
-    start = _in_place_of_dense(model, mask, data)
+    start = Dense(network, head_of(network, data), trained=snapshot(network), mask=mask)
     before = predict(start.network, data.test)
     images = PASSES.images
     found = find(run, data, start)
     ticket = METHODS[run.method].train(run, data, start, found)
     record = experiments.record_of(run, data, ticket, started, PASSES.images - images)
     return Further(ticket, record, data, _parent(run, mask, parent), before)
-
-
-def _in_place_of_dense(model: nn.Module, mask: MaskSet, data: Data) -> Dense:
-    """A copy of a ticket on the data's device, where methods expect the dense network."""
-    device = data.train.x.device
-    network = copy.deepcopy(model).to(device)
-    own = MaskSet({name: mask[name].to(device) for name in prunable(network)}, mask.rescued)
-    own.apply(network)
-    return Dense(network, head_of(network, data), trained=snapshot(network), mask=own)
 
 
 def _pruned(run: Run, data: Data, start: Dense) -> Found:
@@ -232,8 +224,13 @@ def _parent(run: Run, mask: MaskSet, card: Card | None) -> Parent:
     )
 
 
-def _check(run: Run, data: Data, model: nn.Module, mask: MaskSet, parent: Card | None) -> None:
-    """Raises ValueError where ticket, run and data do not fit each other."""
+def _taken(
+    run: Run, data: Data, model: nn.Module, mask: MaskSet, parent: Card | None
+) -> tuple[nn.Module, MaskSet]:
+    """The network that the run names with a ticket's values, and its mask, on the data's device.
+
+    Raises ValueError where ticket, run and data do not fit each other.
+    """
     experiments.check(run)
     if run.method not in METHODS:
         raise ValueError(
@@ -244,11 +241,36 @@ def _check(run: Run, data: Data, model: nn.Module, mask: MaskSet, parent: Card |
         _check_task(run, data, parent)
     methods.check_data(run, data)
     check_layers(run.model, model)
-    _check_network(run, data, model)
-    mask.check_fits(model)
-    for name in set(mask) ^ set(prunable(model)):
-        there = "a mask and is not prunable" if name in mask else "no mask"
-        raise ValueError(f"{name} has {there}: give a mask of every prunable weight, no other.")
+    network = fresh(run, data)
+    if ROOM in model.state_dict():  # class biases that a method has shifted
+        make_room(network, data.train.n_classes)
+    _check_network(run.model, network, model)
+    network.load_state_dict(model.state_dict())
+    mask.check_fits(network)
+    own = _without_whole(run.model, network, mask)
+    own.apply(network)
+    return network, own
+
+
+def _without_whole(name: str, network: nn.Module, mask: MaskSet) -> MaskSet:
+    """The masks of what can be pruned, in the network's order; those of layers that stay whole may
+    only keep all.
+    """
+    weights = prunable(network)
+    whole = kernels(network).keys() - weights.keys()
+    for layer in sorted(whole & mask.keys()):
+        n_pruned = int((~mask[layer]).sum())
+        if n_pruned:
+            raise ValueError(
+                f"{layer} stays whole in model {name!r}, by keep or since it is frozen, and its "
+                f"mask prunes {n_pruned} of {mask[layer].numel()} weights: do not prune that "
+                "layer, or add the model anew so that it may be pruned."
+            )
+    for layer in sorted((mask.keys() - whole) ^ weights.keys()):
+        there = "a mask and is not prunable" if layer in mask else "no mask"
+        raise ValueError(f"{layer} has {there}: give a mask of every prunable weight, no other.")
+    device = next(network.parameters()).device
+    return MaskSet({layer: mask[layer].to(device) for layer in weights}, mask.rescued)
 
 
 def _check_task(run: Run, data: Data, parent: Card) -> None:
@@ -268,18 +290,24 @@ def _check_task(run: Run, data: Data, parent: Card) -> None:
         )
 
 
-def _check_network(run: Run, data: Data, model: nn.Module) -> None:
-    """Raises ValueError where a network is not the one that the run names."""
-    expected = _shapes(fresh(run, data))
+def _check_network(name: str, network: nn.Module, model: nn.Module) -> None:
+    """Raises ValueError where a ticket's network is not the one of that name."""
+    expected = _shapes(network)
     found = _shapes(model)
-    found.pop(ROOM, None)  # class biases that a method has shifted
-    for name in sorted(found.keys() | expected.keys()):
-        there = found.get(name, "missing")
-        here = expected.get(name, "missing")
+    for layer in sorted(found.keys() | expected.keys()):
+        there = found.get(layer, "missing")
+        here = expected.get(layer, "missing")
         if there != here:
             raise ValueError(
-                f"the network is not {run.model!r}: {name} is {there}, expected {here}; name its "
+                f"the network is not {name!r}: {layer} is {there}, expected {here}; name its "
                 "own model, see models.add."
+            )
+    learning = {layer for layer, value in network.named_parameters() if value.requires_grad}
+    for layer, value in model.named_parameters():
+        if layer in learning and not value.requires_grad:
+            raise ValueError(
+                f"the network is not {name!r}: {layer} is frozen, expected one that learns; let it "
+                "learn (requires_grad_(True)), or name a model that freezes it, see models.add."
             )
 
 

@@ -93,7 +93,7 @@ def test_trained_weights_are_not_lost_without_a_word(own, trained, form):
     batches = int(trained["norm.num_batches_tracked"])
     assert batches > 10
     assert str(caught.value) == (
-        f"model 'mine' comes with trained weights (norm has counted {batches} batches): give "
+        f"model 'mine' looks trained (norm has counted {batches} batches): give "
         'models.add weights="keep" to start from them, or weights="draw" to lose them and draw '
         "all anew for each seed."
     )
@@ -148,8 +148,29 @@ SIGNS = {
 
 @pytest.mark.parametrize(("net", "seen"), SIGNS.values(), ids=SIGNS)
 def test_each_sign_of_training_is_named(own, net, seen):
-    with pytest.raises(ValueError, match=rf"comes with trained weights \({seen}\): "):
+    with pytest.raises(ValueError, match=rf"^model 'mine' looks trained \({seen}\): "):
         models.add("mine", net, SHAPE, 10)
+
+
+def xavier():
+    """A fresh network whose initialiser is wider than torch's."""
+    torch.manual_seed(0)
+    net = Net()
+    nn.init.xavier_normal_(net.linear.weight)
+    nn.init.normal_(net.linear.bias, std=1e-3)
+    return net
+
+
+def test_a_fresh_network_of_a_wide_initialiser_is_asked_and_not_called_trained(own):
+    with pytest.raises(ValueError) as caught:
+        models.add("mine", xavier(), SHAPE, 10)
+    assert str(caught.value) == (
+        "model 'mine' looks trained (linear has weights and biases other than a reset gives): give "
+        'models.add weights="keep" to start from them, or weights="draw" to lose them and draw all '
+        "anew for each seed."
+    )
+    models.add("mine", xavier(), SHAPE, 10, weights="draw")
+    assert not same(of_seed(0), of_seed(1))
 
 
 def zero_norm():
@@ -419,6 +440,64 @@ def test_what_is_frozen_is_told_by_the_fingerprint(own, trained):
     learning = models.fingerprint("mine")
     models.add("mine", frozen(trained), SHAPE, 10, weights="keep")
     assert models.fingerprint("mine") != learning
+
+
+class Blurred(Net):
+    """A Net whose convolution is a frozen filter with frozen biases."""
+
+    def __init__(self, kernel, in_shape=SHAPE, n_classes=10):
+        super().__init__(in_shape, n_classes)
+        with torch.no_grad():
+            self.conv.weight.copy_(kernel)
+            self.conv.bias.fill_(0.25)
+        self.conv.requires_grad_(False)
+
+
+FILTERS = {
+    "box blur": torch.full((3, 3), 1 / 9),
+    "Sobel": torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]),
+}
+
+
+@pytest.mark.parametrize("form", ["network", "builder"])
+@pytest.mark.parametrize("kernel", FILTERS.values(), ids=FILTERS)
+@pytest.mark.parametrize("weights", [None, "draw", "keep"])
+def test_frozen_filters_are_never_drawn(own, form, kernel, weights):
+    def build_it(in_shape, n_classes):
+        return Blurred(kernel, in_shape, n_classes)
+
+    given_now = Blurred(kernel) if form == "network" else build_it
+    models.add("mine", given_now, SHAPE, 10, weights=weights)
+    one, other = of_seed(0), of_seed(1)
+    for state in (one, other):
+        assert torch.equal(state["conv.weight"], kernel.expand(4, 1, 3, 3))
+        assert state["conv.bias"].tolist() == [0.25] * 4
+    as_given = form == "network" and weights == "keep"
+    assert torch.equal(one["linear.weight"], other["linear.weight"]) == as_given
+
+
+def test_a_frozen_parameter_needs_no_reset(own):
+    scale = torch.linspace(1, 2, 10)
+    net = Scaled(scale)
+    net.scale.requires_grad_(False)
+    models.add("mine", net, SHAPE, 10, weights="draw")
+    assert torch.equal(of_seed(0)["scale"], scale)
+    assert not torch.equal(of_seed(0)["linear.weight"], of_seed(1)["linear.weight"])
+
+
+@pytest.mark.parametrize("layer", ["weight", "bias"])
+def test_only_what_is_frozen_of_a_layer_is_left(layer):
+    def build_it(in_shape, n_classes):
+        attention = nn.MultiheadAttention(4, 1)
+        nn.init.ones_(attention.in_proj_weight)
+        nn.init.ones_(attention.in_proj_bias)
+        attention.get_parameter(f"in_proj_{layer}").requires_grad_(False)
+        return attention
+
+    attention = models.registry.draw(build_it, SHAPE, 10, torch.Generator().manual_seed(0))
+    assert bool((attention.in_proj_weight == 1).all()) == (layer == "weight")
+    assert bool((attention.in_proj_bias == 1).all()) == (layer == "bias")
+    assert bool((attention.in_proj_bias == 0).all()) == (layer == "weight")
 
 
 def test_a_reset_takes_layers_whose_reset_has_an_underscore():

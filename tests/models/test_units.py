@@ -281,3 +281,38 @@ def test_units_in_a_layer_that_stays_whole_stay(how):
     first = [group.givers[0] for group in before]
     assert first == ["conv1", "conv2", "conv3", "conv4"]
     assert [group.givers[0] for group in found] == first[2:]  # conv2 reads what conv1 gives
+
+
+WHOLE = (
+    "each unit that could be removed stands in a layer that stays whole, by keep or since it is "
+    "frozen: let fewer layers stay whole, or prune its weights instead."
+)
+NONE = "no unit can be removed so that the others give the same outputs, prune its weights instead."
+
+
+@needs_library
+@pytest.mark.parametrize("how", ["keep", "frozen"])
+@pytest.mark.parametrize(
+    ("network", "layers", "told"),
+    [
+        (lambda: made("mlp"), ("linear1", "linear3"), WHOLE),
+        (lambda: made("mlp"), ("linear2",), WHOLE),
+        (lambda: made("mlp"), ("linear1", "linear2", "linear3"), WHOLE),
+        (Normed, ("one",), NONE),  # its units could not go either way
+        (Padded, ("two",), NONE),
+    ],
+)
+def test_where_layers_that_stay_whole_leave_no_unit_it_is_said(how, network, layers, told):
+    torch.manual_seed(0)
+    model = network()
+    if how == "keep":
+        model.keep_whole = layers
+    else:
+        for name in layers:
+            model.get_submodule(name).requires_grad_(False)
+    before = [value.requires_grad for value in model.parameters()]
+    in_shape = RGB if hasattr(model, "linear1") else (3, 8, 8)
+    with pytest.raises(ValueError) as caught:
+        unit_groups(model, in_shape)
+    assert str(caught.value) == f"{type(model).__name__}: {told}"
+    assert [value.requires_grad for value in model.parameters()] == before

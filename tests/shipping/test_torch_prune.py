@@ -10,7 +10,7 @@ from torch.nn.utils import parametrizations, prune
 
 from fairlth import models
 from fairlth.bias_shift import make_room
-from fairlth.masks import MaskSet, count_kept, prunable
+from fairlth.masks import MaskSet, count_kept, layer_of, prunable
 from fairlth.models import build
 from fairlth.selection import magnitude
 from fairlth.shipping import export, torch_prune
@@ -101,6 +101,47 @@ def test_a_hooked_network_still_learns_after_it_was_read():
     assert model.linear2.weight_orig.grad is not None
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_that_was_evaluated_comes_as_before(name, mode):
+    """Its hooks have then computed weights that ask for no gradient."""
+    model, mask = ticket(name)
+    there = to_prune(model, mask)
+    with mode():
+        there(torch.rand(2, 1, 8, 8))
+    layer = there.get_submodule(layer_of(next(iter(mask))))
+    assert layer.weight_orig.requires_grad and not layer.weight.requires_grad
+    plain, again = from_prune(there)
+    assert bits(plain.state_dict()) == bits(model.state_dict())
+    assert same(again, mask)
+    assert all(value.requires_grad for value in plain.parameters())
+    plain(torch.rand(2, 1, 8, 8)).sum().backward()
+
+
+@pytest.mark.parametrize("evaluated", [False, True])
+def test_masks_of_frozen_weights_are_refused_evaluated_or_not(evaluated):
+    model = hooked("mlp")
+    model.linear2.weight_orig.requires_grad_(False)
+    if evaluated:
+        with torch.no_grad():
+            model(torch.rand(2, 1, 8, 8))
+    with pytest.raises(ValueError, match="^the mask of linear2.weight is refused: only what"):
+        from_prune(model)
+
+
+@pytest.mark.parametrize("why", ["frozen", "keep"])
+def test_computed_weights_that_are_never_pruned_may_be_there(why):
+    model = network("mlp")
+    half_computed(model)
+    if why == "frozen":
+        model.linear2.requires_grad_(False)
+    else:
+        model.keep_whole = ("linear2",)
+    plain, mask = from_prune(model)
+    assert [*mask] == ["linear1.weight", "linear3.weight"]
+    assert torch.equal(plain.linear2.weight, model.linear2.weight)
+
+
 def test_layers_without_a_mask_keep_all_their_weights():
     model = network("mlp")
     prune.random_unstructured(model.linear2, "weight", amount=100)
@@ -164,6 +205,14 @@ def half_computed(model):
     parametrizations.weight_norm(model.linear2)
 
 
+def half_computed_and_evaluated(model):
+    """Its computed weight asks for no gradient then, and what it is computed from does."""
+    prune.identity(model.linear1, "weight")
+    nn.utils.weight_norm(model.linear2)
+    with torch.no_grad():
+        model(torch.rand(2, 1, 8, 8))
+
+
 REFUSED = {
     "no masks": (
         lambda model: None,
@@ -177,6 +226,10 @@ REFUSED = {
         half_computed,
         "linear2.weight is computed from others: give the layer a plain weight.",
     ),
+    "computed otherwise and evaluated": (
+        half_computed_and_evaluated,
+        "linear2.weight is computed from others: give the layer a plain weight.",
+    ),
     "not 0 and 1": (
         softened,
         "the mask of linear1.weight has values other than 0 and 1: threshold it first.",
@@ -184,6 +237,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
 @pytest.mark.parametrize(("spoil", "sentence"), REFUSED.values(), ids=REFUSED)
 def test_what_cannot_come_is_one_sentence(spoil, sentence):
     model = network("mlp")

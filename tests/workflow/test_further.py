@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.utils import prune as torch_prune
 
-from fairlth import config, data, metrics
+from fairlth import config, data, metrics, models
 from fairlth.bias_shift import make_room
 from fairlth.config import Run, paths
 from fairlth.lottery import longer
@@ -24,6 +25,15 @@ from fairlth.workflow import experiments, further
 
 RUN = Run(dataset="digits", model="mlp", method="lth_rate", density=0.05, seed=0, preset="smoke")
 SPARSER = RUN.model_copy(update={"density": 0.02})
+
+
+@pytest.fixture
+def own():
+    """After the test no model that it added."""
+    before = set(models.MODELS)
+    yield
+    for name in models.MODELS.keys() - before:
+        del models.MODELS[name], models.OWN[name]
 
 
 @pytest.fixture(scope="module")
@@ -284,10 +294,12 @@ def test_a_network_or_mask_that_does_not_fit_is_refused_before_any_training(
         assert str(caught.value) == f"{told}: give a mask of every prunable weight, no other."
     frozen = copy.deepcopy(ticket.model)
     frozen.linear1.weight.requires_grad_(False)
-    with pytest.raises(
-        ValueError, match="^linear1.weight has a mask and is not prunable: give a mask"
-    ):
+    with pytest.raises(ValueError) as caught:
         further.prune(SPARSER, loaded, frozen, ticket.mask)
+    assert str(caught.value) == (
+        "the network is not 'mlp': linear1.weight is frozen, expected one that learns; let it learn "
+        "(requires_grad_(True)), or name a model that freezes it, see models.add."
+    )
     with pytest.raises(ValueError, match="^model 'mlp' has masks of torch.nn.utils.prune"):
         further.prune(SPARSER, loaded, to_prune(ticket.model, ticket.mask), ticket.mask)
 
@@ -302,6 +314,102 @@ def test_masks_of_torch_go_on_as_the_ticket_does(loaded, ticket, sparser, tmp_pa
     assert card.parent == cards.Parent(kept=851, total=17024, images_of=SPARSER.model_dump())
     row = "| goes on from | a network without a card, 851 of 17,024 weights kept |"
     assert row in cards.markdown(card)
+
+
+def plain(in_shape, n_classes):
+    layers = [nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, n_classes)]
+    return nn.Sequential(*layers)
+
+
+def frozen(in_shape, n_classes):
+    net = plain(in_shape, n_classes)
+    net[3].requires_grad_(False)
+    return net
+
+
+class Named(nn.Sequential):
+    """Gives its logits in a dictionary, and what an auxiliary head says."""
+
+    def __init__(self, in_shape, n_classes):
+        super().__init__(*plain(in_shape, n_classes))
+        self.aux = nn.Linear(16, n_classes)
+
+    def forward(self, x):
+        hidden = self[2](self[1](self[0](x)))
+        return {"logits": self[3](hidden), "aux": self.aux(hidden)}
+
+
+def pruned_by_torch(build):
+    """A network that comes from its builder alone, 600 of its first layer's 1024 weights pruned."""
+    torch.manual_seed(7)
+    net = build((1, 8, 8), 10).requires_grad_(True)
+    torch_prune.l1_unstructured(net[1], "weight", amount=600)
+    return from_prune(net)
+
+
+WHOLE = {  # builder, what is told to models.add, what of it is never pruned
+    "keep": (plain, {"keep": ("3",)}, ["3.weight"]),
+    "frozen": (frozen, {}, ["3.weight"]),
+    "aux": (Named, {}, ["aux.weight"]),
+}
+
+
+@pytest.mark.parametrize("how", WHOLE)
+@pytest.mark.parametrize("method", ["lth_rate", "ballot"])
+def test_the_named_model_says_what_stays_whole(own, loaded, tmp_path, how, method):
+    build, told, whole = WHOLE[how]
+    models.add("mine", build, (1, 8, 8), 10, **told)
+    net, mask = pruned_by_torch(build)
+    assert whole[0] in mask and net[3].weight.requires_grad
+    run = Run(**SPARSER.model_dump() | {"model": "mine", "method": method, "density": 0.2})
+    made = further.prune(run, loaded, net, mask)
+    prunable_names = [name for name in ("1.weight", "3.weight") if name not in whole]
+    total = sum(mask[name].numel() for name in prunable_names)
+    assert [*made.ticket.mask] == prunable_names
+    assert (made.ticket.mask.n_kept, made.parent.total) == (int(0.2 * total), total)
+    for name in whole:
+        weight = made.ticket.model.get_parameter(name)
+        assert weight.all()
+        changed = not torch.equal(weight, net.get_parameter(name))
+        assert changed == (how == "keep")  # what is kept whole learns
+    file = tmp_path / f"t{tickets.ENDING}"
+    made.write(file)
+    sparser = run.model_copy(update={"density": 0.1})
+    again = further.prune(sparser, loaded, *tickets.load(file))
+    assert again.ticket.mask.n_kept == int(0.1 * total)
+
+
+def test_a_dictionary_of_outputs_counts_as_its_logits_do(own, loaded):
+    models.add("mine", Named, (1, 8, 8), 10)
+    net, mask = pruned_by_torch(Named)
+    run = Run(**SPARSER.model_dump() | {"model": "mine", "density": mask.density})
+    with pytest.raises(ValueError, match=r"which keeps 584 of 1184 weights: pass"):
+        further.train(run, loaded, net, mask)  # the auxiliary head does not count
+    run = run.model_copy(update={"density": 584 / 1184})
+    made = further.train(run, loaded, net, mask)
+    given = net(loaded.test.x.float().div(127.5).sub(1))["logits"].argmax(1)
+    assert made.before.correct.sum() == (given == loaded.test.y).sum()
+
+
+@pytest.mark.parametrize("how", ["keep", "frozen"])
+def test_a_pruned_layer_that_stays_whole_is_refused(own, loaded, how):
+    build, told, _ = WHOLE[how]
+    models.add("mine", build, (1, 8, 8), 10, **told)
+    net, mask = pruned_by_torch(build)
+    mask["3.weight"][0, :5] = False
+    run = Run(**SPARSER.model_dump() | {"model": "mine"})
+    with pytest.raises(ValueError) as caught:
+        further.prune(run, loaded, net, mask)
+    assert str(caught.value) == (
+        "3.weight stays whole in model 'mine', by keep or since it is frozen, and its mask prunes "
+        "5 of 160 weights: do not prune that layer, or add the model anew so that it may be pruned."
+    )
+
+
+def test_the_given_network_stays_as_it_is(loaded, ticket):
+    model = copy.deepcopy(ticket.model)
+    further.train(RUN, loaded, model, ticket.mask)
+    assert bits(model) == bits(ticket.model)
 
 
 def test_what_torch_pruned_is_trained_further_at_its_own_density(loaded, ticket):
@@ -325,6 +433,17 @@ def test_shifted_class_biases_go_on(loaded, ticket, tmp_path):
     made.write(file)
     assert torch.equal(tickets.load(file).model.get_buffer("class_shift"), shift)
     assert made.before.correct.sum() < ticket.card.test.correct.sum()
+
+
+def test_a_shift_of_other_classes_is_refused(loaded, ticket):
+    model = copy.deepcopy(ticket.model)
+    make_room(model, 9)
+    with pytest.raises(ValueError) as caught:
+        further.train(RUN, loaded, model, ticket.mask)
+    assert str(caught.value) == (
+        "the network is not 'mlp': class_shift is (9,), expected (10,); name its own model, see "
+        "models.add."
+    )
 
 
 def test_where_a_layer_was_kept_alive_is_still_told(loaded, ticket):
