@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import math
 import os
 import warnings
 import zlib
@@ -240,6 +241,8 @@ def _check_possible(record: Record) -> None:
         whole = type(layer["kept"]) is type(layer["total"]) is int
         if not whole or not 0 <= layer["kept"] <= layer["total"]:
             raise ValueError(f"{layer['layer']} keeps {layer['kept']} of {layer['total']} weights")
+    if math.isnan(record.spent):  # which tables have where older records did not count it
+        raise ValueError(f"spent={record.spent} is no number of dense trainings")
     if record.predictions:
         _check_predictions(record)
 
@@ -305,7 +308,8 @@ def _check_predictions(record: Record) -> None:
 def _check_run(record: Record, run: Run) -> None:
     """Raises ValueError where a record is of another run."""
     for name, value in run.model_dump().items():
-        if record.run[name] != value:
+        own = record.run[name]
+        if own != value or isinstance(own, bool):  # False is 0 to Python
             raise ValueError(f"it is of a run of {name} {record.run[name]!r} and not {value!r}")
     if (record.target, record.group_by) != (run.label, run.groups):
         raise ValueError(

@@ -149,6 +149,8 @@ def run_of(row: Mapping[str, Any]) -> str:
 
 def _text(path: Path) -> str:
     """The text of a file that may be a table."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder and not a table: move it away.")
     content = path.read_bytes()
     if not content.strip():
         raise ValueError(f"{path} is empty: take the whole file again or make its runs anew.")

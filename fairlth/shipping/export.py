@@ -28,6 +28,7 @@ TOLERANCE = 1e-5  # of the largest output, or of 1 where all are smaller
 INPUT, OUTPUT = "images", "logits"  # names in ONNX
 CHECKED = (1, 2, 7)  # batch sizes that a form is checked with
 ROUND = 0.05  # seconds of a round of calls, about
+_NO_ONNX = "these {:,} bytes are no ONNX file: give what `export.onnx` has written."
 LOOKED_AT = 16  # images of noise whose outputs tell a dead network
 
 
@@ -120,20 +121,36 @@ def int8(content: bytes) -> bytes:
     This is ONNX Runtime's dynamic quantisation: nothing is calibrated and no image is seen. Outputs
     differ from the network's, so a ticket's fairness has to be measured again.
     """
-    from onnx import load_from_string
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with tempfile.TemporaryDirectory() as folder, quiet_quantisation():
         path = Path(folder) / "int8.onnx"
-        proto = load_from_string(content)
-        quantize_dynamic(proto, path, weight_type=QuantType.QInt8)
+        quantize_dynamic(proto_of(content), path, weight_type=QuantType.QInt8)
         return path.read_bytes()
 
 
+def proto_of(content: bytes) -> Any:
+    """An ONNX file as onnx has it; ValueError where it is none."""
+    from onnx import load_from_string
+
+    try:
+        proto = load_from_string(content)
+    except Exception as error:
+        raise ValueError(_NO_ONNX.format(len(content))) from error
+    if not proto.graph.node:
+        raise ValueError(_NO_ONNX.format(len(content)))
+    return proto
+
+
 def session(content: bytes, threads: int | None = None) -> Any:
-    """ONNX Runtime's session of an ONNX file, on CPU; `threads` of None are `paths.THREADS`."""
+    """ONNX Runtime's session of an ONNX file, on CPU; `threads` of None are `paths.THREADS`.
+
+    Raises:
+        ValueError: it is no ONNX file.
+    """
     import onnxruntime
 
+    proto_of(content)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or paths.THREADS
     options.inter_op_num_threads = 1

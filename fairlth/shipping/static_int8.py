@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fairlth.images import Split, as_float
-from fairlth.shipping.export import INPUT, quiet_quantisation
+from fairlth.shipping.export import INPUT, proto_of, quiet_quantisation
 
 METHODS = ("entropy", "percentile")
 
@@ -63,9 +63,8 @@ def static_int8(content: bytes, images: Tensor, method: str = "entropy") -> byte
             one in 100 000 values).
 
     Raises:
-        ValueError: there is no image, or no such method.
+        ValueError: there is no image, or no such method, or it is no ONNX file.
     """
-    from onnx import load_from_string
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     if method not in METHODS:
@@ -77,7 +76,7 @@ def static_int8(content: bytes, images: Tensor, method: str = "entropy") -> byte
     with tempfile.TemporaryDirectory() as folder, quiet_quantisation(), silent:
         path = Path(folder) / "int8.onnx"
         quantize_static(
-            load_from_string(content),
+            proto_of(content),
             path,
             _Images(images),
             quant_format=QuantFormat.QDQ,

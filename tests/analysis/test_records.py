@@ -347,6 +347,22 @@ def test_a_record_of_another_run_is_refused(path, other, said):
         records.read(path, RUN.model_copy(update=other))
 
 
+@pytest.mark.parametrize("name", ["cost", "spent"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_impossible_costs_are_refused(path, name, value):
+    edited(path, lambda own: own.update({name: value}))
+    with pytest.raises(
+        ValueError, match=f"one.json is not a whole record of its run .{name}={value}"
+    ):
+        records.read(path)
+
+
+def test_a_seed_that_is_false_is_not_seed_0(path):
+    edited(path, lambda own: own["run"].update(seed=False))
+    with pytest.raises(ValueError, match="it is of a run of seed False and not 0"):
+        records.read(path, RUN)
+
+
 def test_a_record_that_was_grouped_otherwise_is_refused(path):
     edited(path, lambda values: values.update(group_by="ink"))
     with pytest.raises(ValueError, match="it is of label by ink and not of label by class"):

@@ -115,6 +115,13 @@ def test_a_file_that_is_no_table_is_one_sentence(path, said):
     assert said in message and "\n" not in message
 
 
+def test_a_folder_in_place_of_a_table_is_one_sentence(path):
+    path.unlink(missing_ok=True)
+    path.mkdir(parents=True)
+    with pytest.raises(ValueError, match="smoke.csv is a folder and not a table: move it away"):
+        records.load("smoke")
+
+
 def test_a_header_alone_and_conflict_markers_are_one_sentence(path, frame):
     text = frame.to_csv(index=False)
     header, first, *_ = text.splitlines()

@@ -113,3 +113,12 @@ def test_forms_are_timed_in_turn(shipped, monkeypatch):
     found = export.latency({"dense": content, "again": content}, images[:4], rounds=3)
     assert found == {"dense": [0.01] * 3, "again": [0.01] * 3}
     assert asked == [2, 2, 3] + [5] * 6  # 0.05 s a round
+
+
+@pytest.mark.parametrize("content", [b"", b"not onnx", bytes(100)])
+def test_bytes_that_are_no_onnx_file_are_one_sentence(shipped, content):
+    _, images = shipped
+    told = f"^these {len(content)} bytes are no ONNX file: give what `export.onnx` has written.$"
+    for use in (export.session, export.int8, lambda one: static_int8(one, images)):
+        with pytest.raises(ValueError, match=told):
+            use(content)
