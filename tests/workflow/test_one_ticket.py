@@ -534,7 +534,7 @@ class TestYourNetwork:
         command = [*words(shapes), "--network", f"{file}:build"]
         assert cli.main(command) == 2
         assert capsys.readouterr().err.splitlines()[-1] == (
-            "model 'net' comes with trained weights (1.weight is the same for two seeds): give "
+            "model 'net' looks trained (1.weight is the same for two seeds): give "
             "--weights keep to start from them, or --weights draw to lose them and draw all anew "
             "for each seed."
         )
