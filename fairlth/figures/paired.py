@@ -212,7 +212,7 @@ def heat_map(rows: pd.DataFrame, ax: Axes) -> Axes:
         linewidths=2,
         xticklabels=[legible(model) for model in models],
         yticklabels=[legible(task) for task in tasks],
-        cbar_kws={"label": "CWV lower by (%), 0 is no difference"},
+        cbar_kws={"label": "CWV lower by (%)"},
         ax=ax,
     )
     for _, row in rows.iterrows():

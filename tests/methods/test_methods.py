@@ -28,17 +28,9 @@ WITH_KNOBS = [name for name in WEIGHTS if METHOD_TABLE[name].knob]
 
 
 @pytest.fixture(scope="module")
-def tickets():
+def tickets(made_once):
     """Every method's ticket on the digits, each trained once."""
-    made = {}
-
-    def make(method, **change):
-        run = run_of(method, **change)
-        if run not in made:
-            made[run] = methods.make(run, data.load(run))
-        return made[run]
-
-    return make
+    return lambda method, **change: made_once(run_of(method, **change))
 
 
 def state(ticket):

@@ -30,17 +30,9 @@ def run_of(method, **changes):
 
 
 @pytest.fixture(scope="module")
-def tickets_made():
+def tickets_made(made_once):
     """Every method's ticket of units, each trained once."""
-    made = {}
-
-    def make(method, **changes):
-        run = run_of(method, **changes)
-        if run not in made:
-            made[run] = methods.make(run, data.load(run))
-        return made[run]
-
-    return make
+    return lambda method, **changes: made_once(run_of(method, **changes))
 
 
 def state(ticket):
