@@ -32,6 +32,12 @@ def test_operations_are_those_of_forward_and_backward(monkeypatch):
     assert found.flops == 2 * (2 * 5 * 12 * 7)  # y = xw, dw = x'dy; no image needs a gradient
 
 
+def test_views_of_a_tensor_are_no_kernels(monkeypatch):
+    """Two products, softmax and loss, forward and backward, a gradient of 1, and the update."""
+    monkeypatch.setitem(registry.MODELS, "line", linear)
+    assert reckoning.step(Step("line", 2, 5, "float32"), SLOW, n_classes=7).kernels == 8
+
+
 def test_low_precision_moves_half_the_bytes_and_a_larger_batch_more():
     low = reckoning.step(Step("convnet", 32, 64, "bfloat16"))
     high = reckoning.step(Step("convnet", 32, 64, "float32"))
