@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from benchmarks.rivals import Rival
 from benchmarks.rounds import Way, ratio, time_in_turn
 from benchmarks.run_all import HERE, machine
-from benchmarks.training import Ours, masked
+from benchmarks.training import REFERENCE, Ours, masked
 from fairlth.config import PRESETS, Run, Schedule, paths
 from fairlth.images import Data
 from fairlth.masks import MaskSet
@@ -38,7 +38,18 @@ SCHEDULE = PRESETS["paper"].schedule
 MODELS = ("resnet18", "vgg16", "mobilenet_v2")
 STEPS = 20  # per round
 ROUNDS = 5
-LIMITS = {"tests": 120, "throughput": 90, "share": 40, "tickets": 270, "steps": 80}  # seconds
+LIMITS = {  # seconds
+    "tests": 100,
+    "throughput": 130,
+    "together": 50,
+    "share": 30,
+    "tickets": 230,
+    "steps": 60,
+}
+CASES = {"preset paper": ("resnet18", SCHEDULE), "reference code": ("resnet20", REFERENCE)}
+TOGETHER = (1, 2, 4)  # runs on one card
+FEWER = 10  # epochs of the tickets here
+LONG = 5.0  # seconds that they train side by side
 
 
 class OnCard(Rival):
@@ -84,20 +95,26 @@ def tests() -> None:
 
 
 def throughput() -> None:
-    """Training resnet18 in batches of 512: the package, the plain loop, and airbench's loader."""
-    data = random_images(STEPS * SCHEDULE.batch_size, 32)
-    ways: dict[str, Way] = {}
-    model, mask = masked("resnet18", data)
-    ways["package"] = Ours(model, mask, data, SCHEDULE).epoch
-    model, mask = masked("resnet18", data)
-    split = data.train.to(torch.device("cpu"))  # a DataLoader reads images there
-    on_cpu = replace(data, train=split, val=split, test=split)
-    ways["plain loop"] = OnCard(model, mask, on_cpu, SCHEDULE).epoch
-    seconds = time_in_turn(ways, ROUNDS, "throughput")
-    for name, spent in seconds.items():
-        images = STEPS * SCHEDULE.batch_size / statistics.median(spent)
-        print(f"{name:12s} {images:9.0f} images/s")
-    print(f"plain loop over package: {ratio(seconds, 'plain loop', 'package')}")
+    """Training at preset paper and as the reference lottery-ticket code does: the package, the
+    same compiled into CUDA graphs, the plain loop, and airbench's loader.
+    """
+    for case, (name, schedule) in CASES.items():
+        data = random_images(STEPS * schedule.batch_size, 32)
+        split = data.train.to(torch.device("cpu"))  # a DataLoader reads images there
+        on_cpu = replace(data, train=split, val=split, test=split)
+        compiled = schedule.model_copy(update={"compile": True})
+        ways: dict[str, Way] = {
+            "package": Ours(*masked(name, data), data, schedule).epoch,
+            "package, compiled": Ours(*masked(name, data), data, compiled).epoch,
+            "plain loop": OnCard(*masked(name, data), on_cpu, schedule).epoch,
+        }
+        print(f"{case}: {name}, batches of {schedule.batch_size}, {schedule.precision}")
+        seconds = time_in_turn(ways, ROUNDS, case)
+        for way, spent in seconds.items():
+            images = STEPS * schedule.batch_size / statistics.median(spent)
+            print(f"  {way:18s} {images:9.0f} images/s")
+        for way in ("plain loop", "package, compiled"):
+            print(f"  {way} over package: {ratio(seconds, way, 'package')}", flush=True)
     _airbench()
 
 
@@ -115,6 +132,29 @@ def _airbench() -> None:
     print(f"airbench's loader {images / (time.perf_counter() - started):9.0f} images/s")
 
 
+def together() -> None:
+    """Several runs on one card, each in a process: images a second of all of them."""
+    command = [sys.executable, "-m", "benchmarks.gpu", "alone"]
+    for n in TOGETHER:
+        own = [subprocess.Popen(command, cwd=paths.ROOT, stdout=subprocess.PIPE) for _ in range(n)]
+        rates = [float(process.communicate()[0]) for process in own]
+        print(f"{n} together: {sum(rates):9.0f} images/s", flush=True)
+
+
+def alone() -> None:
+    """Images a second of one run that trains for LONG seconds; printed for `together`."""
+    name, schedule = CASES["preset paper"]
+    data = random_images(STEPS * schedule.batch_size, 32)
+    ours = Ours(*masked(name, data), data, schedule)
+    ours.epoch()
+    started = time.perf_counter()
+    images = 0
+    while time.perf_counter() - started < LONG:
+        ours.epoch()
+        images += len(data.train)
+    print(images / (time.perf_counter() - started))
+
+
 def share() -> None:
     """A step's share of the card's rate of matrix products, beside what the plan reckons."""
     for model in MODELS:
@@ -128,7 +168,11 @@ def share() -> None:
 
 
 def tickets() -> None:
-    """One lth_long and one Ballot ticket of resnet18 on cifar10 at preset paper."""
+    """One lth_long and one Ballot ticket of resnet18 on cifar10 at preset paper, but a third of its
+    epochs.
+    """
+    schedule = SCHEDULE.model_copy(update={"epochs": FEWER, "warmup": 2.0})
+    PRESETS["first"] = PRESETS["paper"].model_copy(update={"schedule": schedule})
     for method in ("dense", "lth_long", "ballot"):
         density = 1.0 if method == "dense" else 0.1
         run = Run(
@@ -137,14 +181,14 @@ def tickets() -> None:
             method=method,
             density=density,
             seed=0,
-            preset="paper",
+            preset="first",
         )
         started = time.perf_counter()
         record = experiments.run(run, paths.RUNS)
         spent = time.perf_counter() - started
         correct, total = record.split("test")
-        shared = 0 if method == "dense" else SCHEDULE.epochs  # the dense net, made before
-        each = spent / (record.cost * SCHEDULE.epochs - shared)
+        shared = 0 if method == "dense" else FEWER  # the dense net, made before
+        each = spent / (record.cost * FEWER - shared)
         print(
             f"{method:9s} {spent:6.1f} s, {each:5.2f} s per epoch trained, accuracy "
             f"{correct.sum() / total.sum():.4f}, peak {record.conditions['memory']:.0f} MiB",
@@ -162,7 +206,7 @@ def steps() -> None:
 
 
 STAGES: dict[str, Callable[[], None]] = {
-    stage.__name__: stage for stage in (tests, throughput, share, tickets, steps)
+    stage.__name__: stage for stage in (tests, throughput, together, share, tickets, steps)
 }
 
 
@@ -199,7 +243,7 @@ def section(name: str) -> str:
 def main() -> int:
     """Runs one stage, or all of them into a file; exit status 1 without a GPU."""
     if len(sys.argv) > 1:
-        STAGES[sys.argv[1]]()
+        (STAGES | {"alone": alone})[sys.argv[1]]()
         return 0
     if not torch.cuda.is_available():
         print("There is no GPU here: torch.cuda.is_available() is False. Nothing was measured.")

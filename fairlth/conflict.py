@@ -39,9 +39,14 @@ def fairness_loss(losses: Tensor, groups: Tensor, n_groups: int) -> Tensor:
     return (means - means.mean()).square().mean()
 
 
+def membership(groups: Tensor, n_groups: int) -> Tensor:
+    """(n, n_groups) bool: whether an image is in a group; a GPU need not wait for it."""
+    return groups[:, None] == torch.arange(n_groups, device=groups.device)
+
+
 def group_means(losses: Tensor, groups: Tensor, n_groups: int) -> Tensor:
     """(n_groups,) mean loss of each group, nan where a group is absent."""
-    members = F.one_hot(groups, n_groups).to(losses.dtype)
+    members = membership(groups, n_groups).to(losses.dtype)
     sizes = members.sum(0)
     return torch.where(sizes > 0, (losses @ members) / sizes.clamp(min=1), torch.nan)
 
@@ -67,8 +72,9 @@ def fairness_weights(means: Tensor, groups: Tensor) -> Tensor:
         groups: (n,) group of each image.
     """
     present = ~means.isnan()
-    deviation = torch.where(present, means - means[present].mean(), 0.0)
-    sizes = torch.bincount(groups, minlength=len(means)).clamp(min=1)
+    mean = torch.where(present, means, 0.0).sum() / present.sum()
+    deviation = torch.where(present, means - mean, 0.0)
+    sizes = membership(groups, len(means)).sum(0).clamp(min=1)
     return (2 / present.sum() * deviation / sizes)[groups]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -112,7 +112,7 @@ class Trainer:
         self.schedule = schedule
         self.seed = seed
         self.after_step = after_step or nothing
-        self.forward = torch.compile(model) if schedule.compile else model
+        self.forward = compiled(model, data.train.y.device) if schedule.compile else model
         self.low = low_precision(schedule, data.train.y.device)
         self.optimizer = _optimizer(model, schedule)
 
@@ -270,6 +270,16 @@ def epochs(start: int, stop: int, label: str) -> Iterator[int]:
             bar = tqdm(desc=label, total=total, initial=done, leave=False, unit="epoch")
     if bar is not None:
         bar.close()
+
+
+def compiled(model: nn.Module, device: torch.device) -> Any:
+    """The network by torch.compile, for images of one shape.
+
+    On a GPU its kernels are recorded once and launched together, as CUDA graphs. Networks of the
+    same layers share what was compiled, so that a ticket's levels do not compile anew.
+    """
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    return torch.compile(model, mode=mode, dynamic=False)
 
 
 def nothing(model: nn.Module) -> None:

@@ -3,16 +3,19 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.utils import counters
 from torch.profiler import profile
 
 from fairlth import training
 from fairlth.config import Schedule
+from fairlth.conflict import ConflictMeter
 from fairlth.masks import MaskSet, prunable
 from fairlth.models import build
 from fairlth.training import (
     Trainer,
     count,
     fit,
+    in_turn,
     learning_rate,
     logits,
     low_precision,
@@ -199,15 +202,34 @@ def test_bfloat16_is_used_only_where_the_processor_has_it(monkeypatch):
 def test_the_network_is_compiled_where_the_schedule_says_so(random_data, monkeypatch):
     compiled = []
 
-    def remember(model):
-        compiled.append(model)
+    def remember(model, **how):
+        compiled.append((model, how))
         return model
 
     monkeypatch.setattr(torch, "compile", remember)
     model = net()
+    once = [(model, {"mode": "default", "dynamic": False})]
     for compile_it in (False, True):
         Trainer(model, random_data, SCHEDULE.model_copy(update={"compile": compile_it}), 0).epoch(0)
-        assert compiled == ([model] if compile_it else [])
+        assert compiled == (once if compile_it else [])
+    training.compiled(model, torch.device("cuda"))
+    assert compiled[-1][1]["mode"] == "reduce-overhead"
+
+
+def test_networks_of_the_same_layers_are_compiled_once(monkeypatch):
+    """A ticket has many levels, each with a copy of the network."""
+    compile_it = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda model, **how: compile_it(model, backend="eager", dynamic=False)
+    )
+    torch.compiler.reset()
+    before = counters["stats"]["unique_graphs"]
+    for seed in range(10):
+        model = build("mlp", (1, 8, 8), 10, torch.Generator().manual_seed(seed))
+        images = torch.zeros(4, 1, 8, 8)
+        outputs = training.compiled(model, torch.device("cpu"))(images)
+        assert torch.equal(outputs, model(images))
+    assert counters["stats"]["unique_graphs"] == before + 1
 
 
 @pytest.mark.parametrize(("shown", "bars"), [(60.0, 0), (-1.0, 1)])
@@ -226,12 +248,14 @@ def test_a_gpu_predicts_more_images_together():
     assert training.predict_batch(torch.device("cpu")) == 128
 
 
-@pytest.mark.parametrize("masked", [False, True])
-def test_an_epoch_reads_one_number_from_the_device(random_data, masked):
+@pytest.mark.parametrize("watched", ["", "mask", "mask and conflict"])
+def test_an_epoch_reads_one_number_from_the_device(random_data, watched):
     """Each reading of a number would let a GPU wait for its processor."""
     model = net()
-    after_step = MaskSet.full(prunable(model)).apply if masked else None
-    trainer = Trainer(model, random_data, SCHEDULE, 0, after_step)
+    mask = MaskSet.full(prunable(model)).apply
+    meter = ConflictMeter(random_data.train, seed=0, every=1)
+    steps = {"": training.nothing, "mask": mask, "mask and conflict": in_turn(mask, meter)}
+    trainer = Trainer(model, random_data, SCHEDULE, 0, steps[watched])
     assert trainer.steps_per_epoch == 3
     with profile() as seen:
         trainer.epoch(0)

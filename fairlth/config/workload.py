@@ -3,7 +3,7 @@
 A grid is planned by it, without loading data or networks.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Container, Iterable
 from typing import NamedTuple
 
 from fairlth.config import METHOD_TABLE, Run
@@ -80,15 +80,18 @@ def _rank(run: Run) -> tuple[int, bool]:
     return 1 if searches else 2, run.pressure is not None
 
 
-def work(runs: Iterable[Run]) -> dict[Run, float]:
+def work(runs: Iterable[Run], trained: Container[str] = ()) -> dict[Run, float]:
     """Dense-training equivalents that each run of a grid takes.
 
-    A shared training counts with the first run that needs it.
+    A shared training counts with the first run that needs it. `trained` are models that were given
+    as trained: their dense nets take none.
     """
     seen: set[Shared] = set()
     found = {}
     for run in in_turn(runs):
         new = {key: epochs for key, epochs in shared(run).items() if key not in seen}
         seen |= set(new)
+        if run.model in trained:
+            new = {key: epochs for key, epochs in new.items() if key.kind != "dense"}
         found[run] = (own(run) + sum(new.values())) / run.settings.schedule.epochs
     return found

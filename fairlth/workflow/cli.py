@@ -266,8 +266,8 @@ def _add_ticket_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--network",
         default="convnet",
-        help="a network of the package (default: convnet), or FILE.py:FUNCTION, your function of "
-        "(in_shape, n_classes) that builds one",
+        help="a network of the package (default: convnet), or timm/NAME, a network of timm, or "
+        "FILE.py:FUNCTION, your function of (in_shape, n_classes) that builds one",
     )
     command.add_argument(
         "--weights",

@@ -259,12 +259,11 @@ def time_needed(made: Plan) -> str:
     missing = [one for one in (made.dense, made.run) if one not in made.done]
     there = [_called(one) for one in made.done]
     told = f"there already and used: {', '.join(there)}\n" if there else ""
-    if models.given_as_trained(made.run.model):
-        missing = [one for one in missing if one != made.dense]
-    if not missing:
-        return f"{told}nothing is left to train"
-    work = workload.work([made.dense, made.run])
+    trained = [made.run.model] if models.given_as_trained(made.run.model) else []
+    work = workload.work([made.dense, made.run], trained)
     trainings = sum(work[one] for one in missing)
+    if trainings == 0:
+        return f"{told}nothing is left to train"
     torch.set_num_threads(paths.THREADS)
     step = cost.seconds_on(made.run, made.data)
     n_steps = trainings * made.run.settings.schedule.epochs * _steps(made)

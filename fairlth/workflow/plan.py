@@ -12,7 +12,8 @@ import torch
 from fairlth import config, data
 from fairlth.analysis.records import SHIFTS
 from fairlth.config import Run, Task, paths, workload
-from fairlth.models import build, prunable
+from fairlth.models import MODELS, build, given_as_trained, prunable
+from fairlth.training import PREDICT_ON_GPU
 from fairlth.workflow import reckoning
 from fairlth.workflow.cost import Step, step_of
 
@@ -78,7 +79,8 @@ def table(preset: str, steps: Mapping[Step, float]) -> pd.DataFrame:
         ValueError: there is no such preset, or see `images`.
     """
     config.check_preset(preset)
-    work = workload.work(config.every_run(preset))
+    trained = [name for name in MODELS if given_as_trained(name)]
+    work = workload.work(config.every_run(preset), trained)
     known = {step[:3]: seconds for step, seconds in steps.items()}  # one precision per table
     scale = config.PRESETS[preset]
     tasks = dict.fromkeys([*scale.tasks, *scale.group_tasks])
@@ -152,12 +154,15 @@ def text(preset: str, frame: pd.DataFrame, device: str) -> str:
     digits = {"dense trainings": 1, "hours": 1, "H100 hours": 2, "records GB": 2}
     digits |= {"tickets GB": 1, "shared GB": 1}
     steps = dict.fromkeys(step_on_card(run) for run in config.grid(preset, ("dense",)))
-    rests_on = reckoning.table([*steps]).round({"GFLOP": 1, "GB": 2, "ms": 2, "share %": 1})
+    rounded = {"GFLOP": 1, "GB": 2, "ms": 2, "share %": 1, "peak GB": 1}
+    rests_on = reckoning.table([*steps]).round(rounded)
     return (
         f"Plan of preset {preset}\n{frame.round(digits).to_string(index=False)}\n"
         f"Hours are of {device}: one step of each network timed, times the steps of all trainings, "
         "one run after the other; predictions, scores and the start of each run come on top.\n"
         "Shared trainings are counted once. Nothing was trained.\n\n"
         f"What H100 hours rest on, per training step\n{rests_on.to_string(index=False)}\n"
-        f"{reckoning.ASSUMED} Share: operations over what the card could do in that time."
+        f"{reckoning.ASSUMED} Share: operations over what the card could do in that time.\n"
+        "Peak GB: what one run holds at most, in a step or in a prediction of "
+        f"{PREDICT_ON_GPU} images, its data set apart; so many runs fit beside each other."
     )

@@ -1,6 +1,6 @@
-"""What a training step should take on a card that is not here: operations and bytes over its rates.
+"""What a training step should take on a card that is not here: its time and its memory.
 
-Nothing runs: networks are on torch's device `meta`, where tensors have shapes and no values.
+Nothing runs: tensors have shapes and no values, on torch's device `meta` or as its fake tensors.
 """
 
 from dataclasses import dataclass, field
@@ -9,13 +9,16 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed._tools.mem_tracker import MemTracker
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from fairlth.models import build
+from fairlth.training import PREDICT_ON_GPU
 from fairlth.workflow.cost import Step
 
 
@@ -105,10 +108,48 @@ def step(of: Step, card: Card = H100, channels: int = 3, n_classes: int = 10) ->
     return reckoned
 
 
+@cache
+def peak_memory(of: Step, channels: int = 3, n_classes: int = 10) -> int:
+    """Bytes that a training step or a prediction holds at most: weights, gradients, momentum,
+    activations and images. The data set and what torch itself takes on a card come on top.
+
+    Args:
+        of: network, pixels a side, images and precision.
+        channels: of an image.
+        n_classes: of the outputs.
+    """
+    shape = (channels, of.side, of.side)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = build(of.model, shape, n_classes, torch.Generator())
+        optimizer = torch.optim.SGD(model.parameters(), momentum=0.9)
+        images = torch.empty(of.batch, *shape)
+        labels = torch.empty(of.batch, dtype=torch.int64)
+        tracker = MemTracker()
+        tracker.track_external(model, optimizer, images, labels)
+        with tracker:
+            for _ in range(2):  # the first one makes the momentum
+                tracker.reset_mod_stats()
+                _loss(model, images, labels, of.precision).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+            tracker.reset_mod_stats()
+            with torch.no_grad():
+                model(torch.empty(PREDICT_ON_GPU, *shape))
+    peak = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]
+    return int(peak["Total"])
+
+
+def _loss(model: nn.Module, images: Tensor, labels: Tensor, precision: str) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+        outputs = model(images)
+    return F.cross_entropy(outputs.float(), labels)
+
+
 def table(steps: list[Step], card: Card = H100) -> pd.DataFrame:
     """What each step rests on, a row per network and size of image.
 
-    `share` is its operations over what the card could do in that time, in percent.
+    `GB` are moved in the step, `peak GB` held at most; `share` is its operations over what the card
+    could do in that time, in percent.
     """
     rows = []
     for of in steps:
@@ -116,5 +157,6 @@ def table(steps: list[Step], card: Card = H100) -> pd.DataFrame:
         share = found.flops / found.seconds / card.rates[of.precision]
         row: dict[str, Any] = of._asdict() | {"GFLOP": found.flops / 1e9, "GB": found.bytes / 1e9}
         row |= {"kernels": found.kernels, "ms": 1000 * found.seconds, "share %": 100 * share}
+        row["peak GB"] = peak_memory(of) / 1e9
         rows.append(row)
     return pd.DataFrame(rows)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from fairlth.data.listing import SPLIT_OF
 from fairlth.models import Build
 from fairlth.shipping.card import LARGEST_SIDE
 
+TIMM = "timm/"  # stands before the name of one of its networks
 HUB = re.compile(r"[\w.-]+/[\w.-]+")  # a repository: owner/name
 OPTIONS = {  # of `models.add` in its sentences -> as they are typed
     'models.add weights="keep"': "--weights keep",
@@ -134,15 +136,20 @@ def network(word: str) -> tuple[str, Any]:
     The file may import what lies beside it, also while it builds.
 
     Args:
-        word: a key of `models.MODELS`; or `net.py:function`, where `function` takes
-            (channels, side, side) and the number of classes, see `models.add`.
+        word: a key of `models.MODELS`; or `timm/NAME`, a network of timm, its weights drawn; or
+            `net.py:function`, where `function` takes (channels, side, side) and the number of
+            classes, see `models.add`.
 
     Returns:
-        Its name, and what the file has: None where no file is named.
+        Its name, and what builds it: None for a model that comes with the package.
 
     Raises:
-        ValueError: the file has no such function.
+        ValueError: the file has no such function; timm is not installed or has no such network.
     """
+    if word.startswith(TIMM):
+        own = word.removeprefix(TIMM)
+        _check_timm_has(own)
+        return _name_of(own), partial(_of_timm, own)
     file, _, function = word.partition(":")
     if not file.endswith(".py"):
         return word, None
@@ -159,6 +166,34 @@ def network(word: str) -> tuple[str, Any]:
     if not isinstance(build, nn.Module):
         build = partial(_build_beside, path.parent, build)
     return _name_of(path.stem), build
+
+
+def _check_timm_has(name: str) -> None:
+    try:
+        import timm
+    except ImportError as error:
+        raise ValueError(
+            f"network={TIMM + name!r} needs timm, which is not installed: "
+            "pip install 'fairlth[timm]'."
+        ) from error
+    if not timm.is_model(name):
+        near = get_close_matches(name, timm.list_models(), n=3, cutoff=0)
+        raise ValueError(
+            f"network={TIMM + name!r} is refused, timm {timm.__version__} has no such network: "
+            f"choose another, such as {', '.join(near)}."
+        )
+
+
+def _of_timm(name: str, in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+    """A network of timm for these images; those made for one size are told it."""
+    import timm
+
+    channels, *side = in_shape
+    make = partial(timm.create_model, name, in_chans=channels, num_classes=n_classes)
+    try:
+        return make(img_size=tuple(side))
+    except TypeError:  # any size will do
+        return make()
 
 
 def _build_beside(

@@ -65,6 +65,15 @@ def test_a_grid_counts_what_is_shared_once(quick):
     assert sum(workload.work(runs).values()) < sum(workload.work([run])[run] for run in runs)
 
 
+def test_a_network_given_as_trained_has_its_dense_net_for_nothing():
+    runs = [one("dense"), one("lth"), one("ballot")]
+    usual = workload.work(runs)
+    given = workload.work(runs, [runs[0].model])
+    assert given[runs[0]] == 0 and usual[runs[0]] == 1
+    assert [given[run] for run in runs[1:]] == [usual[run] for run in runs[1:]]
+    assert workload.work(runs, ["another"]) == usual
+
+
 @pytest.mark.parametrize(
     ("run", "base"),
     [

@@ -18,11 +18,12 @@ import torch
 
 from fairlth import config, metrics
 from fairlth.analysis import records
-from fairlth.config import PRESETS
+from fairlth.config import PRESETS, Schedule
 from fairlth.conflict import ConflictMeter
-from fairlth.masks import MaskSet, prunable
+from fairlth.masks import MaskSet, count_kept, prunable
 from fairlth.models import build
-from fairlth.training import Trainer, logits
+from fairlth.selection import magnitude
+from fairlth.training import Trainer, fit, in_turn, logits
 from fairlth.workflow import experiments
 from fairlth.workflow.cost import random_images
 
@@ -150,6 +151,22 @@ def test_a_step_does_not_wait_for_the_gpu():
             trainer._step(batch, lambda outputs, one: outputs.square().mean(), 0.1)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_compiled_training_ends_where_the_other_does():
+    """Kernels launched as CUDA graphs, with a mask that is kept and a loss that is watched."""
+    sample = random_images(512, 32)
+    ends = []
+    for compile_it in (False, True):
+        schedule = Schedule(epochs=2, batch_size=64, lr=0.01, compile=compile_it)
+        model = build("resnet20", sample.in_shape, 10, torch.Generator().manual_seed(0)).cuda()
+        weights = prunable(model)
+        mask = MaskSet.from_scores(magnitude(weights), count_kept(0.1, weights))
+        meter = ConflictMeter(sample.train, seed=0, every=4)
+        history = fit(model, sample, schedule, seed=0, after_step=in_turn(mask.apply, meter))
+        assert all((weights[name][~own] == 0).all() for name, own in mask.items())
+        ends.append(history.loss)
+    assert ends[0] == pytest.approx(ends[1], rel=0.02)
 
 
 def test_masks_are_exact_over_more_scores_than_32_bits_count():

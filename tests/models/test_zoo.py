@@ -11,7 +11,7 @@ from fairlth.images import Data, Split
 from fairlth.shipping import export
 from fairlth.shipping import ticket as tickets
 from fairlth.training import count, logits
-from fairlth.workflow import experiments
+from fairlth.workflow import experiments, yours
 
 FAMILIES = (
     "alexnet",
@@ -105,12 +105,8 @@ def test_a_small_network_of_each_family_goes_all_the_way(own, tmp_path, monkeypa
 @pytest.mark.filterwarnings("ignore")  # timm's own
 @pytest.mark.parametrize("name", zoo.TIMM)
 def test_networks_of_timm_go_all_the_way(own, tmp_path, monkeypatch, name):
-    timm = pytest.importorskip("timm", reason="timm is not installed")
-    sized = {"img_size": 96} if "vit" in name else {}
-
-    def build_it(in_shape, n_classes):
-        return timm.create_model(name, in_chans=in_shape[0], num_classes=n_classes, **sized)
-
+    pytest.importorskip("timm", reason="timm is not installed (extra `timm`)")
+    _, build_it = yours.network(f"timm/{name}")
     go_all_the_way(build_it, 96, RUN.model_copy(update={"preset": "zoo"}), tmp_path, monkeypatch)
 
 

@@ -65,7 +65,13 @@ alone is frozen. A network for one image size (vit, maxvit) is built for that of
 
 ## timm
 
-Networks of [timm](https://github.com/huggingface/pytorch-image-models) work by name where timm is installed:
+Networks of [timm](https://github.com/huggingface/pytorch-image-models) have their names after `timm/`, and its extra
+installs it (`pip install 'fairlth[timm]'`):
+
+    fairlth ticket path/to/folder --network timm/test_vit
+
+Their weights are drawn. To start from trained ones, give `models.add` or `--network FILE.py:FUNCTION` a function that loads
+them:
 
 ```python
 import timm
@@ -73,13 +79,13 @@ from fairlth import models
 
 
 def build(in_shape, n_classes):
-    return timm.create_model("test_resnet", in_chans=in_shape[0], num_classes=n_classes)
+    return timm.create_model("test_resnet", in_chans=in_shape[0], num_classes=n_classes, checkpoint_path="mine.pt")
 
 
-models.add("net", build, in_shape=(3, 96, 96), n_classes=10)
+models.add("net", build, in_shape=(3, 96, 96), n_classes=10, weights="keep")
 ```
 
-The same is tried with {names}. Give a network `img_size=` where it is made for one size.
+Tried as above: {names}. A network that is made for one size of images is built for that of yours.
 """
 
 

@@ -311,6 +311,41 @@ class TestBadInput:
         assert "onnxscript is not installed: pip install 'fairlth[all]'" in capsys.readouterr().err
 
 
+class TestTimm:
+    """Networks of timm by name."""
+
+    @pytest.mark.parametrize(("name", "sized"), [("test_vit", True), ("test_resnet", False)])
+    def test_a_network_of_timm_is_built_for_the_images(self, shapes, name, sized):
+        pytest.importorskip("timm", reason="timm is not installed (extra `timm`)")
+        made = one_ticket.plan(Wish(str(shapes), "tone", network=f"timm/{name}", preset="smoke"))
+        assert made.run.model == name
+        side = made.data.in_shape[1]
+        network = models.build(name, made.data.in_shape, 3, torch.Generator().manual_seed(0))
+        other = models.build(name, made.data.in_shape, 3, torch.Generator().manual_seed(1))
+        size = getattr(getattr(network, "patch_embed", None), "img_size", None)
+        assert size == ((side, side) if sized else None)
+        pairs = zip(models.prunable(network).values(), models.prunable(other).values(), strict=True)
+        assert not any(torch.equal(one, another) for one, another in pairs)
+
+    def test_a_name_of_the_package_is_not_taken(self):
+        pytest.importorskip("timm", reason="timm is not installed (extra `timm`)")
+        assert yours.network("timm/resnet18")[0] == "my_resnet18"
+
+    def test_a_name_that_timm_lacks_is_refused_with_others_near_it(self):
+        timm = pytest.importorskip("timm", reason="timm is not installed (extra `timm`)")
+        sentence = (
+            f"network='timm/test_vitt' is refused, timm {timm.__version__} has no such network: "
+            "choose another, such as test_vit"
+        )
+        with pytest.raises(ValueError, match=f"^{re.escape(sentence)}"):
+            yours.network("timm/test_vitt")
+
+    def test_without_timm_the_sentence_says_how_to_get_it(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "timm", None)
+        with pytest.raises(ValueError, match=re.escape("pip install 'fairlth[timm]'.")):
+            yours.network("timm/test_vit")
+
+
 class TestSizes:
     def test_a_folder_of_224_pixels_goes_through_resnet18_at_224(
         self, tmp_path, home, no_onnx, capsys

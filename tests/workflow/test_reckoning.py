@@ -72,3 +72,20 @@ def test_nothing_of_a_reckoned_network_has_values():
     before = torch.get_rng_state()
     reckoning.step(Step("vgg16", 64, 512, "bfloat16"))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_peak_memory_is_that_of_the_larger_of_step_and_prediction(monkeypatch):
+    """Bytes of the prediction of 2048 images: they, the outputs, weights and momentum."""
+    monkeypatch.setitem(registry.MODELS, "line", linear)
+    found = reckoning.peak_memory(Step("line", 2, 5, "float32"), n_classes=7)
+    own = 4 * 12 * 5 + 8 * 5  # images and labels of the step
+    assert found == 4 * 2048 * (12 + 7) + 2 * 4 * 12 * 7 + own
+    larger = reckoning.peak_memory(Step("line", 2, 50_000, "float32"), n_classes=7)
+    assert larger > 4 * 50_000 * (12 + 7)
+
+
+def test_four_runs_of_preset_paper_fit_on_one_card():
+    steps = dict.fromkeys(plan.step_on_card(run) for run in config.grid("paper", ("dense",)))
+    assert len(steps) == 6  # three networks, images of 32 and of 64 pixels
+    peak = max(reckoning.peak_memory(step) for step in steps)
+    assert 4 * (peak + 2e9) < 80e9  # the largest data set, tiny_imagenet, takes 1.5 GB
