@@ -315,15 +315,15 @@ class TestTimm:
     """Networks of timm by name."""
 
     @pytest.mark.parametrize(("name", "sized"), [("test_vit", True), ("test_resnet", False)])
-    def test_a_network_of_timm_is_built_for_the_images(self, shapes, name, sized):
+    def test_a_network_of_timm_is_built_for_the_images(self, tmp_path, name, sized):
         pytest.importorskip("timm", reason="timm is not installed (extra `timm`)")
-        made = one_ticket.plan(Wish(str(shapes), "tone", network=f"timm/{name}", preset="smoke"))
-        assert made.run.model == name
-        side = made.data.in_shape[1]
+        folder = draw(tmp_path / "some", 32, {"train": 8, "test": 2})
+        made = one_ticket.plan(Wish(str(folder), network=f"timm/{name}", preset="smoke"))
+        assert made.run.model == name and made.data.in_shape == (3, 32, 32)
         network = models.build(name, made.data.in_shape, 3, torch.Generator().manual_seed(0))
         other = models.build(name, made.data.in_shape, 3, torch.Generator().manual_seed(1))
         size = getattr(getattr(network, "patch_embed", None), "img_size", None)
-        assert size == ((side, side) if sized else None)
+        assert size == ((32, 32) if sized else None)
         pairs = zip(models.prunable(network).values(), models.prunable(other).values(), strict=True)
         assert not any(torch.equal(one, another) for one, another in pairs)
 
