@@ -138,7 +138,7 @@ class Method:
 
 METHOD_TABLE = {
     "dense": Method(
-        module="dense",
+        module="plain",
         title="dense",
         family="dense",
         marker="*",

@@ -1,4 +1,4 @@
-"""Plain pruning: at once, or level by level as a lottery ticket."""
+"""The dense network, and plain pruning: at once, or level by level as a lottery ticket."""
 
 from fairlth.config import Run
 from fairlth.config.method_table import FINE
@@ -12,9 +12,20 @@ from fairlth.lottery import (
     search_in_short_levels,
     train_plainly,
 )
+from fairlth.masks import MaskSet, prunable
 from fairlth.methods.sharing import found_once, trained_once
 from fairlth.selection import select
 from fairlth.training import fit
+
+
+def dense(run: Run, data: Data, dense: Dense) -> Ticket:
+    """The whole network, trained for the schedule's epochs; the mask keeps every weight.
+
+    A network of your own that was given as trained is not trained at all.
+    """
+    model = dense.at(dense.trained)
+    cost = dense.epochs / run.settings.schedule.epochs
+    return Ticket(model, MaskSet.full(prunable(model)), cost)
 
 
 def magnitude(run: Run, data: Data, dense: Dense) -> Ticket:
