@@ -16,7 +16,7 @@ import numpy as np
 from torch import nn
 
 from fairlth import data, models
-from fairlth.config import PRESETS, Preset, Schedule, paths, schema
+from fairlth.config import PRESETS, Preset, Run, Schedule, paths, schema
 from fairlth.data import SOURCES, Source
 from fairlth.data.catalogue import first_line
 from fairlth.data.listing import SPLIT_OF
@@ -250,6 +250,29 @@ def add(
         for in_python, typed in OPTIONS.items():
             sentence = sentence.replace(in_python, typed)
         raise ValueError(sentence) from error
+
+
+def known(word: str, like: Run, weights: str | None = None) -> str:
+    """The name of the network that a word names, made known for the images of a run.
+
+    Args:
+        word: see `network`.
+        like: a run on the images, of any network.
+        weights: of a network that is no model of the package: "keep" or "draw", see `models.add`,
+            or "trained": it is the dense net as it stands.
+
+    Raises:
+        ValueError: the network cannot be used.
+    """
+    name, build = network(word)
+    trained = weights == "trained"
+    told = None if trained else weights
+    if build is None:
+        check_no_options(word, told, trained, ())
+        return name
+    loaded = data.load(like)
+    add(name, build, loaded.in_shape, len(loaded.classes), told, trained, ())
+    return name
 
 
 def scale(preset: str, dataset: str, side: int | None, epochs: int | None) -> str:

@@ -595,6 +595,21 @@ class TestYourNetwork:
         assert torch.equal(first["keep"], first["trained"])
         assert not torch.equal(first["keep"], first["draw"])
 
+    def test_a_notebook_names_a_network_by_the_same_words(self, shapes, tmp_path):
+        file = tmp_path / "net.py"
+        file.write_text(TRAINED)
+        run = one_ticket.plan(Wish(str(shapes), network="mlp", preset="smoke")).run
+        for weights, told in (("draw", (False, False)), ("keep", (True, False))):
+            assert yours.known(f"{file}:build", run, weights) == "net"
+            assert models.OWN["net"][1:] == told
+        yours.known(f"{file}:build", run, "trained")
+        assert models.OWN["net"].trained
+        assert yours.known("mlp", run) == "mlp"
+        with pytest.raises(ValueError, match="cannot be had with network='mlp'"):
+            yours.known("mlp", run, "trained")
+        with pytest.raises(ValueError, match="looks trained"):
+            yours.known(f"{file}:build", run)
+
     def test_of_a_trained_network_no_dense_training_is_counted(self, shapes, tmp_path, monkeypatch):
         monkeypatch.setattr(cost, "seconds_on", lambda run, data: 10.0)
         file = tmp_path / "net.py"
