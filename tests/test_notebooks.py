@@ -2,6 +2,7 @@
 its form.
 """
 
+import ast
 import json
 import re
 import subprocess
@@ -237,6 +238,30 @@ def test_notebooks_on_your_images_write_beside_your_tickets_alone(folder, tmp_pa
     cells = nbformat.read(tmp_path / "30.ipynb", 4).cells
     text = "\n".join(text for cell in cells for text in texts(cell))
     assert "60 images of 8 x 8 pixels" in text and "shades tone by age, shufflenet" in text
+
+
+def names(tree, kind):
+    """Names that are read (`ast.Load`) or assigned (`ast.Store`) in a piece of code."""
+    found = [one for one in ast.walk(tree) if isinstance(one, ast.Name)]
+    return {one.id for one in found if isinstance(one.ctx, kind)}
+
+
+def test_what_the_sliders_read_is_assigned_nowhere_after_them():
+    """A slider is moved when all cells have run: a later cell of the same name would break it."""
+    notebook = nbformat.read(paths.ROOT / "notebooks/02_walkthrough.ipynb", as_version=4)
+    cells = [ast.parse(cell.source) for cell in notebook.cells if cell.cell_type == "code"]
+    functions = {
+        one.name: one for tree in cells for one in tree.body if isinstance(one, ast.FunctionDef)
+    }
+    outer = {name: names(one, ast.Load) - names(one, ast.Store) for name, one in functions.items()}
+    read = outer["move"]
+    for _ in functions:  # and what the functions read that it calls
+        read = read.union(*(outer[name] for name in read & functions.keys()))
+    [shown] = [n for n, tree in enumerate(cells) if "slider" in names(tree, ast.Store)]
+    assert {"passed", "curves"} <= read
+    for tree in cells[shown + 1 :]:
+        outside = [one for one in tree.body if not isinstance(one, ast.FunctionDef)]
+        assert not names(ast.Module(outside, []), ast.Store) & read
 
 
 def test_every_notebook_is_checked_and_there_are_some():
