@@ -1,6 +1,7 @@
 """FairPrune: units go that matter little to the groups that fare worse, and much to the others."""
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from fairlth.config.method_table import FINE, n_levels
 from fairlth.images import Data
 from fairlth.lottery import Dense, Ticket, search_in_short_levels, train_plainly
 from fairlth.methods.fairgrape import IMAGES, group_importance, rows_by_group
-from fairlth.methods.units import removal_of
+from fairlth.methods.units import removal_of, train_small
 from fairlth.selection import Scores
 from fairlth.training import predict
 
@@ -44,7 +45,8 @@ def fairprune(run: Run, data: Data, dense: Dense) -> Ticket:
         return saliency(importance, n_batches, privileged, run.knob)
 
     found = search_in_short_levels(run, data, dense, score, choose=removal.choose)
-    ticket = train_plainly(run, data, removal.noted(found, run.density))
+    noted = removal.noted(found, run.density)
+    ticket = train_small(data, noted, partial(train_plainly, run, data))
     read = n_levels(run.density, FINE) * sum(map(len, rows)) / len(data.train)
     ticket.cost += read / run.settings.schedule.epochs
     ticket.notes["privileged"] = [data.groups[group] for group in privileged.nonzero()[:, 0]]

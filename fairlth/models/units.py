@@ -157,6 +157,36 @@ def cut(network: nn.Module, groups: Sequence[Group], kept: Kept) -> nn.Module:
     return small
 
 
+def put_back(
+    network: nn.Module, small: nn.Module, groups: Sequence[Group], kept: Kept
+) -> nn.Module:
+    """A copy of a network with the values of the smaller one that `cut` made of it; the units that
+    do not stay have the network's own.
+    """
+    stays = _stays(groups, kept)
+    whole = copy.deepcopy(network)
+    for layer, module in whole.named_modules():
+        own = small.get_submodule(layer)
+        for name, value in _tensors(module).items():
+            place = torch.ones_like(value, dtype=torch.bool)
+            for dim in range(min(value.dim(), IN + 1)):
+                if (layer, dim) in stays:
+                    shape = [1] * value.dim()
+                    shape[dim] = -1
+                    place &= stays[layer, dim].to(value.device).reshape(shape)
+            with torch.no_grad():
+                value[place] = _tensors(own)[name].flatten().to(value)
+    return whole
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The parameters and buffers of a module itself."""
+    return {
+        **dict(module.named_parameters(recurse=False)),
+        **dict(module.named_buffers(recurse=False)),
+    }
+
+
 @dataclass(frozen=True)
 class Work:
     """Floating-point operations on one image, a product and its addition as two.

@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 
 from fairlth import config, data, methods
-from fairlth.config import METHOD_TABLE, PRESETS, Run, paths, ticket_path
+from fairlth.config import METHOD_TABLE, PRESETS, Run, Schedule, paths, ticket_path
+from fairlth.lottery import Dense, Found, train_plainly
 from fairlth.masks import MaskSet, prunable
 from fairlth.methods import METHODS, fairprune, units
 from fairlth.methods.sharing import dense_once, fresh
@@ -206,6 +208,32 @@ def removal(run, **changes):
     loaded = data.load(run)
     made = units.removal_of(run, fresh(run, loaded), loaded)
     return replace(made, **changes)
+
+
+@pytest.mark.parametrize("model", ["mlp", "resnet20"])
+def test_the_small_network_learns_what_the_whole_one_with_its_mask_does(model):
+    """Float sums of another length: values agree, bits need not."""
+    run = run_of("units_norm", model=model, density=0.5)
+    loaded = data.load(run)
+    dense = Dense(fresh(run, loaded))
+    ours = units.removal_of(run, dense.network, loaded)
+    full = MaskSet.full(prunable(dense.network))
+    mask = ours.choose(units.by_magnitude(dense.network), 0.5, full)
+    schedule = Schedule(epochs=2, batch_size=64, lr=0.01)
+    ends = []
+    for small in (False, True):
+        model = dense.fresh()
+        mask.apply(model)
+        train = partial(train_plainly, run, loaded, schedule=schedule)
+        found = Found(model, mask, 0)
+        ticket = units.train_small(loaded, found, train) if small else train(found)
+        assert ticket.mask is mask and ticket.cost == (2 - 1) / 10
+        ends.append(ticket.model)
+    outputs, others = (logits(model, loaded.test) for model in ends)
+    torch.testing.assert_close(outputs, others, atol=1e-3, rtol=1e-3)
+    before = dense.fresh()
+    mask.apply(before)
+    assert (outputs - logits(before, loaded.test)).abs().max() > 0.1  # it has learned
 
 
 def test_units_go_in_the_order_of_their_norm():

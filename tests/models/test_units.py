@@ -15,6 +15,7 @@ from fairlth.models.units import (
     all_kept,
     cut,
     kept_units,
+    put_back,
     unit_groups,
     unit_mask,
     work_of,
@@ -89,6 +90,28 @@ def test_the_smaller_network_gives_the_same_outputs(name, n_groups):
     assert flops(small, RGB) == work_of(model, RGB).of(mask)
     found = kept_units(model, groups, mask)
     assert all(torch.equal(one, other) for one, other in zip(found, kept, strict=True))
+
+
+@needs_library
+@pytest.mark.parametrize("name", ["mlp", "convnet", "resnet20", "mobilenet_v2"])
+def test_what_was_cut_out_can_be_put_back(name):
+    """Values of a small network that changed stand where they were; the others are as before."""
+    whole = made(name)
+    groups = unit_groups(whole, RGB)
+    kept = a_third(groups)
+    small = cut(whole, groups, kept)
+    same = put_back(whole, small, groups, kept).state_dict()
+    assert all(torch.equal(value, same[key]) for key, value in whole.state_dict().items())
+    with torch.no_grad():
+        for value in [*small.parameters(), *small.buffers()]:
+            value.add_(1)
+    back = put_back(whole, small, groups, kept)
+    changed = sum(
+        int((value != whole.state_dict()[key]).sum()) for key, value in back.state_dict().items()
+    )
+    assert changed == sum(value.numel() for value in small.state_dict().values())
+    again = cut(back, groups, kept).state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in small.state_dict().items())
 
 
 @needs_library
