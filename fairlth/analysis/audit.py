@@ -154,6 +154,28 @@ def amplification(found: Answers, n_classes: int, n_groups: int) -> float:
     return float((predicted - true)[goes_with].sum() / said.sum())
 
 
+def of_groups(
+    found: Answers, n_groups: int, dense: Answers | None = None
+) -> dict[str, list[float]]:
+    """What a card says of each group beside its accuracy, fractions; nan of a group without images.
+
+    `ece` and `brier` are those of the network. Beside a dense net of the same images, `lost` is the
+    share of the images that the dense net has right and the network wrong, and `changed` the share
+    of all images of which they say different classes. One seed's images that are lost are not yet
+    forgotten, see `forgotten`: training anew loses some, too.
+    """
+    parts = [found.groups == group for group in range(n_groups)]
+    trust = [_trust(found, part) for part in parts]
+    rates = {name: [own[name] for own in trust] for name in ("ece", "brier")}
+    if dense is not None:
+        lost = (dense.right & ~found.right).astype(float)
+        right = dense.right.astype(float)
+        differs = (dense.predicted != found.predicted).astype(float)
+        rates["lost"] = [_ratio(lost[part], right[part]) for part in parts]
+        rates["changed"] = [_ratio(differs[part], np.ones(part.sum())) for part in parts]
+    return rates
+
+
 def by_seed(
     dense: Mapping[int, Answers],
     tickets: Mapping[int, Answers],

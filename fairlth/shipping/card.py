@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from fairlth import metrics
-from fairlth.analysis import summaries
+from fairlth.analysis import audit, summaries
 from fairlth.analysis.records import Record
 from fairlth.config import Strict
 from fairlth.data import SOURCES
@@ -25,6 +25,12 @@ from fairlth.metrics import Counts
 LARGEST_SIDE = 1024  # pixels of an image that a card may name
 LARGEST_OUTPUT = 100_000  # classes that a card may name
 CONSTANT = 1e-6  # outputs that differ by less than this share of the largest are all the same
+AUDITED = {  # what an audit says of each group -> its column
+    "ece": "ECE %",
+    "brier": "Brier × 100",
+    "lost": "lost %",
+    "changed": "changed %",
+}
 MARKUP = re.compile(r"[`*\[\]|~^{}!]|(?<![^\W_])_|_(?![^\W_])")  # _ inside a word is none
 FORMULA = re.compile(r"[$\\]")
 CONDITIONS = ("version", "commit", "torch", "device", "precision")  # those that people read
@@ -55,6 +61,7 @@ LIMITS = [
 
 Count = Annotated[int, Field(ge=0)]
 Size = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 FileName = Annotated[str, Field(pattern=r"^[^/\\`|\x00-\x1f]+$")]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -86,9 +93,11 @@ class Card(Strict):
     `kept_alive` counts the weights of each layer that were kept only so that the layer has some,
     `frozen` those of layers that did not learn and so are not pruned; they are not among `layers`.
     `parameters` counts all weights of the network, also those that are never pruned, such as biases
-    and norms; 0 is a card of a version that did not count them. `reading` is Python that reads the
-    file without fairlth. `parent` is the ticket that this one goes on from, None for one from the
-    dense network. The other fields are the record's.
+    and norms; 0 is a card of a version that did not count them. `audit` has a fraction per
+    group of test images: `ece` and `brier`, and where the dense net of the seed was at hand
+    `lost` and `changed` (`analysis.audit.of_groups`); None is a group without images. `reading`
+    is Python that reads the file without fairlth. `parent` is the ticket that this one goes on
+    from, None for one from the dense network. The other fields are the record's.
 
     Raises:
         ValueError: a value is missing, unknown or impossible.
@@ -120,6 +129,7 @@ class Card(Strict):
     limits: list[str]
     parent: Parent | None = None
     parameters: Count = 0
+    audit: dict[str, list[Fraction | None]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _is_possible(self) -> "Card":
@@ -161,6 +171,9 @@ class Card(Strict):
             raise ValueError("counts are not those of its classes and groups")
         if not total.any():
             raise ValueError("it counts no test image")
+        for name, values in self.audit.items():
+            if name not in AUDITED or len(values) != len(self.groups):
+                raise ValueError(f"its audit has no {name!r} for each of its groups")
         return self
 
     @model_validator(mode="after")
@@ -214,6 +227,7 @@ def card_of(
     unpacked_bytes: int,
     parent: Parent | None = None,
     parameters: int = 0,
+    dense: Record | None = None,
 ) -> Card:
     """The card of a run's ticket.
 
@@ -224,6 +238,7 @@ def card_of(
         unpacked_bytes: how many bytes that is after zlib.
         parent: the ticket that it goes on from, if any.
         parameters: all weights of the network; 0: they are not counted.
+        dense: the record of the dense net of the seed, for what the ticket lost; None: unknown.
     """
     dead = record.notes.get("dead", "") or why_dead(record.layers)
     channels, rows, columns = data.in_shape
@@ -255,7 +270,20 @@ def card_of(
         limits=LIMITS,
         parent=parent,
         parameters=parameters,
+        audit=_audit(record, data, dense),
     )
+
+
+def _audit(record: Record, data: Data, dense: Record | None) -> dict[str, list[float | None]]:
+    """The audit of a record that keeps predictions, else none."""
+    if not record.predictions:
+        return {}
+    before = audit.answers(dense, data.test) if dense is not None and dense.predictions else None
+    found = audit.of_groups(audit.answers(record, data.test), len(record.groups), before)
+    return {
+        name: [None if math.isnan(value) else round(value, 6) for value in values]
+        for name, values in found.items()
+    }
 
 
 def card_bytes(card: Card) -> bytes:
@@ -376,7 +404,24 @@ def _results(card: Card) -> list[str]:
     ]
     groups = [_group(*cell) for cell in zip(card.groups, correct, total, strict=True)]
     heads = ["group", "right", "images", "accuracy %", "95 % interval"]
-    return [*_table(["metric", "value", "compared with"], rows), "", *_table(heads, groups)]
+    for name, values in card.audit.items():
+        heads.append(AUDITED[name])
+        for row, value in zip(groups, values, strict=True):
+            row.append(_number(math.nan if value is None else value, 100))
+    tables = [*_table(["metric", "value", "compared with"], rows), "", *_table(heads, groups)]
+    return [*tables, "", *_explained(card)] if card.audit else tables
+
+
+def _explained(card: Card) -> list[str]:
+    """What the columns of the audit are."""
+    told = "ECE is the mean distance of confidence and accuracy, 0 is a confidence to rely on."
+    if "lost" in card.audit:
+        told += (
+            " Lost are images that the dense net of the seed has right and the ticket wrong, in "
+            "percent of those that the dense net has right; training a network anew loses some, "
+            "too. Changed are images of which the two say different classes."
+        )
+    return [told]
 
 
 def _group(name: str, correct: int, total: int) -> list[str]:

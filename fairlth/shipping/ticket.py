@@ -50,7 +50,12 @@ def card_path(path: Path) -> Path:
 
 
 def write(
-    ticket: Ticket, record: Record, data: Data, path: Path, parent: Parent | None = None
+    ticket: Ticket,
+    record: Record,
+    data: Data,
+    path: Path,
+    parent: Parent | None = None,
+    dense: Record | None = None,
 ) -> None:
     """Writes a ticket and then its card, each whole or not at all.
 
@@ -59,6 +64,7 @@ def write(
         record, data: of its run.
         path: of the ticket, ending in `ENDING`.
         parent: the ticket that it goes on from, if any.
+        dense: the record of the dense net of the seed, where it is at hand.
 
     Raises:
         ValueError: a pruned weight is not 0, or a value is not finite.
@@ -67,7 +73,7 @@ def write(
     unpacked = to_bytes(tensors(ticket.model, ticket.mask), {"run": json.dumps(record.run)})
     content = zlib.compress(unpacked, 9)
     parameters = sum(value.numel() for value in ticket.model.parameters())
-    card = card_of(record, data, path.name, content, len(unpacked), parent, parameters)
+    card = card_of(record, data, path.name, content, len(unpacked), parent, parameters, dense)
     paths.write_atomically(path, content)
     paths.write_atomically(card_path(path), card_bytes(card))
 

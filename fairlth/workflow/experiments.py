@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from fairlth import config, data, methods, metrics, models
-from fairlth.analysis import conditions, records, scope
+from fairlth.analysis import audit, conditions, records, scope
 from fairlth.analysis.records import Record
 from fairlth.bias_shift import fair_shift
 from fairlth.config import METHOD_TABLE, Run, paths
@@ -65,9 +65,26 @@ def run(run: Run, runs: Path | None = None) -> Record:
     record = record_of(run, loaded, ticket, started, images)
     if files:
         record.conditions["data"] = files
-    tickets.write(ticket, record, loaded, config.ticket_path(run, runs))
+    dense = _dense_record(run, loaded, runs)
+    tickets.write(ticket, record, loaded, config.ticket_path(run, runs), dense=dense)
     records.write(record, config.record_path(run, runs))
     return record
+
+
+def _dense_record(run: Run, loaded: Data, runs: Path | None) -> Record | None:
+    """The record of the dense net of a run's seed, where it is there and says something of these
+    test images.
+    """
+    dense = run.model_copy(update={"method": "dense", "density": 1.0, "pressure": None})
+    path = config.record_path(dense, runs)
+    if dense == run or not path.exists():
+        return None
+    try:
+        record = records.read(path, dense)
+        audit.answers(record, loaded.test)
+    except ValueError:
+        return None
+    return record if differing(record, dense) in ("", "code") else None
 
 
 def set_up_torch() -> None:

@@ -14,7 +14,7 @@ import torch
 from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
 from fairlth import config, methods, metrics
-from fairlth.analysis import summaries
+from fairlth.analysis import audit, summaries
 from fairlth.images import Data
 from fairlth.lottery import Ticket
 from fairlth.masks import MaskSet
@@ -54,7 +54,31 @@ def card(made):
 
 def changed(made, **values):
     """The card of the record with other values."""
-    return cards.card_of(dataclasses.replace(made.record, **values), made.data, "t", b"x", 1)
+    record = dataclasses.replace(made.record, **{"predictions": {}} | values)
+    return cards.card_of(record, made.data, "t", b"x", 1)
+
+
+def test_the_audit_stands_beside_each_group(made):
+    """With the run's own record in the place of the dense net's nothing is lost or changed."""
+    card = cards.card_of(made.record, made.data, "t", b"x", 1, dense=made.record)
+    assert list(card.audit) == ["ece", "brier", "lost", "changed"]
+    assert card.audit["lost"] == card.audit["changed"] == [0.0] * 10
+    found = audit.of_groups(audit.answers(made.record, made.data.test), 10)
+    assert card.audit["brier"] == pytest.approx(found["brier"], abs=1e-6)
+    text = cards.markdown(card)
+    assert "| group | right | images | accuracy % | 95 % interval | ECE % | Brier × 100 |" in text
+    assert "| lost % | changed % |" in text and "Lost are images that the dense net" in text
+    [row] = [line for line in text.splitlines() if line.startswith("| 3 |")]
+    share = f"{100 * card.audit['ece'][3]:.1f} | {100 * card.audit['brier'][3]:.1f} | 0.0 | 0.0 |"
+    assert row.endswith(share)
+
+
+def test_without_predictions_or_a_dense_net_the_card_says_what_it_can(made):
+    assert list(cards.card_of(made.record, made.data, "t", b"x", 1).audit) == ["ece", "brier"]
+    old = dataclasses.replace(made.record, predictions={})
+    kept = cards.card_of(old, made.data, "t", b"x", 1, dense=made.record)
+    assert kept.audit == {} and "ECE" not in cards.markdown(kept)
+    assert b"audit" not in cards.card_bytes(kept)  # an older card keeps its hash
 
 
 def test_a_card_says_what_was_trained_on_what(made, card):
@@ -219,6 +243,7 @@ def nasty(made):
     counts = {"correct": [[1] * 14] * 10, "total": [[2] * 14] * 10}
     record = made.record
     values = vars(record) | {"groups": groups, "counts": record.counts | {"test": counts}}
+    values["predictions"] = {}  # they would say something else
     own = type(record)(**values | {"target": "t|<b>$q$</b>", "group_by": "g`\n`"})
     return cards.markdown(cards.card_of(own, made.data, "t", b"x", 1)), groups
 

@@ -232,6 +232,9 @@ def test_a_damaged_card_is_one_sentence(path, text):
         ({"parent": PARENT | {"colour": "red"}}, "'colour' is not one of its names"),
         ({"parent": {}}, "Parent: kept is missing"),
         ({"parent": 3}, "not a whole card"),
+        ({"audit": {"ece": [0.1] * 9}}, "its audit has no 'ece' for each of its groups"),
+        ({"audit": {"luck": [0.1] * 10}}, "its audit has no 'luck' for each of its groups"),
+        ({"audit": {"ece": [1.1] * 10}}, "audit.ece.0=1.1 is refused"),
         ({"parameters": 17023}, "parameters=17023 and 17024 weights that could have been pruned"),
         ({"dead": "All is lost.", "feasible": True}, "a dead ticket is not feasible"),
         (

@@ -130,12 +130,12 @@ def test_a_diverging_run_leaves_nothing(in_tmp, smoke_run, monkeypatch):
 def test_a_disk_that_fills_leaves_no_record_and_no_scraps(in_tmp, smoke_run, monkeypatch):
     real = tickets.write
 
-    def full(*arguments):
+    def full(*arguments, **named):
         monkeypatch.setattr(
             "os.replace",
             lambda *paths: (_ for _ in ()).throw(OSError(28, "No space left on device")),
         )
-        real(*arguments)
+        real(*arguments, **named)
 
     monkeypatch.setattr(tickets, "write", full)
     with pytest.raises(OSError, match="No space left on device"):
@@ -334,6 +334,26 @@ def test_a_record_keeps_what_each_test_image_was_taken_for(smoke_run, in_tmp):
         loaded.test.y.numpy()[classes == loaded.test.y.numpy()], minlength=10
     ).tolist() == (record.split("test").by_group().correct.tolist())
     assert (confidence >= 0.1).all() and (confidence <= 1).all()
+
+
+def test_a_card_knows_what_the_ticket_lost_where_the_dense_net_was_made(smoke_run, in_tmp):
+    run = smoke_run.model_copy(update={"method": "magnitude", "density": 0.02})
+    dense = run.model_copy(update={"method": "dense", "density": 1.0})
+    experiments.run(run, in_tmp)
+    path = config.ticket_path(run, in_tmp)
+    assert list(tickets.read_card(path).audit) == ["ece", "brier"]
+    experiments.run(dense, in_tmp)
+    record = experiments.run(run, in_tmp)
+    card = tickets.read_card(path)
+    before, after = (records.read(config.record_path(one, in_tmp), one) for one in (dense, run))
+    truth = data.load(run).test.y.numpy()
+    right = before.predicted()[0] == truth
+    lost = right & (record.predicted()[0] != truth)
+    by_class = [lost[truth == c].sum() / right[truth == c].sum() for c in range(10)]
+    assert card.audit["lost"] == pytest.approx(by_class, abs=1e-6) and max(by_class) > 0
+    assert after.predicted()[0].tolist() == record.predicted()[0].tolist()
+    dense_card = tickets.read_card(config.ticket_path(dense, in_tmp))
+    assert list(dense_card.audit) == ["ece", "brier"]
 
 
 def test_a_run_of_other_code_than_its_grid_began_with_is_refused(smoke_run, in_tmp, monkeypatch):
