@@ -72,10 +72,15 @@ def fairness_weights(means: Tensor, groups: Tensor) -> Tensor:
         groups: (n,) group of each image.
     """
     present = ~means.isnan()
-    mean = torch.where(present, means, 0.0).sum() / present.sum()
+    mean = mean_on_gpu(means, present) if means.is_cuda else means[present].mean()
     deviation = torch.where(present, means - mean, 0.0)
     sizes = membership(groups, len(means)).sum(0).clamp(min=1)
     return (2 / present.sum() * deviation / sizes)[groups]
+
+
+def mean_on_gpu(means: Tensor, present: Tensor) -> Tensor:
+    """The mean of the values that are present; a selection of them would let a GPU wait."""
+    return torch.where(present, means, 0.0).sum() / present.sum()
 
 
 def unit_conflict(accuracy: Gradients, fairness: Gradients) -> Gradients:

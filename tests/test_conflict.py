@@ -12,6 +12,7 @@ from fairlth.conflict import (
     fairness_loss,
     fairness_weights,
     group_means,
+    mean_on_gpu,
     meter,
     unit_conflict,
 )
@@ -29,6 +30,11 @@ def test_group_means_by_hand():
     losses, groups = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([0, 0, 2])
     means = group_means(losses, groups, 3)
     assert means[0] == 1.5 and math.isnan(means[1]) and means[2] == 6
+
+
+def test_the_mean_on_a_gpu_leaves_absent_groups_out_too():
+    means = torch.tensor([1.0, torch.nan, 3.0, 8.0])
+    assert mean_on_gpu(means, ~means.isnan()) == 4
 
 
 def test_fairness_loss_by_hand_and_leaves_absent_groups_out():
