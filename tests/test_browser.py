@@ -183,3 +183,41 @@ def test_one_run_runs(lab, page):
     assert "accuracy" in page.evaluate(
         f"JSON.stringify({CELLS}.flatMap(cell => cell.outputs.toJSON()))"
     )
+
+
+TOO_WIDE = """() => {
+    const right = thing => thing.getBoundingClientRect().right;
+    const wide = [...document.querySelectorAll('table')].filter(table => right(table) > innerWidth);
+    const short = [...document.querySelectorAll('td')].filter(
+        cell => /^[-–+]?[0-9][^a-z]*$/.test(cell.innerText.trim()));
+    const wrapped = short.filter(cell => cell.getBoundingClientRect().height > 36);
+    const code = [...document.querySelectorAll('.highlight pre')].filter(
+        cell => cell.scrollWidth > cell.clientWidth + 1);
+    return [...wide, ...wrapped, ...code].map(thing => thing.innerText.slice(0, 80));
+}"""
+
+
+def test_tables_and_code_fit_a_page_of_1280_pixels(page, tmp_path):
+    """No table runs over the edge, no number is wrapped, and no code has to be scrolled."""
+    notebooks = sorted((paths.ROOT / "notebooks").glob("*.ipynb"))
+    config = paths.ROOT / "notebooks/html/config.py"
+    command = [sys.executable, "-m", "nbconvert", "--to", "html", "--config", config]
+    done = subprocess.run(
+        [*command, "--output-dir", tmp_path, *notebooks],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    pages = sorted(tmp_path.glob("*.html"))
+    assert len(pages) == len(notebooks)
+    n_tables = 0
+    for one in pages:
+        page.goto(one.as_uri())
+        n_tables += page.locator("table").count()
+        assert page.evaluate(TOO_WIDE) == [], one.name
+        page.evaluate(
+            "document.querySelectorAll('table').forEach(table => table.style.width = '1400px')"
+        )
+        assert len(page.evaluate(TOO_WIDE)) >= page.locator("table").count()  # it would be seen
+    assert n_tables > 20
