@@ -73,7 +73,7 @@ html: $(READY)         ## the notebooks as HTML pages that need no network, as e
 	  cp "$$folder/html/00_overview.html" "$$folder/html/index.html" && echo "== $$folder/html/index.html"
 
 lab: $(READY)          ## JupyterLab on the notebooks
-	@jupyter lab --notebook-dir .
+	@jupyter lab --notebook-dir . $$([ "$$(id -u)" != 0 ] || echo --allow-root)
 
 bench: $(READY)        ## speed, as ratios measured in one run on a quiet machine, into benchmarks/results.md
 	@python benchmarks/run_all.py

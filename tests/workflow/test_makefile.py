@@ -50,3 +50,22 @@ def test_no_command_has_the_folder_of_results_in_it(tmp_path):
 def test_figures_are_those_of_every_preset_but_smoke():
     [loop] = re.findall(r"for preset in ([\w ]+); do", make("figures", "VENV="))
     assert loop.split() == ["small", "confirm", "deeper", "breadth", "whole", "paper", "paper_full"]
+
+
+@pytest.mark.parametrize(("user", "told"), [("0", " --allow-root"), ("1000", "")])
+def test_jupyterlab_starts_for_root_too(tmp_path, user, told):
+    """JupyterLab refuses root unless it is told; others are not asked to allow it."""
+    for name, says in (("jupyter", 'echo "$@"'), ("id", f"echo {user}")):
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\n{says}\n")
+        program.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["make", "--no-print-directory", "lab", "VENV="],
+        cwd=paths.ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"lab --notebook-dir .{told}\n"
