@@ -4,6 +4,7 @@ its form.
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -28,10 +29,11 @@ SMOKE = config.PRESETS["smoke"]
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """One folder of results for all notebooks of a worker, so that what they share is trained
-    once.
+    """One folder of results for all notebooks, so that what they share is trained once: that of
+    `make test`, where nbval finds them, too, or one of this process.
     """
-    return tmp_path_factory.mktemp("home")
+    shared = os.environ.get("FAIRLTH_TEST_HOME")
+    return Path(shared).absolute() if shared else tmp_path_factory.mktemp("home")
 
 
 def overview(home, text):
