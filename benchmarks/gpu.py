@@ -133,11 +133,17 @@ def _airbench() -> None:
 
 
 def together() -> None:
-    """Several runs on one card, each in a process: images a second of all of them."""
+    """Several runs on one card, each in a process: images a second of all of them, which is a
+    little too high, since they do not start at the same moment.
+    """
     command = [sys.executable, "-m", "benchmarks.gpu", "alone"]
     for n in TOGETHER:
         own = [subprocess.Popen(command, cwd=paths.ROOT, stdout=subprocess.PIPE) for _ in range(n)]
-        rates = [float(process.communicate()[0]) for process in own]
+        told = [process.communicate()[0].decode() for process in own]
+        if any(process.returncode for process in own):
+            print(f"{n} together: FAILED", flush=True)
+            continue
+        rates = [float(one) for one in told]
         print(f"{n} together: {sum(rates):9.0f} images/s", flush=True)
 
 
@@ -220,7 +226,7 @@ def section(name: str) -> str:
     command = [sys.executable, "-m", "benchmarks.gpu", name]
     home = tempfile.TemporaryDirectory()  # nothing is there to be read instead of made
     own = os.environ | {"FAIRLTH_HOME": home.name, "FAIRLTH_DATA": str(paths.DATA)}
-    purpose = (STAGES[name].__doc__ or name).splitlines()[0]
+    purpose = " ".join((STAGES[name].__doc__ or name).split())
     try:
         done = subprocess.run(
             command,

@@ -40,7 +40,7 @@ def fairness_loss(losses: Tensor, groups: Tensor, n_groups: int) -> Tensor:
 
 
 def membership(groups: Tensor, n_groups: int) -> Tensor:
-    """(n, n_groups) bool: whether an image is in a group; a GPU need not wait for it."""
+    """(n, n_groups) bool: whether an image is in a group; no number is read for it."""
     return groups[:, None] == torch.arange(n_groups, device=groups.device)
 
 
@@ -146,9 +146,11 @@ class ConflictMeter:
 
     def observe(self, model: nn.Module) -> None:
         """Adds one observation of every unit's conflict."""
-        rows = torch.randperm(len(self.split), generator=self.generator)[: 2 * self.half].to(
-            self.split.y.device
-        )
+        rows = torch.randperm(len(self.split), generator=self.generator)[: 2 * self.half]
+        device = self.split.y.device
+        if device.type == "cuda":
+            rows = rows.pin_memory()  # or the copy would wait
+        rows = rows.to(device, non_blocking=True)
         training = model.training
         model.eval()
         accuracy = self._gradients(model, rows[: self.half], fair=False)

@@ -21,6 +21,7 @@ from fairlth.images import Data, Split, as_float, augment, lay_like_images
 from fairlth.metrics import Counts
 
 SHOWN = 2.0  # seconds before a training shows how far it is
+SHAPES = 256  # networks that one process may compile
 PREDICT_BATCH = 128  # images: what activations fit in cache by is faster than large batches
 PREDICT_ON_GPU = 2048  # images: a GPU is busy with so many
 
@@ -278,6 +279,7 @@ def compiled(model: nn.Module, device: torch.device) -> Any:
     On a GPU its kernels are recorded once and launched together, as CUDA graphs. Networks of the
     same layers share what was compiled, so that a ticket's levels do not compile anew.
     """
+    torch._dynamo.config.recompile_limit = SHAPES  # beyond torch's 8 it would stop in silence
     mode = "reduce-overhead" if device.type == "cuda" else "default"
     return torch.compile(model, mode=mode, dynamic=False)
 

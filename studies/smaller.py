@@ -4,9 +4,9 @@
     python studies/smaller.py measure              all that is there, into smaller.csv
     python studies/smaller.py show                 smaller.md and smaller.png from smaller.csv
 
-A unit ticket has at most a quarter or an eighth of the dense net's FLOPs, and its layers keep
-multiples of 8 units. Every form is measured as the ONNX file that is shipped: on test images, and
-by its time over the dense net's, one thread, in turn. Unstructured tickets are made smaller by
+A unit ticket has at most a quarter or an eighth of the dense net's FLOPs, and layers that lose
+units keep a multiple of 8. Every form is measured as the ONNX file that is shipped: on test images,
+and by its time over the dense net's, one thread, in turn. Unstructured tickets are made smaller by
 `compact`, as far as that goes.
 """
 
@@ -60,11 +60,11 @@ HEAD = """\
 
 Written by `smaller.py`. Means over seeds with 95 % t intervals, of the ONNX files that would be
 shipped, on test images. *FLOPs* and *latency* are over the dense net's; a latency is a median of
-rounds in turn, one thread, of the first seed's files. *Forgotten* is the share of the images that
-the dense net of a seed has right and all other seeds of the form have wrong; the dense row is what
-training anew forgets. `units_scratch` is a new network of the same shape, trained as many epochs
-as its ticket took in all. `int8` is static, calibrated on 200 validation images, as they are drawn
-or as many of each group.
+rounds in turn, one thread, of the first seed's files. *Forgotten*: of the images that the dense net
+of a seed has right, the share that all other seeds of the form have wrong; the dense row is what
+training anew forgets. `units_scratch` is a new network of the same shape, trained as many epochs as
+its ticket took in all. `int8` is static, calibrated on 200 validation images, as they are drawn or
+as many of each group.
 """
 
 
@@ -119,6 +119,7 @@ def _rows(runs: list[Run]) -> list[dict[str, Any]]:
             said.setdefault(form, {})[seed] = _answers(outputs, loaded)
             row = {"dataset": own[0].dataset, "model": own[0].model, "form": form, "seed": seed}
             row |= {"flops": flops, "kB": len(content) / 1000}
+            row["device"] = f"{processor()}, {paths.THREADS} thread(s)"
             row |= timed.get(form, {})
             rows.append(row | summaries.measures(*count(outputs, loaded.test).by_group()))
     dense = said["dense"]
@@ -169,13 +170,13 @@ def latencies(files: dict[str, tuple[bytes, float]], loaded: Data) -> dict[str, 
 
 def _answers(outputs: torch.Tensor, loaded: Data) -> Answers:
     confidence, classes = outputs.softmax(1).max(1)
-    truth = (loaded.test.y.numpy(), loaded.test.group.numpy())
+    truth = (loaded.test.y.cpu().numpy(), loaded.test.group.cpu().numpy())
     return Answers(classes.numpy(), confidence.numpy(), *truth)
 
 
 def page(rows: pd.DataFrame) -> str:
     """The tables as Markdown."""
-    text = f"{HEAD}\n{paths.THREADS} thread, {processor()}.\n"
+    text = f"{HEAD}\nMeasured on {', '.join(rows['device'].unique())}.\n"
     for (dataset, model), own in rows.groupby(["dataset", "model"], sort=False):
         shown = [_shown(form, part) for form, part in own.groupby("form", sort=False)]
         table = pd.DataFrame(shown).to_markdown(index=False, disable_numparse=True)
@@ -244,7 +245,11 @@ def main() -> int:
         return 1 if make(grid.share(plan(), arguments.part)) else 0
     if arguments.what == "measure":
         rows = measure()
+        if rows.empty:
+            parser.error("no task has all of its tickets: call this with `make` first.")
         paths.write_atomically(TABLE, rows.round(6).to_csv(index=False).encode())
+    if not TABLE.exists():
+        parser.error(f"{TABLE.name} is not there: call this with `measure` first.")
     rows = pd.read_csv(TABLE)
     paths.write_atomically(PAGE, page(rows).encode())
     picture(rows)

@@ -221,7 +221,9 @@ def test_networks_of_the_same_layers_are_compiled_once(monkeypatch):
     """A ticket has many levels, each with a copy of the network."""
     compile_it = torch.compile
     monkeypatch.setattr(
-        torch, "compile", lambda model, **how: compile_it(model, backend="eager", dynamic=False)
+        torch,
+        "compile",
+        lambda model, **how: compile_it(model, backend="eager", dynamic=how["dynamic"]),
     )
     torch.compiler.reset()
     before = counters["stats"]["unique_graphs"]
@@ -231,6 +233,10 @@ def test_networks_of_the_same_layers_are_compiled_once(monkeypatch):
         outputs = training.compiled(model, torch.device("cpu"))(images)
         assert torch.equal(outputs, model(images))
     assert counters["stats"]["unique_graphs"] == before + 1
+    for width in range(1, 12):  # as tickets of whole units have; torch's own limit is 8
+        small = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, width))
+        training.compiled(small, torch.device("cpu"))(images)
+    assert counters["stats"]["unique_graphs"] == before + 1 + 11
 
 
 @pytest.mark.parametrize(("shown", "bars"), [(60.0, 0), (-1.0, 1)])

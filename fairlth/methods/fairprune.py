@@ -46,7 +46,7 @@ def fairprune(run: Run, data: Data, dense: Dense) -> Ticket:
 
     found = search_in_short_levels(run, data, dense, score, choose=removal.choose)
     noted = removal.noted(found, run.density)
-    ticket = train_small(data, noted, partial(train_plainly, run, data))
+    ticket = train_small(data, dense, noted, partial(train_plainly, run, data))
     read = n_levels(run.density, FINE) * sum(map(len, rows)) / len(data.train)
     ticket.cost += read / run.settings.schedule.epochs
     ticket.notes["privileged"] = [data.groups[group] for group in privileged.nonzero()[:, 0]]

@@ -55,7 +55,7 @@ def units_norm(run: Run, data: Data, dense: Dense) -> Ticket:
     of its group. Source: the group norm of Fang et al., 2023 ("DepGraph"), as torch-pruning has it.
     """
     found = find_once(run, data, dense)
-    return train_small(data, found, partial(train_plainly, run, data))
+    return train_small(data, dense, found, partial(train_plainly, run, data))
 
 
 def units_long(run: Run, data: Data, dense: Dense) -> Ticket:
@@ -64,16 +64,17 @@ def units_long(run: Run, data: Data, dense: Dense) -> Ticket:
     Nothing else differs from `units_norm`. A control of ours, no source.
     """
     found = find_once(run, data, dense)
-    return train_small(data, found, partial(train_plainly, run, data, schedule=longer(run)))
+    return train_small(data, dense, found, partial(train_plainly, run, data, schedule=longer(run)))
 
 
-def train_small(data: Data, found: Found, train: Callable[[Found], Ticket]) -> Ticket:
+def train_small(data: Data, dense: Dense, found: Found, train: Callable[[Found], Ticket]) -> Ticket:
     """Trains the small network that a found ticket leaves, which takes less time than the whole one
     with its mask, and puts it back into the whole one.
 
-    Nothing else differs: removed units are silent, so that the others learn the same.
+    Removed units are silent, so that the others learn the same, but for rounding and for what
+    dropout draws.
     """
-    groups = unit_groups(found.model, data.in_shape)
+    groups = unit_groups(dense.network, data.in_shape)
     kept = kept_units(found.model, groups, found.mask)
     small = cut(found.model, groups, kept)
     mask = MaskSet.full(prunable(small))
@@ -109,7 +110,7 @@ def units_ballot(run: Run, data: Data, dense: Dense) -> Ticket:
     removal = removal_of(run, dense.network, data)
     found = ballot.find(run, data, dense, removal.choose)
     noted = removal.noted(found, run.density)
-    return train_small(data, noted, partial(ballot.retrain, run, data, dense))
+    return train_small(data, dense, noted, partial(ballot.retrain, run, data, dense))
 
 
 def units_scratch(run: Run, data: Data, dense: Dense) -> Ticket:
@@ -121,7 +122,8 @@ def units_scratch(run: Run, data: Data, dense: Dense) -> Ticket:
     """
     found = find_once(run, data, dense)
     model = drawn_anew(dense.fresh(), found.mask, run.seed)
-    return train_small(data, replace(found, model=model), partial(train_from_scratch, run, data))
+    drawn = replace(found, model=model)
+    return train_small(data, dense, drawn, partial(train_from_scratch, run, data))
 
 
 def train_from_scratch(run: Run, data: Data, found: Found) -> Ticket:

@@ -154,6 +154,8 @@ def cut(network: nn.Module, groups: Sequence[Group], kept: Kept) -> nn.Module:
     for block in small.modules():
         if isinstance(block, Residual):
             block.new_channels = block.conv2.out_channels - block.conv1.in_channels
+    for name, value in network.named_parameters():  # torch-pruning makes new ones, which learn
+        small.get_parameter(name).requires_grad_(value.requires_grad)
     return small
 
 

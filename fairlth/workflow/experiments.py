@@ -296,7 +296,8 @@ def record_of(run: Run, loaded: Data, ticket: Ticket, started: float, images: fl
     val = logits(ticket.model, loaded.val)
     test = logits(ticket.model, loaded.test)
     counts = _counts(loaded, val, test)
-    confidence, classes = test.softmax(1).max(1)
+    classes = test.argmax(1)  # as they are counted: softmax may round two outputs to one
+    confidence = test.softmax(1).gather(1, classes[:, None])[:, 0]
     layers = ticket.mask.layers()
     dead = why_dead(layers, val)
     notes = ticket.notes | ({"dead": dead} if dead else {})

@@ -163,6 +163,6 @@ def text(preset: str, frame: pd.DataFrame, device: str) -> str:
         "Shared trainings are counted once. Nothing was trained.\n\n"
         f"What H100 hours rest on, per training step\n{rests_on.to_string(index=False)}\n"
         f"{reckoning.ASSUMED} Share: operations over what the card could do in that time.\n"
-        "Peak GB: what one run holds at most, in a step or in a prediction of "
-        f"{PREDICT_ON_GPU} images, its data set apart; so many runs fit beside each other."
+        f"Peak GB: reckoned of a step of SGD and of a prediction of {PREDICT_ON_GPU} images; the "
+        "data set, masks, states that are kept and some 2 GB of torch come on top of it."
     )

@@ -110,8 +110,9 @@ def step(of: Step, card: Card = H100, channels: int = 3, n_classes: int = 10) ->
 
 @cache
 def peak_memory(of: Step, channels: int = 3, n_classes: int = 10) -> int:
-    """Bytes that a training step or a prediction holds at most: weights, gradients, momentum,
-    activations and images. The data set and what torch itself takes on a card come on top.
+    """Bytes that a training step or a prediction holds at most: weights, gradients, momentum of
+    SGD, activations and images. The data set, masks, states that a method keeps and what torch
+    itself takes on a card come on top.
 
     Args:
         of: network, pixels a side, images and precision.
@@ -119,8 +120,9 @@ def peak_memory(of: Step, channels: int = 3, n_classes: int = 10) -> int:
         n_classes: of the outputs.
     """
     shape = (channels, of.side, of.side)
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        model = build(of.model, shape, n_classes, torch.Generator())
+    model = build(of.model, shape, n_classes, torch.Generator())
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        _make_fake(model, mode)
         optimizer = torch.optim.SGD(model.parameters(), momentum=0.9)
         images = torch.empty(of.batch, *shape)
         labels = torch.empty(of.batch, dtype=torch.int64)
@@ -137,6 +139,16 @@ def peak_memory(of: Step, channels: int = 3, n_classes: int = 10) -> int:
                 model(torch.empty(PREDICT_ON_GPU, *shape))
     peak = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]
     return int(peak["Total"])
+
+
+def _make_fake(model: nn.Module, mode: FakeTensorMode) -> None:
+    """Gives a network tensors of the same shapes without values, in place."""
+    for module in model.modules():
+        for name, value in module.named_parameters(recurse=False):
+            fake = nn.Parameter(mode.from_tensor(value.detach()), value.requires_grad)
+            module.register_parameter(name, fake)
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, mode.from_tensor(buffer))
 
 
 def _loss(model: nn.Module, images: Tensor, labels: Tensor, precision: str) -> Tensor:

@@ -146,11 +146,11 @@ def network(word: str) -> tuple[str, Any]:
     Raises:
         ValueError: the file has no such function; timm is not installed or has no such network.
     """
-    if word.startswith(TIMM):
+    file, _, function = word.partition(":")
+    if word.startswith(TIMM) and not file.endswith(".py"):
         own = word.removeprefix(TIMM)
         _check_timm_has(own)
         return _name_of(own), partial(_of_timm, own)
-    file, _, function = word.partition(":")
     if not file.endswith(".py"):
         return word, None
     path = Path(file).expanduser().absolute()
@@ -176,6 +176,12 @@ def _check_timm_has(name: str) -> None:
             f"network={TIMM + name!r} needs timm, which is not installed: "
             "pip install 'fairlth[timm]'."
         ) from error
+    name, _, tag = name.partition(".")
+    if tag:
+        raise ValueError(
+            f"network={f'{TIMM}{name}.{tag}'!r} names trained weights, which are not loaded: write "
+            f"{TIMM}{name} to draw them, or give FILE.py:FUNCTION, a function that loads them."
+        )
     if not timm.is_model(name):
         near = get_close_matches(name, timm.list_models(), n=3, cutoff=0)
         raise ValueError(
@@ -264,14 +270,19 @@ def known(word: str, like: Run, weights: str | None = None) -> str:
     Raises:
         ValueError: the network cannot be used.
     """
+    if weights not in (None, "keep", "draw", "trained"):
+        raise ValueError(f"weights={weights!r} is refused: expected keep, draw or trained.")
     name, build = network(word)
-    trained = weights == "trained"
-    told = None if trained else weights
-    if build is None:
-        check_no_options(word, told, trained, ())
-        return name
-    loaded = data.load(like)
-    add(name, build, loaded.in_shape, len(loaded.classes), told, trained, ())
+    if build is None and weights is not None:
+        raise ValueError(
+            f"weights={weights!r} cannot be had with model={word!r}, which comes with the package: "
+            "leave it out, or name FILE.py:FUNCTION, a function that builds your network."
+        )
+    if build is not None:
+        loaded = data.load(like)
+        trained = weights == "trained"
+        told = None if trained else weights
+        models.add(name, build, loaded.in_shape, len(loaded.classes), told, trained)
     return name
 
 

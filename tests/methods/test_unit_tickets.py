@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from fairlth import config, data, methods
+from fairlth.bias_shift import add_to_outputs
 from fairlth.config import METHOD_TABLE, PRESETS, Run, Schedule, paths, ticket_path
-from fairlth.lottery import Dense, Found, train_plainly
+from fairlth.lottery import Dense, Found, Ticket, train_plainly
 from fairlth.masks import MaskSet, prunable
 from fairlth.methods import METHODS, fairprune, units
 from fairlth.methods.sharing import dense_once, fresh
@@ -226,7 +227,7 @@ def test_the_small_network_learns_what_the_whole_one_with_its_mask_does(model):
         mask.apply(model)
         train = partial(train_plainly, run, loaded, schedule=schedule)
         found = Found(model, mask, 0)
-        ticket = units.train_small(loaded, found, train) if small else train(found)
+        ticket = units.train_small(loaded, dense, found, train) if small else train(found)
         assert ticket.mask is mask and ticket.cost == (2 - 1) / 10
         ends.append(ticket.model)
     outputs, others = (logits(model, loaded.test) for model in ends)
@@ -234,6 +235,29 @@ def test_the_small_network_learns_what_the_whole_one_with_its_mask_does(model):
     before = dense.fresh()
     mask.apply(before)
     assert (outputs - logits(before, loaded.test)).abs().max() > 0.1  # it has learned
+
+
+def test_a_shift_of_outputs_without_biases_comes_back_with_the_small_network():
+    """It is in a buffer that the whole network did not have."""
+    run = run_of("units_norm")
+    loaded = data.load(run)
+    network = fresh(run, loaded)
+    network.linear3.bias = None
+    dense = Dense(network)
+    mask = units.removal_of(run, network, loaded).choose(
+        units.by_magnitude(network), 0.5, MaskSet.full(prunable(network))
+    )
+    shift = torch.arange(10.0)
+
+    def train(small):
+        add_to_outputs(small.model, shift)
+        return Ticket(small.model, small.mask, 0.0)
+
+    model = dense.fresh()
+    mask.apply(model)
+    plain = logits(model, loaded.test)
+    ticket = units.train_small(loaded, dense, Found(model, mask, 0), train)
+    torch.testing.assert_close(logits(ticket.model, loaded.test), plain + shift)
 
 
 def test_units_go_in_the_order_of_their_norm():

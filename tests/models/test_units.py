@@ -115,6 +115,17 @@ def test_what_was_cut_out_can_be_put_back(name):
 
 
 @needs_library
+def test_what_is_frozen_stays_frozen_in_the_small_network():
+    whole = made("convnet")
+    frozen = {"norm1.weight", "norm1.bias"}
+    for name in frozen:
+        whole.get_parameter(name).requires_grad_(False)
+    groups = unit_groups(whole, RGB)
+    small = cut(whole, groups, a_third(groups))
+    assert {name for name, value in small.named_parameters() if not value.requires_grad} == frozen
+
+
+@needs_library
 def test_all_units_are_the_whole_network():
     model = made("convnet")
     groups = unit_groups(model, RGB)

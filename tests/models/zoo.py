@@ -70,6 +70,8 @@ installs it (`pip install 'fairlth[timm]'`):
 
     fairlth ticket path/to/folder --network timm/test_vit
 
+Tried as above by these names: {names}. A network that is made for one size of images is built for that of yours.
+
 Their weights are drawn. To start from trained ones, give `models.add` or `--network FILE.py:FUNCTION` a function that loads
 them:
 
@@ -79,13 +81,12 @@ from fairlth import models
 
 
 def build(in_shape, n_classes):
-    return timm.create_model("test_resnet", in_chans=in_shape[0], num_classes=n_classes, checkpoint_path="mine.pt")
+    sizes = dict(in_chans=in_shape[0], num_classes=n_classes)
+    return timm.create_model("test_resnet", **sizes, checkpoint_path="mine.pt")
 
 
 models.add("net", build, in_shape=(3, 96, 96), n_classes=10, weights="keep")
 ```
-
-Tried as above: {names}. A network that is made for one size of images is built for that of yours.
 """
 
 

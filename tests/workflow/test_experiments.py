@@ -7,9 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from fairlth import config, data, methods
-from fairlth.analysis import conditions, records, scope, summaries
+from fairlth import config, data, methods, models
+from fairlth.analysis import audit, conditions, records, scope, summaries
 from fairlth.config import Run, paths
+from fairlth.lottery import Ticket
+from fairlth.masks import MaskSet
 from fairlth.shipping import ticket as tickets
 from fairlth.workflow import cli, experiments, grid
 
@@ -334,6 +336,20 @@ def test_a_record_keeps_what_each_test_image_was_taken_for(smoke_run, in_tmp):
         loaded.test.y.numpy()[classes == loaded.test.y.numpy()], minlength=10
     ).tolist() == (record.split("test").by_group().correct.tolist())
     assert (confidence >= 0.1).all() and (confidence <= 1).all()
+
+
+def test_predictions_are_those_that_were_counted_where_outputs_are_nearly_alike(smoke_run, in_tmp):
+    """Softmax rounds these outputs to one probability, of which it would name the first."""
+    loaded = data.load(smoke_run)
+    network = models.build("mlp", (1, 8, 8), 10, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for value in network.parameters():
+            value.zero_()
+        network.linear3.bias[5] = 1e-9
+    mask = MaskSet.full(models.prunable(network))
+    record = experiments.record_of(smoke_run, loaded, Ticket(network, mask, 1.0), 0.0, 0.0)
+    assert set(record.predicted()[0].tolist()) == {5}
+    assert audit.answers(record, loaded.test).right.sum() == record.split("test").correct.sum()
 
 
 def test_a_card_knows_what_the_ticket_lost_where_the_dense_net_was_made(smoke_run, in_tmp):

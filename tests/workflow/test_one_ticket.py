@@ -340,6 +340,18 @@ class TestTimm:
         with pytest.raises(ValueError, match=f"^{re.escape(sentence)}"):
             yours.network("timm/test_vitt")
 
+    def test_a_name_of_trained_weights_is_refused_since_they_are_not_loaded(self):
+        pytest.importorskip("timm", reason="timm is not installed (extra `timm`)")
+        with pytest.raises(ValueError, match=r"names trained weights, .* write timm/resnet18 to"):
+            yours.network("timm/resnet18.a1_in1k")
+
+    def test_a_folder_may_be_called_timm(self, tmp_path, monkeypatch):
+        (tmp_path / "timm").mkdir()
+        (tmp_path / "timm/net.py").write_text("def build(in_shape, n_classes):\n    return None\n")
+        monkeypatch.chdir(tmp_path)
+        name, build = yours.network("timm/net.py:build")
+        assert name == "net" and build is not None
+
     def test_without_timm_the_sentence_says_how_to_get_it(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "timm", None)
         with pytest.raises(ValueError, match=re.escape("pip install 'fairlth[timm]'.")):
@@ -605,8 +617,11 @@ class TestYourNetwork:
         yours.known(f"{file}:build", run, "trained")
         assert models.OWN["net"].trained
         assert yours.known("mlp", run) == "mlp"
-        with pytest.raises(ValueError, match="cannot be had with network='mlp'"):
+        sentence = "weights='trained' cannot be had with model='mlp', which comes with the package"
+        with pytest.raises(ValueError, match=sentence):
             yours.known("mlp", run, "trained")
+        with pytest.raises(ValueError, match="expected keep, draw or trained"):
+            yours.known(f"{file}:build", run, "Trained")
         with pytest.raises(ValueError, match="looks trained"):
             yours.known(f"{file}:build", run)
 

@@ -4,7 +4,7 @@ from torch import nn
 
 from fairlth import config
 from fairlth.config import workload
-from fairlth.models import registry
+from fairlth.models import own, registry
 from fairlth.workflow import plan, reckoning
 from fairlth.workflow.cost import Step
 from fairlth.workflow.reckoning import H100, Card, Reckoned
@@ -82,6 +82,23 @@ def test_peak_memory_is_that_of_the_larger_of_step_and_prediction(monkeypatch):
     assert found == 4 * 2048 * (12 + 7) + 2 * 4 * 12 * 7 + own
     larger = reckoning.peak_memory(Step("line", 2, 50_000, "float32"), n_classes=7)
     assert larger > 4 * 50_000 * (12 + 7)
+
+
+@pytest.mark.parametrize("weights", ["draw", "keep"])
+def test_a_network_of_your_own_is_reckoned_too(monkeypatch, weights):
+    def build(in_shape, n_classes):
+        rate = torch.linspace(0, 0.2, 3)[1].item()  # as stochastic depth has it
+        return nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(rate), nn.Flatten(), nn.Linear(16, 10)
+        )
+
+    monkeypatch.setattr(registry, "OWN", dict(registry.OWN))
+    monkeypatch.setattr(own, "OWN", registry.OWN)
+    network = build if weights == "draw" else build((3, 4, 4), 10)
+    own.add("mine", network, (3, 4, 4), 10, weights=weights)
+    images = 4 * 3 * 4 * 4 * 2048
+    assert reckoning.peak_memory(Step("mine", 4, 8, "float32")) > images
+    del registry.MODELS["mine"]
 
 
 def test_four_runs_of_preset_paper_fit_on_one_card():
