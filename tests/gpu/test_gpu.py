@@ -23,7 +23,7 @@ from fairlth.conflict import ConflictMeter
 from fairlth.masks import MaskSet, count_kept, prunable
 from fairlth.models import build
 from fairlth.selection import magnitude
-from fairlth.training import Trainer, fit, in_turn, logits
+from fairlth.training import Trainer, fit, in_turn, logits, snapshot
 from fairlth.workflow import experiments
 from fairlth.workflow.cost import random_images
 
@@ -137,12 +137,16 @@ def test_outputs_and_conflict_are_those_of_the_cpu(name):
         assert (value - other[layer]).abs().median() < 0.05
 
 
-def test_a_step_does_not_wait_for_the_gpu():
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_step_does_not_wait_for_the_gpu(watched):
+    """Nor does a reading of conflict after it."""
     schedule = PRESETS["paper"].schedule.model_copy(update={"batch_size": 64})
     sample = random_images(256, 32)
     model = build("resnet20", sample.in_shape, 10, torch.Generator().manual_seed(0)).cuda()
     mask = MaskSet.full(prunable(model))
-    trainer = Trainer(model, sample, schedule, seed=0, after_step=mask.apply)
+    meter = ConflictMeter(sample.train, seed=0, every=1)
+    after_step = in_turn(mask.apply, meter) if watched else mask.apply
+    trainer = Trainer(model, sample, schedule, seed=0, after_step=after_step)
     trainer.epoch(0)
     batch = next(trainer._batches(1))
     torch.cuda.set_sync_debug_mode("error")
@@ -154,19 +158,30 @@ def test_a_step_does_not_wait_for_the_gpu():
 
 
 def test_compiled_training_ends_where_the_other_does():
-    """Kernels launched as CUDA graphs, with a mask that is kept and a loss that is watched."""
+    """Kernels launched as CUDA graphs: a mask that is kept, readings of conflict between steps, a
+    rewind in place, and a second copy of the network.
+    """
     sample = random_images(512, 32)
     ends = []
     for compile_it in (False, True):
-        schedule = Schedule(epochs=2, batch_size=64, lr=0.01, compile=compile_it)
-        model = build("resnet20", sample.in_shape, 10, torch.Generator().manual_seed(0)).cuda()
-        weights = prunable(model)
-        mask = MaskSet.from_scores(magnitude(weights), count_kept(0.1, weights))
-        meter = ConflictMeter(sample.train, seed=0, every=4)
-        history = fit(model, sample, schedule, seed=0, after_step=in_turn(mask.apply, meter))
-        assert all((weights[name][~own] == 0).all() for name, own in mask.items())
-        ends.append(history.loss)
-    assert ends[0] == pytest.approx(ends[1], rel=0.02)
+        schedule = Schedule(epochs=4, batch_size=64, lr=0.05, compile=compile_it)
+        first = build("resnet20", sample.in_shape, 10, torch.Generator().manual_seed(0)).cuda()
+        start = snapshot(first)
+        mask = MaskSet.from_scores(magnitude(prunable(first)), count_kept(0.1, prunable(first)))
+        for model in (first, copy.deepcopy(first)):
+            meter = ConflictMeter(sample.train, seed=0, every=4)
+            for _ in range(2):
+                model.load_state_dict(start)
+                mask.apply(model)
+                history = fit(
+                    model, sample, schedule, seed=0, after_step=in_turn(mask.apply, meter)
+                )
+                ends.append(history.loss)
+            weights = prunable(model)
+            assert all((weights[name][~own] == 0).all() for name, own in mask.items())
+    assert ends[0][-1] < ends[0][0] - 0.05  # it learns its images by heart
+    for end in ends[1:]:
+        assert end == pytest.approx(ends[0], rel=0.02)
 
 
 def test_masks_are_exact_over_more_scores_than_32_bits_count():
