@@ -35,7 +35,11 @@ def fairness_loss(losses: Tensor, groups: Tensor, n_groups: int) -> Tensor:
     Returns a scalar with gradient; 0 means that all groups have the same loss.
     """
     means = group_means(losses, groups, n_groups)
-    means = means[~means.isnan()]
+    present = ~means.isnan()
+    if means.is_cuda:
+        apart = torch.where(present, means - mean_on_gpu(means, present), 0.0)
+        return mean_on_gpu(apart.square(), present)
+    means = means[present]
     return (means - means.mean()).square().mean()
 
 

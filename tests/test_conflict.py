@@ -37,6 +37,19 @@ def test_the_mean_on_a_gpu_leaves_absent_groups_out_too():
     assert mean_on_gpu(means, ~means.isnan()) == 4
 
 
+def test_the_fairness_loss_on_a_gpu_is_the_same_with_its_gradient(monkeypatch):
+    """A group is absent: nothing of it may come into the gradient."""
+    groups = torch.tensor([0, 0, 2, 3])
+    found = []
+    for on_gpu in (False, True):
+        monkeypatch.setattr(torch.Tensor, "is_cuda", on_gpu)
+        losses = torch.tensor([1.0, 2.0, 6.0, 3.0], requires_grad=True)
+        value = fairness_loss(losses, groups, 4)
+        value.backward()
+        found.append(torch.cat([value.detach()[None], losses.grad]))
+    assert torch.allclose(*found) and found[1].isfinite().all() and found[0][0] == 3.5
+
+
 def test_fairness_loss_by_hand_and_leaves_absent_groups_out():
     losses, groups = torch.tensor([1.0, 3.0, 6.0]), torch.tensor([0, 0, 2])
     assert fairness_loss(losses, groups, 3) == pytest.approx(((2 - 4) ** 2 + (6 - 4) ** 2) / 2)

@@ -32,7 +32,7 @@ def home(tmp_path_factory):
     """One folder of results for all notebooks, so that what they share is trained once: that of
     `make test`, where nbval finds them, too, or one of this process.
     """
-    shared = os.environ.get("FAIRLTH_TEST_HOME")
+    shared = os.environ.get("NOTEBOOKS_HOME")
     return Path(shared).absolute() if shared else tmp_path_factory.mktemp("home")
 
 

@@ -91,6 +91,10 @@ class _KeepTop(torch.autograd.Function):
 
 def keep_top(scores: Tensor, n_keep: int) -> Tensor:
     """The bool mask of the `n_keep` largest scores, ties to the earlier one."""
+    if scores.is_cuda:  # counting ties would let a GPU wait, in each layer and step
+        order = scores.flatten().argsort(descending=True, stable=True)
+        kept = torch.zeros_like(order, dtype=torch.bool)
+        return kept.scatter(0, order[:n_keep], True).reshape(scores.shape)
     return MaskSet.from_scores({"scores": scores}, n_keep)["scores"]
 
 

@@ -39,9 +39,12 @@ def top_by_sorting(scores, n_keep):
 
 
 @pytest.mark.parametrize("n_keep", [1, 7, 20])
-def test_top_k_agrees_with_its_twin_ties_included(n_keep):
+def test_top_k_agrees_with_its_twin_ties_included(n_keep, monkeypatch):
     scores = torch.randint(0, 6, (20,), generator=torch.Generator().manual_seed(n_keep)).float()
-    assert keep_top(scores, n_keep).tolist() == top_by_sorting(scores.tolist(), n_keep)
+    expected = top_by_sorting(scores.tolist(), n_keep)
+    assert keep_top(scores, n_keep).tolist() == expected
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)  # as it is done there
+    assert keep_top(scores.reshape(4, 5), n_keep).flatten().tolist() == expected
 
 
 def test_the_forward_pass_uses_the_mask_and_nothing_else():
