@@ -48,8 +48,8 @@ LIMITS = {  # seconds
 }
 CASES = {"preset paper": ("resnet18", SCHEDULE), "reference code": ("resnet20", REFERENCE)}
 TOGETHER = (1, 2, 4)  # runs on one card
-FEWER = 10  # epochs of the tickets here
 LONG = 5.0  # seconds that they train side by side
+FEWER = 10  # epochs of the tickets here
 
 
 class OnCard(Rival):

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -279,18 +278,17 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(paths.THREADS)
     try:
-        do(arguments.what, arguments.network, tuple(arguments.seeds), parser)
+        do(arguments.what, arguments.network, tuple(arguments.seeds))
     except ValueError as error:
         parser.error(str(error))
 
 
-def do(what: str, network: str | None, seeds: tuple[int, ...], parser: Any) -> None:
-    """One of the four things."""
+def do(what: str, network: str | None, seeds: tuple[int, ...]) -> None:
+    """One of the four things; ValueError where it needs a network and none is named."""
     if what == "table":
         print(table())
-        return
-    if network is None:
-        parser.error(f"{what} needs the name of a network: {', '.join(NETWORKS)}.")
+    elif network is None:
+        raise ValueError(f"{what} needs the name of a network: {', '.join(NETWORKS)}.")
     elif what == "train":
         train(network)
     elif what == "choose":

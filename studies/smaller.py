@@ -116,7 +116,7 @@ def _rows(runs: list[Run]) -> list[dict[str, Any]]:
         timed = latencies(files, loaded) if seed == min(run.seed for run in runs) else {}
         for form, (content, flops) in files.items():
             outputs = export.logits(export.session(content), loaded.test)
-            said.setdefault(form, {})[seed] = _answers(outputs, loaded)
+            said.setdefault(form, {})[seed] = audit.answers_of(outputs, loaded.test)
             row = {"dataset": own[0].dataset, "model": own[0].model, "form": form, "seed": seed}
             row |= {"flops": flops, "kB": len(content) / 1000}
             row["device"] = f"{processor()}, {paths.THREADS} thread(s)"
@@ -166,12 +166,6 @@ def latencies(files: dict[str, tuple[bytes, float]], loaded: Data) -> dict[str, 
             ratio = np.median(np.divide(spent, seconds["dense"]))
             found[form][f"latency {n}"] = float(ratio)
     return found
-
-
-def _answers(outputs: torch.Tensor, loaded: Data) -> Answers:
-    confidence, classes = outputs.softmax(1).max(1)
-    truth = (loaded.test.y.cpu().numpy(), loaded.test.group.cpu().numpy())
-    return Answers(classes.numpy(), confidence.numpy(), *truth)
 
 
 def page(rows: pd.DataFrame) -> str:

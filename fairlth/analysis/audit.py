@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fairlth import config, metrics
 from fairlth.analysis.records import Record
@@ -54,6 +55,17 @@ class Answers(NamedTuple):
     def right(self) -> NDArray[np.bool_]:
         """(n,) whether the class is the true one."""
         return self.predicted == self.classes
+
+
+def answers_of(outputs: Tensor, test: Split) -> Answers:
+    """What outputs (n, classes) say of test images, the classes as `training.count` takes them.
+
+    Softmax may round two outputs to one probability, and would then name another class.
+    """
+    predicted = outputs.argmax(1)
+    confidence = outputs.softmax(1).gather(1, predicted[:, None])[:, 0].double()
+    found = (predicted, confidence, test.y, test.group)
+    return Answers(*(value.cpu().numpy() for value in found))
 
 
 def answers(record: Record, test: Split) -> Answers:

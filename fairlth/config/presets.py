@@ -374,7 +374,7 @@ PRESETS = {
             precision="bfloat16",
         ),
         n_val=4000,
-        epsilon=0.01,  # somebody uses this network already
+        epsilon=0.01,  # of a network that is in use little may be lost
         rewind_epochs=0,  # to the given weights, as Chen et al., 2020 rewind BERT
         methods=("dense", "magnitude", "lth", "lth_rate", "lth_long", "ballot"),
         pressures=False,

@@ -39,8 +39,13 @@ def needs(run: Run, among: Collection[Run]) -> Run | None:
         base = run.model_copy(update={"method": row.search, "pressure": None})
         if base != run and base in among:
             return base
-    dense = run.model_copy(update={"method": "dense", "density": 1.0, "pressure": None})
+    dense = dense_of(run)
     return dense if dense in among else None
+
+
+def dense_of(run: Run) -> Run:
+    """The run of the dense net of a run's task and seed; of a dense run itself."""
+    return run.model_copy(update={"method": "dense", "density": 1.0, "pressure": None})
 
 
 def own(run: Run) -> float:

@@ -15,7 +15,7 @@ from fairlth import config, data, methods, metrics, models
 from fairlth.analysis import audit, conditions, records, scope
 from fairlth.analysis.records import Record
 from fairlth.bias_shift import fair_shift
-from fairlth.config import METHOD_TABLE, Run, paths
+from fairlth.config import METHOD_TABLE, Run, paths, workload
 from fairlth.config.parameters import truth
 from fairlth.images import Data
 from fairlth.lottery import Ticket
@@ -75,7 +75,7 @@ def _dense_record(run: Run, loaded: Data, runs: Path | None) -> Record | None:
     """The record of the dense net of a run's seed, where it is there and says something of these
     test images.
     """
-    dense = run.model_copy(update={"method": "dense", "density": 1.0, "pressure": None})
+    dense = workload.dense_of(run)
     path = config.record_path(dense, runs)
     if dense == run or not path.exists():
         return None
@@ -296,8 +296,7 @@ def record_of(run: Run, loaded: Data, ticket: Ticket, started: float, images: fl
     val = logits(ticket.model, loaded.val)
     test = logits(ticket.model, loaded.test)
     counts = _counts(loaded, val, test)
-    classes = test.argmax(1)  # as they are counted: softmax may round two outputs to one
-    confidence = test.softmax(1).gather(1, classes[:, None])[:, 0]
+    said = audit.answers_of(test, loaded.test)
     layers = ticket.mask.layers()
     dead = why_dead(layers, val)
     notes = ticket.notes | ({"dead": dead} if dead else {})
@@ -320,9 +319,7 @@ def record_of(run: Run, loaded: Data, ticket: Ticket, started: float, images: fl
         cost=round(ticket.cost, 4),
         spent=round(images / dense_images(run, loaded), 4),
         feasible=ticket.feasible and not dead,  # None stays None
-        predictions=records.pack_predictions(
-            classes.cpu().numpy(), confidence.double().cpu().numpy()
-        ),
+        predictions=records.pack_predictions(said.predicted, said.confidence),
         trace=ticket.trace,
         notes=notes,
         settings=_settings(run),

@@ -130,7 +130,7 @@ def plan(wish: Wish) -> Plan:
 
 def _placed(run: Run, loaded: Data, out: Path | None) -> Plan:
     """The plan with its folder, and with the records that are there."""
-    dense = run.model_copy(update={"method": "dense", "density": 1.0})
+    dense = workload.dense_of(run)
     content = (data.fingerprint(run.dataset), models.fingerprint(run.model))
     name = "-".join([run.dataset, *filter(None, content)])  # other images leave other files
     own = paths.RUNS / run.preset / "shipped" / name

@@ -1,4 +1,4 @@
-"""What make would do, by dry runs; nothing is set up and nothing is trained."""
+"""What make would do, most of it by dry runs; nothing is set up and nothing is trained."""
 
 import os
 import re
@@ -12,14 +12,19 @@ from fairlth.config import paths
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
 
 
-def make(*arguments, **variables):
-    """What `make -n` prints."""
-    command = ["make", "--no-print-directory", "-n", *arguments]
+def run_make(*arguments, **variables):
+    """What make prints."""
+    command = ["make", "--no-print-directory", *arguments]
     environment = os.environ | variables
     done = subprocess.run(
         command, cwd=paths.ROOT, env=environment, capture_output=True, text=True, check=True
     )
     return done.stdout
+
+
+def make(*arguments, **variables):
+    """What `make -n` prints."""
+    return run_make("-n", *arguments, **variables)
 
 
 def test_an_active_environment_is_used_as_it_is():
@@ -59,13 +64,5 @@ def test_jupyterlab_starts_for_root_too(tmp_path, user, told):
         program = tmp_path / name
         program.write_text(f"#!/bin/sh\n{says}\n")
         program.chmod(0o755)
-    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(
-        ["make", "--no-print-directory", "lab", "VENV="],
-        cwd=paths.ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout == f"lab --notebook-dir .{told}\n"
+    printed = run_make("lab", "VENV=", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert printed == f"lab --notebook-dir .{told}\n"
