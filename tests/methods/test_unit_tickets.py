@@ -224,6 +224,9 @@ def test_the_small_network_learns_what_the_whole_one_with_its_mask_does(model):
     ends = []
     for small in (False, True):
         model = dense.fresh()
+        with torch.no_grad():
+            for weight in prunable(model).values():
+                weight.mul_(1.1)  # as a search leaves others than it began with
         mask.apply(model)
         train = partial(train_plainly, run, loaded, schedule=schedule)
         found = Found(model, mask, 0)

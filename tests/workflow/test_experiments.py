@@ -352,7 +352,9 @@ def test_predictions_are_those_that_were_counted_where_outputs_are_nearly_alike(
     assert audit.answers(record, loaded.test).right.sum() == record.split("test").correct.sum()
 
 
-def test_a_card_knows_what_the_ticket_lost_where_the_dense_net_was_made(smoke_run, in_tmp):
+def test_a_card_knows_what_the_ticket_lost_where_the_dense_net_was_made(
+    smoke_run, in_tmp, monkeypatch
+):
     run = smoke_run.model_copy(update={"method": "magnitude", "density": 0.02})
     dense = run.model_copy(update={"method": "dense", "density": 1.0})
     experiments.run(run, in_tmp)
@@ -368,6 +370,10 @@ def test_a_card_knows_what_the_ticket_lost_where_the_dense_net_was_made(smoke_ru
     by_class = [lost[truth == c].sum() / right[truth == c].sum() for c in range(10)]
     assert card.audit["lost"] == pytest.approx(by_class, abs=1e-6) and max(by_class) > 0
     assert after.predicted()[0].tolist() == record.predicted()[0].tolist()
+    other = config.PRESETS["smoke"].model_copy(update={"epsilon": 0.3})
+    monkeypatch.setitem(config.PRESETS, "smoke", other)  # the dense net is of other settings now
+    experiments.run(run, in_tmp)
+    assert list(tickets.read_card(path).audit) == ["ece", "brier"]
     dense_card = tickets.read_card(config.ticket_path(dense, in_tmp))
     assert list(dense_card.audit) == ["ece", "brier"]
 

@@ -61,6 +61,13 @@ def test_preset_paper_is_a_night_on_one_card():
     assert row["H100 hours"] == pytest.approx(n_steps * step.seconds / 3600)
 
 
+def test_a_plan_counts_no_dense_training_of_a_network_given_as_trained(monkeypatch):
+    usual = plan.table("smoke", {}).iloc[0]
+    monkeypatch.setattr(plan, "given_as_trained", lambda name: name == "mlp")
+    given = plan.table("smoke", {}).iloc[0]
+    assert usual["dense trainings"] - given["dense trainings"] == pytest.approx(3)  # seeds
+
+
 def test_the_plan_says_what_its_hours_rest_on():
     told = plan.text("smoke", plan.table("smoke", {}), "a device")
     assert reckoning.ASSUMED in told
