@@ -6,7 +6,7 @@ PROFILE ?= default
 VENV ?= .venv
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 READY := $(if $(VENV),$(VENV)/.ready)
-TABLES := small confirm deeper breadth whole paper paper_full
+TABLES := small confirm deeper breadth whole whole_gpu paper paper_full
 export OMP_NUM_THREADS ?= 1
 ifneq ($(VENV),)
 export PATH := $(abspath $(VENV))/bin:$(PATH)

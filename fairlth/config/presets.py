@@ -224,6 +224,19 @@ BREADTH = tuple(  # five data sets, three models
     for model in ("convnet", "vgg11_small", "resnet20")
 )
 
+WHOLE = Preset(
+    tasks=(Task(dataset="cifar10", model="vgg11_small"),),
+    densities=(0.02,),
+    sparsities=(0.02,),
+    seeds=(0, 1, 2),
+    schedule=Schedule(epochs=20, batch_size=128, lr=0.1, warmup=2.0, shift=4, precision="bfloat16"),
+    n_val=5000,
+    image_size=32,
+    epsilon=0.08,
+    methods=CLAIMED,
+    pressures=False,
+)
+
 PRESETS = {
     "smoke": Preset(
         tasks=(Task(dataset="digits", model="mlp"),),
@@ -272,19 +285,14 @@ PRESETS = {
             "pressures": False,
         }
     ),
-    "whole": Preset(
-        tasks=(Task(dataset="cifar10", model="vgg11_small"),),
-        densities=(0.02,),
-        sparsities=(0.02,),
-        seeds=(0, 1, 2),
-        schedule=Schedule(
-            epochs=20, batch_size=128, lr=0.1, warmup=2.0, shift=4, precision="bfloat16"
-        ),
-        n_val=5000,
-        image_size=32,
-        epsilon=0.08,
-        methods=CLAIMED,
-        pressures=False,
+    "whole": WHOLE,
+    "whole_gpu": WHOLE.model_copy(
+        update={
+            "tasks": (
+                Task(dataset="cifar10", model="resnet18"),
+                Task(dataset="cifar100", model="resnet18", target="coarse_label"),
+            ),
+        }
     ),
     # Some 16 hours of one H100, as `fairlth plan` reckons. Batches of 512 and a learning rate that
     # rises for a fifth of the epochs and falls to 0 (Smith and Topin, 2018). Page, 2018 ("How to

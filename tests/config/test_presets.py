@@ -40,6 +40,13 @@ def test_breadth_is_fifteen_cells_of_eight_methods_and_nine_runs_beside():
     assert len(config.every_run("whole")) == 8 * 3
 
 
+def test_whole_gpu_is_whole_with_a_larger_network_on_two_data_sets():
+    runs = config.every_run("whole_gpu")
+    assert len(runs) == 2 * 8 * 3 and {run.model for run in runs} == {"resnet18"}
+    one, other = (PRESETS[name].model_dump(exclude={"tasks"}) for name in ("whole", "whole_gpu"))
+    assert one == other
+
+
 def test_finetune_is_one_task_of_six_methods_that_rewinds_to_where_it_starts():
     runs = config.every_run("finetune")
     assert len(runs) == 6 * 3
@@ -98,7 +105,8 @@ def test_a_preset_of_your_own_tasks_comes_without_the_sweep_and_the_settings_bes
 
 def test_an_unknown_preset_is_refused_by_name():
     with pytest.raises(
-        ValueError, match="preset='tiny'.*smoke, small, confirm, deeper, breadth, whole, paper"
+        ValueError,
+        match="preset='tiny'.*smoke, small, confirm, deeper, breadth, whole, whole_gpu, paper",
     ):
         config.study("11_comparison", "tiny")
 

@@ -41,7 +41,7 @@ def test_a_run_is_frozen_and_takes_an_integer_for_a_float():
         ({"pressure": "false"}, ["pressure='false'", "number"]),
         (
             {"preset": "huge"},
-            ["preset='huge'", "smoke, small, confirm, deeper, breadth, whole, paper"],
+            ["preset='huge'", "smoke, small, confirm, deeper, breadth, whole, whole_gpu, paper"],
         ),
         ({"densty": 0.1}, ["densty", "density"]),
         ({"method": "dense"}, ["dense", "1.0", "0.05"]),
