@@ -162,7 +162,8 @@ def text(preset: str, frame: pd.DataFrame, device: str) -> str:
         "one run after the other; predictions, scores and the start of each run come on top.\n"
         "Shared trainings are counted once. Nothing was trained.\n\n"
         f"What H100 hours rest on, per training step\n{rests_on.to_string(index=False)}\n"
-        f"{reckoning.ASSUMED} Share: operations over what the card could do in that time.\n"
+        f"{reckoning.ASSUMED}\n{reckoning.MEASURED}\n"
+        "Share: operations over what the card could do in that time.\n"
         f"Peak GB: reckoned of a step of SGD and of a prediction of {PREDICT_ON_GPU} images; the "
         "data set, masks, states that are kept and some 2 GB of torch come on top of it."
     )

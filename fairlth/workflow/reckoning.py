@@ -40,9 +40,14 @@ LAUNCH = 8e-6  # seconds that any operation takes at least, unless a graph launc
 UPDATE = 7  # times that a step of SGD with momentum reads or writes each weight, its mask with it
 BYTES = {"bfloat16": 2, "float32": 4}  # of an activation
 ASSUMED = (
-    f"Assumed, on no card measured: convolutions and matrix products reach {PRODUCTS:.0%} of the "
-    f"card's rate, other operations {MEMORY:.0%} of its memory's, and none takes less than "
-    f"{LAUNCH * 1e6:.0f} microseconds. The card's rates are those of its data sheet."
+    f"Assumed: convolutions and matrix products reach {PRODUCTS:.0%} of the card's rate, other "
+    f"operations {MEMORY:.0%} of its memory's, and none takes less than {LAUNCH * 1e6:.0f} "
+    "microseconds. The card's rates are those of its data sheet."
+)
+MEASURED = (
+    "Measured once, on an NVIDIA H200 with other work on it, 512 images of 32 pixels in bfloat16: "
+    "resnet18 9.2 ms, vgg16 8.4 ms, mobilenet_v2 24.5 ms. That is 1.2, 1.9 and 3.2 times what is "
+    "reckoned here for an H100."
 )
 
 

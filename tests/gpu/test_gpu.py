@@ -137,6 +137,7 @@ def test_outputs_and_conflict_are_those_of_the_cpu(name):
         assert (value - other[layer]).abs().median() < 0.05
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 @pytest.mark.parametrize("watched", [False, True])
 def test_a_step_does_not_wait_for_the_gpu(watched):
     """Nor does a reading of conflict after it."""
@@ -149,8 +150,8 @@ def test_a_step_does_not_wait_for_the_gpu(watched):
     trainer = Trainer(model, sample, schedule, seed=0, after_step=after_step)
     trainer.epoch(0)
     batch = next(trainer._batches(1))
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         for _ in range(3):
             trainer._step(batch, lambda outputs, one: outputs.square().mean(), 0.1)
     finally:

@@ -70,7 +70,7 @@ def test_a_plan_counts_no_dense_training_of_a_network_given_as_trained(monkeypat
 
 def test_the_plan_says_what_its_hours_rest_on():
     told = plan.text("smoke", plan.table("smoke", {}), "a device")
-    assert reckoning.ASSUMED in told
+    assert reckoning.ASSUMED in told and reckoning.MEASURED in told
     row = next(line for line in told.splitlines() if line.split()[:3] == ["mlp", "8", "64"])
     assert row.split()[3] == "float32"
 
