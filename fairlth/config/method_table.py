@@ -201,6 +201,16 @@ METHOD_TABLE = {
         trains=long_level,
         search="lth_rate",
     ),
+    "lth_long_shift": Method(
+        module="controls",
+        title="learning-rate rewinding, long + bias shift",
+        family="shifted",
+        marker=(5, 1, 0),
+        notebooks="",
+        trains=long_level,
+        search="lth_rate",
+        by_groups=True,
+    ),
     "lth_bias": Method(
         module="controls",
         title="lottery ticket + bias shift",

@@ -1,9 +1,10 @@
 """Controls: a random mask, more epochs, and shifted class biases."""
 
+from fairlth.ballot import settle
 from fairlth.bias_shift import PROBED, add_to_outputs, fair_shift
 from fairlth.config import Run
 from fairlth.images import Data, as_float
-from fairlth.lottery import Dense, Ticket, longer, train_plainly
+from fairlth.lottery import Dense, Ticket, floor, longer, train_plainly
 from fairlth.masks import prunable
 from fairlth.methods.plain import lth, search_at_rate
 from fairlth.methods.sharing import found_once
@@ -30,6 +31,18 @@ def lth_long(run: Run, data: Data, dense: Dense) -> Ticket:
     """
     found = found_once("lth-rate", run, data, dense, search_at_rate)
     return train_plainly(run, data, found, longer(run))
+
+
+def lth_long_shift(run: Run, data: Data, dense: Dense) -> Ticket:
+    """`lth_long`, then Ballot's last step: class biases shifted as far as accuracy allows.
+
+    It is what is left of Ballot without conflict and feedback. How far the shift goes is chosen on
+    validation images, see `ballot.settle`. A control of ours, no source.
+    """
+    ticket = lth_long(run, data, dense)
+    shift = settle(ticket.model, data, floor(run, data, dense))
+    ticket.notes["shift"] = shift.tolist()
+    return ticket
 
 
 def lth_bias(run: Run, data: Data, dense: Dense) -> Ticket:

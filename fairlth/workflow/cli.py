@@ -44,6 +44,9 @@ def plan(arguments: argparse.Namespace) -> int:
 
 def ticket(arguments: argparse.Namespace) -> int:
     """Makes a ticket of your images; exit status 1 where a loss became infinite or it is dead."""
+    if arguments.preset is None:
+        starts_trained = arguments.trained or arguments.weights == "keep"
+        arguments.preset = "finetune" if starts_trained else "small"
     config.check_preset(arguments.preset)
     _say("loading torch")
     from fairlth.workflow import one_ticket
@@ -288,7 +291,10 @@ def _add_ticket_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--density", type=float, default=0.1, help="share of weights kept (0.1)")
     command.add_argument("--method", default="ballot", help="see the README (default: ballot)")
-    command.add_argument("--preset", default="small", help="scale of the training (small)")
+    command.add_argument(
+        "--preset",
+        help="scale of the training (small; finetune where weights are given)",
+    )
     command.add_argument("--epochs", type=int, help="of a training (default: the preset's)")
     command.add_argument("--side", type=int, help="pixels per side (default: at most the preset's)")
     command.add_argument("--seed", type=int, default=0, help="default: 0")

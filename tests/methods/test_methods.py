@@ -85,6 +85,7 @@ SAFECOMPRESS_COST = 2 + 3 * 2 * 9 / (10 * 16)  # 3 branches of 2 of 16 steps, be
         ("lth", (1 + 5 * 9) / 10),
         ("lth_rate", (10 + 17 + 9) / 10),
         ("lth_long", (10 + 17 + 18) / 10),
+        ("lth_long_shift", (10 + 17 + 18) / 10),
         ("lth_fine", (1 + 19 * 9) / 10),
         ("ballot", (10 + 17 + 18) / 10),
         ("shuffled", (10 + 17 + 18) / 10),
@@ -166,6 +167,22 @@ def test_the_long_ticket_is_the_plain_one_trained_as_long_as_ballots(smoke_run):
         assert torch.equal(value, trained[name])
     refined = METHODS["ballot_refine"](run, loaded, dense)
     assert ticket.cost == refined.cost == pytest.approx(plain.cost + 0.9)
+
+
+def test_the_shift_of_a_long_ticket_is_chosen_on_validation_images(tickets):
+    """Nothing but the last biases differs from `lth_long`; at most 2 points of accuracy are given."""
+    plain, shifted = (tickets(method) for method in ("lth_long", "lth_long_shift"))
+    before = plain.model.state_dict()
+    after = shifted.model.state_dict()
+    changed = [name for name, value in after.items() if not torch.equal(value, before[name])]
+    head = list(before)[-1]
+    assert changed == [head] and head.endswith(".bias")
+    moved = after[head] - before[head]
+    assert torch.allclose(moved, torch.tensor(shifted.notes["shift"]), atol=1e-6)
+    val = data.load(run_of("lth_long")).val
+    old, new = (predict(ticket.model, val) for ticket in (plain, shifted))
+    assert metrics.cwv(*new.by_group()) < metrics.cwv(*old.by_group())
+    assert metrics.accuracy(*new) >= metrics.accuracy(*old) - 0.02
 
 
 def test_fine_levels_keep_four_fifths_each(smoke_run):

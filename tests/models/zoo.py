@@ -58,7 +58,7 @@ seed. *Set* is what its usual constructor has to be given. Weights are those of 
 | --- | --- | --- | --- | --- |
 """
 TAIL = """
-MNASNet is refused: it asks for a version when it is loaded, and a file of names and values has none. GoogLeNet and
+MNASNet is refused: loading it needs a version number, which a file of names and values does not have. GoogLeNet and
 Inception give the outputs of extra classifiers, too, while they train: the logits are taken, and what leads to the others
 alone is frozen. A network for one image size (vit, maxvit) is built for that of your images: `build` gets it as
 `in_shape`.

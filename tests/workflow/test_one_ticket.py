@@ -625,6 +625,31 @@ class TestYourNetwork:
         with pytest.raises(ValueError, match="looks trained"):
             yours.known(f"{file}:build", run)
 
+    @pytest.mark.parametrize(
+        ("more", "preset"),
+        [
+            ([], "small"),
+            (["--weights", "draw"], "small"),
+            (["--weights", "keep"], "finetune"),
+            (["--trained"], "finetune"),
+            (["--trained", "--preset", "smoke"], "smoke"),
+        ],
+    )
+    def test_given_weights_are_trained_at_the_rate_of_preset_finetune(
+        self, more, preset, monkeypatch
+    ):
+        """A network that is trained loses what it knows at the learning rate of preset small."""
+        asked = []
+
+        def note(wish):
+            asked.append(wish)
+            raise ValueError("enough.")
+
+        monkeypatch.setattr(one_ticket, "plan", note)
+        assert cli.main(["ticket", "folder", *more]) == 2
+        [wish] = asked
+        assert wish.preset == preset
+
     def test_of_a_trained_network_no_dense_training_is_counted(self, shapes, tmp_path, monkeypatch):
         monkeypatch.setattr(cost, "seconds_on", lambda run, data: 10.0)
         file = tmp_path / "net.py"
