@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import nn
 from tqdm.auto import tqdm
 
+from benchmarks.rounds import ratio
 from fairlth.config import Schedule, paths
 from fairlth.masks import MaskSet, prunable
 from fairlth.methods.allocation import uniform
@@ -65,17 +66,7 @@ def mask_of(model: nn.Module, density: float, rule: str) -> MaskSet:
 
 def timed(forms: dict[str, bytes], n_images: int) -> dict[str, list[float]]:
     """Seconds per call with random images in each round, by form."""
-    generator = torch.Generator().manual_seed(0)
-    shape = (n_images, *IN_SHAPE)
-    x = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-    return latency(forms, x, ROUNDS)
-
-
-def ratio(seconds: dict[str, list[float]], name: str) -> str:
-    """Median of the rounds' ratios to the dense form, and their quartiles."""
-    ratios = [one / other for one, other in zip(seconds[name], seconds["dense"], strict=True)]
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
+    return latency(forms, random_images(n_images, IN_SHAPE[1]).train.x, ROUNDS)
 
 
 def row(name: str, density: float, rule: str) -> tuple[list[str], str]:
@@ -93,7 +84,9 @@ def row(name: str, density: float, rule: str) -> tuple[list[str], str]:
     cells = [name, f"{density:g}", rule, *(f"{size / dense:.3f}" for size in sizes)]
     cells += [f"{flops(small, IN_SHAPE) / work:.3f}", gone(model, small)]
     cells += [
-        ratio(seconds, form) for seconds in seconds_of.values() for form in ("compact", "int8")
+        ratio(seconds, form, "dense")
+        for seconds in seconds_of.values()
+        for form in ("compact", "int8")
     ]
     calls = [
         f"{1000 * statistics.median(seconds['dense']):.2f} ms per call of {n}"

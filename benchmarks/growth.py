@@ -9,7 +9,6 @@ machine has to find the memory, does not count. Weights, once, are already more 
 caches hold.
 """
 
-import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
@@ -18,11 +17,11 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from benchmarks.rounds import alone
 from benchmarks.selection import resident
 from fairlth.bias_shift import fair_shift
 from fairlth.config import PRESETS
 from fairlth.conflict import ConflictMeter
-from fairlth.images import Data, Split
 from fairlth.masks import MaskSet
 from fairlth.methods.balancing_act import Multipliers
 from fairlth.methods.fairgrape import group_importance, keep_shares, rows_by_group
@@ -34,6 +33,7 @@ from fairlth.workflow.cost import random_images
 
 ROUNDS = 3
 TIMES = (1, 4, 16)
+IMAGES = 4096  # of what grows with classes
 SCHEDULE = PRESETS["small"].schedule
 Work = Callable[[], object]
 
@@ -64,21 +64,12 @@ def greedy(times: int) -> Work:
     return lambda: keep_shares(importance, 50_000 * times)
 
 
-def with_classes(n: int) -> Data:
-    """4096 random images in n classes."""
-    x = random_images(4096, 32).train.x
-    labels = torch.arange(len(x)) % n
-    names = [str(c) for c in range(n)]
-    split = Split(x, labels, labels, n, n)
-    return Data(split, split, split, names, names, mirror=True)
-
-
 def classes(times: int) -> Work:
     """What grows with classes in a refined training, 10 classes once.
 
     That is a reading of conflict, group weights, multipliers and the bias shift.
     """
-    split = with_classes(10 * times).train
+    split = random_images(IMAGES, 32, 10 * times).train
     model = network(10 * times)
     meter = ConflictMeter(split, seed=0)
     outputs = logits(model, split)
@@ -97,13 +88,13 @@ def classes(times: int) -> Work:
 
 def importance(times: int) -> Work:
     """Importance of every weight for each of 10 groups, 32 images per group."""
-    data = with_classes(10 * times)
+    data = random_images(IMAGES, 32, 10 * times)
     model = network(10 * times)
     return lambda: group_importance(model, data.train, rows_by_group(data.train, 32, 0))
 
 
-def measure(make: Callable[[int], Work], times: int, answer: multiprocessing.Queue) -> None:
-    """Puts median seconds and mebibytes of memory."""
+def measure(make: Callable[[int], Work], times: int) -> tuple[float, float]:
+    """Median seconds and mebibytes of memory."""
     torch.set_num_threads(1)
     make(1)()  # loads what the work needs
     work = make(times)
@@ -115,24 +106,17 @@ def measure(make: Callable[[int], Work], times: int, answer: multiprocessing.Que
         work()
         spent.append(time.perf_counter() - started)
     memory = (resident("VmHWM") - before) / 2**20
-    answer.put((statistics.median(spent), memory))
+    return statistics.median(spent), memory
 
 
 def main() -> None:
     """Prints one line per piece of work."""
-    context = multiprocessing.get_context("spawn")
     print(
         f"seconds and MiB at 1, 4, 16 times the input, one thread, medians of {ROUNDS}; then time "
         "at 16 over 16 times that at 1"
     )
     for make in (images, weights, greedy, classes, importance):
-        found = []
-        for times in tqdm(TIMES, make.__name__, leave=False):
-            answer = context.Queue()
-            process = context.Process(target=measure, args=(make, times, answer))
-            process.start()
-            found.append(answer.get())
-            process.join()
+        found = [alone(measure, make, times) for times in tqdm(TIMES, make.__name__, leave=False)]
         cells = "   ".join(f"{seconds:8.3f} s {memory:6.0f} MiB" for seconds, memory in found)
         growth = found[-1][0] / found[0][0] / TIMES[-1]
         print(f"{make.__name__:11s} {cells}   {growth:.2f}")

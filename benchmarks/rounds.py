@@ -4,8 +4,10 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -30,6 +32,12 @@ def ratio(seconds: Seconds, name: str, over: str) -> str:
     ratios = [one / other for one, other in zip(seconds[name], seconds[over], strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4)
     return f"{middle:.3f} ({low:.3f} to {high:.3f})"
+
+
+def alone(what: Callable[..., Any], *arguments: object) -> Any:
+    """What a function of a module answers in a process of its own; raises what it raises there."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(what, *arguments).result()
 
 
 class Apart:

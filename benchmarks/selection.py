@@ -6,7 +6,6 @@ The rival of an exact mask is one `torch.topk` over the same scores. Peak memory
 process of its own, over what the scores take. Conflict scores are timed, too.
 """
 
-import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.rounds import Way, time_in_turn
+from benchmarks.rounds import Way, alone, time_in_turn
 from fairlth.masks import MaskSet
 from fairlth.methods.allocation import erk
 from fairlth.methods.fairgrape import keep_shares
@@ -48,12 +47,7 @@ def topk(scores: dict[str, Tensor], n_keep: int) -> Tensor:
     return flat.topk(n_keep, sorted=False).indices
 
 
-def mask(scores: dict[str, Tensor], n_keep: int) -> MaskSet:
-    """Ours."""
-    return MaskSet.from_scores(scores, n_keep)
-
-
-def memory(name: str, what: Callable, answer: multiprocessing.Queue) -> None:
+def memory(name: str, what: Callable) -> float:
     """Peak memory of one call, the scores included, over the memory of the scores."""
     what(random_tensors("resnet18"), 1000)  # loads what the call needs
     scores = random_tensors(name)
@@ -61,7 +55,7 @@ def memory(name: str, what: Callable, answer: multiprocessing.Queue) -> None:
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts here
     what(scores, int(DENSITY * size / 4))
-    answer.put((resident("VmHWM") - before + size) / size)
+    return (resident("VmHWM") - before + size) / size
 
 
 def resident(name: str) -> int:
@@ -69,17 +63,6 @@ def resident(name: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     kibibytes = next(line.split()[1] for line in lines if line.startswith(name))
     return int(kibibytes) * 1024
-
-
-def peak(name: str, what: Callable) -> float:
-    """See `memory`, measured in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    answer = context.Queue()
-    process = context.Process(target=memory, args=(name, what, answer))
-    process.start()
-    found = answer.get()
-    process.join()
-    return found
 
 
 def seconds(what: Callable, *arguments: object) -> float:
@@ -96,7 +79,7 @@ def main() -> None:
         n = sum(score.numel() for score in scores.values())
         n_keep = int(DENSITY * n)
         ways: dict[str, Way] = {
-            "ours": partial(mask, scores, n_keep),
+            "ours": partial(MaskSet.from_scores, scores, n_keep),
             "topk": partial(topk, scores, n_keep),
         }
         times = time_in_turn(ways, ROUNDS, name)
@@ -104,7 +87,8 @@ def main() -> None:
         theirs = statistics.median(times["topk"])
         of_both = f"mask {ours:.2f} s, topk {theirs:.2f} s, ratio {ours / theirs:.2f}"
         print(f"{name} {n / 1e6:.0f} M: {of_both}")
-        peaks = f"mask {peak(name, mask):.2f}, topk {peak(name, topk):.2f}"
+        ours, theirs = (alone(memory, name, what) for what in (MaskSet.from_scores, topk))
+        peaks = f"mask {ours:.2f}, topk {theirs:.2f}"
         print(f"  peak memory over the scores': {peaks}")
         conflict = {layer: torch.rand(len(score)) - 0.5 for layer, score in scores.items()}
         aware = seconds(conflict_aware, scores, conflict, 0.1)

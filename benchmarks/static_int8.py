@@ -11,7 +11,8 @@ import statistics
 import torch
 from tqdm.auto import tqdm
 
-from benchmarks.export import IMAGES, IN_SHAPE, ROUNDS, ratio, timed, trained
+from benchmarks.export import IMAGES, IN_SHAPE, ROUNDS, timed, trained
+from benchmarks.rounds import ratio
 from fairlth.config import paths
 from fairlth.shipping.export import int8, onnx
 from fairlth.shipping.static_int8 import METHODS, static_int8
@@ -46,7 +47,7 @@ def main() -> None:
         for form, content in found.items():
             share = f"{len(content) / len(found['dense']):.2f}"
             if form != "dense":
-                ratios = [ratio(seconds, form) for seconds in seconds_of.values()]
+                ratios = [ratio(seconds, form, "dense") for seconds in seconds_of.values()]
                 print(ROW.format(name, form, share, *ratios), flush=True)
         calls = [
             f"{1000 * statistics.median(spent['dense']):.2f} ms" for spent in seconds_of.values()

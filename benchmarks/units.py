@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from benchmarks.export import IMAGES, IN_SHAPE, ROUNDS, ratio, timed, trained
+from benchmarks.export import IMAGES, IN_SHAPE, ROUNDS, timed, trained
+from benchmarks.rounds import ratio
 from fairlth.config import paths
 from fairlth.masks import MaskSet, prunable
 from fairlth.methods.units import Removal
@@ -78,7 +79,7 @@ def main() -> None:
                 size = len(forms[case]) / len(forms["dense"])
                 one = made[case]
                 cells += [f"{value:.3f}" for value in (one.flops, one.weights, size)]
-                cells += [ratio(seconds, case) for seconds in seconds_of.values()]
+                cells += [ratio(seconds, case, "dense") for seconds in seconds_of.values()]
             else:
                 cells += ["out of reach", "", "", "", ""]
             print(ROW.format(*cells), flush=True)

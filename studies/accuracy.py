@@ -14,7 +14,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from scipy import stats
 from tqdm.auto import tqdm
 
 from benchmarks.rivals import Rival
@@ -65,9 +64,9 @@ def train(model_name: str, variant: str, seed: int) -> list[float]:
 def change(values: np.ndarray, reference: np.ndarray) -> str:
     """Mean differences of accuracy and CWV (seeds, 2), with halves of their 95 % t intervals."""
     differences = (values - reference) * [100, 1e4]
-    means = differences.mean(0)
-    halves = stats.sem(differences) * stats.t.ppf(0.975, len(differences) - 1)
-    return f"{means[0]:+.2f} +- {halves[0]:.2f} points, {means[1]:+.1f} +- {halves[1]:.1f}"
+    points, cwv = (metrics.mean_interval(column) for column in differences.T)
+    told = f"{points.mean:+.2f} +- {points.high - points.mean:.2f} points"
+    return f"{told}, {cwv.mean:+.1f} +- {cwv.high - cwv.mean:.1f}"
 
 
 def main() -> None:

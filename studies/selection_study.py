@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from tqdm.auto import tqdm
 
 from fairlth import config, data
@@ -241,11 +241,6 @@ def run_all(task: str, seed: int, density: float, search: str, trainings: list[s
             "held_y": loaded.test.y,
         }
         paths.write_atomically(path(task, seed, density, search, name), save(parts))
-
-
-def read(file: Path) -> dict[str, torch.Tensor]:
-    """Outputs and classes of the validation and the left-out images."""
-    return load_file(file)
 
 
 def names(choices: Collection[str], text: str) -> list[str]:

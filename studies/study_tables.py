@@ -16,13 +16,13 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
+from safetensors.torch import load_file
 
-from fairlth import metrics
-from fairlth.analysis import equal_accuracy
+from fairlth.analysis import equal_accuracy, summaries
 from fairlth.bias_shift import fair_shift
 from fairlth.images import Split
-from studies.selection_study import FOLDER, read
+from fairlth.training import count
+from studies.selection_study import FOLDER
 
 SHIFTS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
 SHOWN = (0.0, 0.25, 0.5)
@@ -37,7 +37,7 @@ def points() -> pd.DataFrame:
 def rows(file: Path) -> list[dict[str, Any]]:
     """A kept training at each shift."""
     task, density, seed, search, training = file.stem.split("_")
-    parts = read(file)
+    parts = load_file(file)
     val = parts["val"].float()
     held = parts["held"].float()
     about = {
@@ -54,19 +54,13 @@ def rows(file: Path) -> list[dict[str, Any]]:
     }
     n = val.shape[1]
     shift = fair_shift(val, Split(val, parts["val_y"], parts["val_y"], n, n))
+    judged = Split(held, parts["held_y"], parts["held_y"], n, n)
     found = []
     for share in SHIFTS:
-        measured = measures(held + share * shift, parts["held_y"])
+        counts = count(held + share * shift, judged).by_group()
+        measured = summaries.measures(*counts, ("accuracy", "cwv"))
         found.append(about | {"shift": share} | measured)
     return found
-
-
-def measures(outputs: Tensor, y: Tensor) -> dict[str, float]:
-    """Accuracy and CWV over classes, from outputs (n, classes) and classes (n,)."""
-    n = outputs.shape[1]
-    right = torch.bincount(y[outputs.argmax(1) == y], minlength=n).numpy()
-    total = torch.bincount(y, minlength=n).numpy()
-    return {"accuracy": metrics.accuracy(right, total), "cwv": metrics.cwv(right, total)}
 
 
 def cell(row: Any) -> str:

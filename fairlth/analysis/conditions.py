@@ -35,7 +35,7 @@ def conditions(
     return {
         "version": fairlth.__version__,
         "commit": _commit(),
-        "code": code_fingerprint(),
+        "code": LOADED,
         "torch": torch.__version__,
         "device": named,
         "precision": "bfloat16" if low_precision(schedule, device) else "float32",
@@ -71,20 +71,16 @@ def peak_memory(device: torch.device) -> float:
     return math.nan
 
 
+# fingerprint of the code that decides a run's outcome, as this process has loaded it
 LOADED = paths.code_fingerprint(paths.DECIDES)  # files may change while a process runs
-
-
-def code_fingerprint() -> str:
-    """Of the code that decides a run's outcome, as this process has loaded it."""
-    return LOADED
 
 
 def check_code() -> None:
     """Raises ValueError where this process's workflow began with other code: a grid is of one."""
-    if paths.GRID_CODE not in (None, code_fingerprint()):
+    if paths.GRID_CODE not in (None, LOADED):
         raise ValueError(
             "the code that decides a run has changed under a running grid, "
-            f"from {paths.GRID_CODE} to {code_fingerprint()}: "
+            f"from {paths.GRID_CODE} to {LOADED}: "
             "let the grid finish in a clone of its own, or stop it and start it again."
         )
 

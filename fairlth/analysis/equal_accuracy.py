@@ -14,8 +14,7 @@ import pandas as pd
 from fairlth import config
 from fairlth.analysis.paired_gains import PAPER, by_setting, improvements, log_ratio, named
 from fairlth.analysis.premise import geometric
-from fairlth.analysis.records import SHIFTS
-from fairlth.analysis.schema import check_one_preset
+from fairlth.analysis.schema import SHIFTS, check_one_preset
 from fairlth.analysis.summaries import SETTING, interval_of, per_run, told
 
 BUDGET = "lth_long"  # the plain ticket trained as long as Ballot's: an even fight
@@ -114,25 +113,23 @@ def readable_relative(rows: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-def pairs(points: pd.DataFrame, rival: str, ours: str = "ballot") -> pd.DataFrame:
-    """`ours` as trained against a rival's curve at the same accuracy, one row per pair of runs.
+def pairs(points: pd.DataFrame, rival: str) -> pd.DataFrame:
+    """Ballot as trained against a rival's curve at the same accuracy, one row per pair of runs.
 
     `log` is the logarithm of the ratio of CWVs, nan where one is exactly 0; `spent` and
     `rival_spent` are what both took, in dense trainings.
     """
     own = points[points["pressure"].isna()]
-    mine = own[(own["method"] == ours) & (own["shift"] == 0)]
+    mine = own[(own["method"] == "ballot") & (own["shift"] == 0)]
     theirs = own[own["method"] == rival]
-    both = at_equal_accuracy(pd.concat([mine, theirs]), rival).query("method == @ours")
+    both = at_equal_accuracy(pd.concat([mine, theirs]), rival).query("method == 'ballot'")
     spent = theirs.loc[theirs["shift"] == 0, [*PAIR, "spent"]]
     both = both.merge(spent.rename(columns={"spent": "rival_spent"}), on=PAIR, how="left")
     return both.assign(log=np.log(both["relative"].astype(float)))
 
 
-def duels(
-    points: pd.DataFrame, rivals: Iterable[str] = RIVALS, ours: str = "ballot"
-) -> pd.DataFrame:
-    """`ours` as trained against each rival's curve of shifted biases at the same accuracy.
+def duels(points: pd.DataFrame, rivals: Iterable[str] = RIVALS) -> pd.DataFrame:
+    """Ballot as trained against each rival's curve of shifted biases at the same accuracy.
 
     One row per rival over all tasks and densities, and one for each of them: `mean` is 1 less the
     geometric mean of the ratio of CWVs, fractions, with the ends of its 95 % t interval over
@@ -143,11 +140,10 @@ def duels(
     Args:
         points: from `shifted`.
         rivals: methods; one without runs has no rows.
-        ours: a method.
     """
     found = []
     for rival in rivals:
-        both = pairs(points, rival, ours)
+        both = pairs(points, rival)
         for row, cells, logs in by_setting(both, "log"):
             ends = geometric(logs)
             row |= {"rival": rival, "mean": 1 - ends["ratio"], "n": ends["n"]}
@@ -216,7 +212,7 @@ def remarks(rows: pd.DataFrame, rivals: Iterable[str] = RIVALS) -> str:
     return " ".join(found)
 
 
-def heat_cells(runs: pd.DataFrame, points: pd.DataFrame, ours: str = "ballot") -> pd.DataFrame:
+def heat_cells(runs: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     """Ballot against each rival of the paper and, at equal accuracy, `lth_long`, by task and model.
 
     One row per data set and task, model and rival: `value` is 1 - ratio of CWVs, fractions, over
@@ -226,19 +222,15 @@ def heat_cells(runs: pd.DataFrame, points: pd.DataFrame, ours: str = "ballot") -
     Args:
         runs: from `per_run`.
         points: from `shifted`.
-        ours: a method.
     """
     found = []
     for keys, own in runs.groupby(config.TASK, sort=False):
         task = dict(zip(config.TASK, keys, strict=True))
         here = points[np.logical_and.reduce([points[name] == task[name] for name in config.TASK])]
-        gains = improvements(own[own["method"].isin([*PAPER, ours])], ours)
-        rows = pd.concat([gains, duels(here, [BUDGET], ours)]).query("dataset == 'all'")
-        found.append(rows.assign(task=_without_model(task), model=task["model"]))
+        gains = improvements(own[own["method"].isin([*PAPER, "ballot"])])
+        rows = pd.concat([gains, duels(here, [BUDGET])]).query("dataset == 'all'")
+        name = config.task_name(task).removesuffix(f", {task['model']}")
+        found.append(rows.assign(task=name, model=task["model"]))
     columns = ["task", "model", "rival", "mean", "low", "high", "n"]
     rows = pd.concat(found) if found else pd.DataFrame(columns=columns)
     return rows[columns].rename(columns={"mean": "value"}).reset_index(drop=True)
-
-
-def _without_model(task: dict[str, str]) -> str:
-    return config.task_name(task).removesuffix(f", {task['model']}")

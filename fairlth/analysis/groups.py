@@ -18,10 +18,11 @@ GAPS = {  # of a binary task, see metrics -> what they are called
     "demographic_parity": "demographic parity",
 }
 POSITIVE = {"gender": "female"}  # target -> its positive class; else the last name of the two
+DRAWS = 2000  # of what chance alone shows
 BY = [key for key in KEYS if key != "seed"]
 
 
-def by_group(frame: pd.DataFrame, split: str = "test") -> pd.DataFrame:
+def by_group(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per setting and group: its images, its accuracy, what it `gained` on the dense net.
 
     Means over seeds with the ends of 95 % t intervals and n, fractions; `gained` is paired by seed,
@@ -29,7 +30,7 @@ def by_group(frame: pd.DataFrame, split: str = "test") -> pd.DataFrame:
     the same test images: intervals are those of training anew.
     """
     cell = [*KEYS, "group"]
-    own = frame[frame["split"] == split].groupby(cell, dropna=False, sort=False)
+    own = frame[frame["split"] == "test"].groupby(cell, dropna=False, sort=False)
     rows = own[["correct", "total"]].sum().reset_index()
     rows["accuracy"] = rows["correct"] / rows["total"]
     pair = [*config.TASK, "seed", "group"]
@@ -44,7 +45,7 @@ def by_group(frame: pd.DataFrame, split: str = "test") -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def gaps(frame: pd.DataFrame, split: str = "test") -> pd.DataFrame:
+def gaps(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per run of a binary task whose groups are not its classes: its gaps, and chance.
 
     Fractions, 0 is fair. `positive` is the positive class: that of POSITIVE, else the last of the
@@ -53,7 +54,7 @@ def gaps(frame: pd.DataFrame, split: str = "test") -> pd.DataFrame:
     parity), by simulation.
     """
     found: list[dict[str, Any]] = []
-    for keys, cells in frame[frame["split"] == split].groupby(KEYS, dropna=False, sort=False):
+    for keys, cells in frame[frame["split"] == "test"].groupby(KEYS, dropna=False, sort=False):
         row = dict(zip(KEYS, keys, strict=True))
         classes = sorted(set(cells["class"]))
         if row["group_by"] == "class" or len(classes) != 2:
@@ -112,29 +113,27 @@ def _gaps(correct: np.ndarray, total: np.ndarray) -> dict[str, float]:
     return found | {f"{name}_floor": _gap_floor(parts[name]) for name in GAPS}
 
 
-def _gap_floor(
-    parts: list[tuple[np.ndarray, np.ndarray]], draws: int = 2000, seed: int = 0
-) -> float:
-    """The mean over draws of the largest gap among some rates that are the same for all groups.
+def _gap_floor(parts: list[tuple[np.ndarray, np.ndarray]]) -> float:
+    """The mean over DRAWS of the largest gap among some rates that are the same for all groups.
 
     Each part is (groups,) hits and images.
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     found = []
     for hits, n in parts:
-        drawn = generator.binomial(n, hits.sum() / n.sum(), (draws, len(n)))
+        drawn = generator.binomial(n, hits.sum() / n.sum(), (DRAWS, len(n)))
         rates = drawn / np.where(n > 0, n, np.nan)
         found.append(rates.max(1) - rates.min(1))
     return float(np.max(found, axis=0).mean())
 
 
-def readable_groups(frame: pd.DataFrame, seed: int, split: str = "test") -> pd.DataFrame:
+def readable_groups(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Each group's accuracy in one seed's runs with its 95 % Wilson interval, in percent.
 
     One row per task, density and group, one column per method; the dense net stands at each
     density of its task.
     """
-    own = frame[(frame["split"] == split) & (frame["seed"] == seed) & frame["pressure"].isna()]
+    own = frame[(frame["split"] == "test") & (frame["seed"] == seed) & frame["pressure"].isna()]
     by = [*config.TASK, "group", "method", "density"]
     cells = own.groupby(by, sort=False)[["correct", "total"]].sum().reset_index()
     cells["task"] = [config.task_name(cell) for _, cell in cells.iterrows()]

@@ -2,7 +2,7 @@
 claims.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ PAPER = {"magnitude": 0.3800, "lth": 0.3391, "safecompress": 0.1796, "fairscratc
 CONTROL = "lth_bias"
 
 
-def paired(runs: pd.DataFrame, ours: str = "ballot", metric: str = "cwv") -> pd.DataFrame:
-    """`ours` beside each other method, one row per rival, task, density and seed.
+def paired(runs: pd.DataFrame) -> pd.DataFrame:
+    """Ballot's CWV beside each other method's, one row per rival, task, density and seed.
 
     `gain` is 1 - ours / theirs; nan where theirs is 0, since then there is no such share.
 
@@ -28,9 +28,9 @@ def paired(runs: pd.DataFrame, ours: str = "ballot", metric: str = "cwv") -> pd.
     check_one_preset(runs)
     pair = [*SETTING, "seed"]
     runs = runs[runs["pressure"].isna()]  # each method at its own default
-    mine = runs.loc[runs["method"] == ours, [*pair, metric]].rename(columns={metric: "ours"})
-    theirs = runs.loc[~runs["method"].isin([ours, "dense"]), [*pair, "method", metric]]
-    both = theirs.rename(columns={"method": "rival", metric: "theirs"}).merge(mine, on=pair)
+    mine = runs.loc[runs["method"] == "ballot", [*pair, "cwv"]].rename(columns={"cwv": "ours"})
+    theirs = runs.loc[~runs["method"].isin(["ballot", "dense"]), [*pair, "method", "cwv"]]
+    both = theirs.rename(columns={"method": "rival", "cwv": "theirs"}).merge(mine, on=pair)
     share = both["ours"] / both["theirs"].where(both["theirs"] > 0)
     return both.assign(gain=1 - share)
 
@@ -71,32 +71,32 @@ def by_setting(
         yield head, cells, cells[value].dropna()
 
 
-def improvements(runs: pd.DataFrame, ours: str = "ballot", metric: str = "cwv") -> pd.DataFrame:
-    """How much lower `ours` is than each other method, paired by seed.
+def improvements(runs: pd.DataFrame) -> pd.DataFrame:
+    """How much lower Ballot's CWV is than each other method's, paired by seed.
 
     One row per rival over all tasks and densities (`whole_seeds`), and one for each of them: mean,
     ends of the 95 % t interval over seeds, n.
     """
     columns = [*SETTING, "settings", "rival", "mean", "low", "high", "n"]
     found = []
-    for rival, both in paired(runs, ours, metric).groupby("rival", sort=False):
+    for rival, both in paired(runs).groupby("rival", sort=False):
         for row, _, gains in by_setting(both, "gain"):
             found.append(row | {"rival": rival} | metrics.mean_interval(gains)._asdict())
     return pd.DataFrame(found, columns=columns)
 
 
-def probability(runs: pd.DataFrame, ours: str = "ballot", metric: str = "cwv") -> pd.DataFrame:
-    """Probability of improvement over each rival: the share of pairs of runs that `ours` wins.
+def probability(runs: pd.DataFrame) -> pd.DataFrame:
+    """Probability of improvement over each rival: the share of pairs of runs that Ballot wins.
 
     One row per rival: `won` of `pairs` (same task, density and seed); and the share of whole seeds
     won, those whose mean gain over tasks and densities is above 0, with its 95 % Wilson interval:
     pairs of one seed share its images and first weights, seeds share nothing.
 
     Source: Agarwal et al., 2021 ("Deep reinforcement learning at the edge of the statistical
-    precipice"), here paired. 1/2 means that neither is fairer, 1 that `ours` always is.
+    precipice"), here paired. 1/2 means that neither is fairer, 1 that Ballot always is.
     """
     found = []
-    for rival, both in paired(runs, ours, metric).groupby("rival", sort=False):
+    for rival, both in paired(runs).groupby("rival", sort=False):
         seeds = whole_seeds(both, "gain")
         row = {"rival": rival, "won": int((both["gain"] > 0).sum()), "pairs": len(both)}
         found.append(row | metrics.share_interval(int((seeds > 0).sum()), len(seeds))._asdict())
@@ -123,20 +123,18 @@ def named(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"task": tasks, "density": density})
 
 
-def price(
-    runs: pd.DataFrame, ours: str = "ballot", rivals: Iterable[str] = ("lth", "dense")
-) -> pd.DataFrame:
-    """Accuracy of `ours` less a rival's, paired by task and seed, fractions; ideally 0 or above.
+def price(runs: pd.DataFrame) -> pd.DataFrame:
+    """Ballot's accuracy less a rival's, paired by task and seed, fractions; ideally 0 or above.
 
-    One row per rival and density with its 95 % t interval. A seed's difference is the mean over its
-    tasks, and seeds that lack some of them are left out.
+    One row per density and rival, `lth` and the dense net, with its 95 % t interval. A seed's
+    difference is the mean over its tasks, and seeds that lack some of them are left out.
     """
     pair = [*config.TASK, "seed"]
     runs = runs[runs["pressure"].isna()]
     found = []
-    for rival in rivals:
+    for rival in ("lth", "dense"):
         theirs = runs[runs["method"] == rival]
-        for density, mine in runs[runs["method"] == ours].groupby("density"):
+        for density, mine in runs[runs["method"] == "ballot"].groupby("density"):
             same = theirs if rival == "dense" else theirs[theirs["density"] == density]
             both = mine.merge(same[[*pair, "accuracy"]], on=pair, suffixes=("", "_theirs"))
             both["gap"] = both["accuracy"] - both["accuracy_theirs"]

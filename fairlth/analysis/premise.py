@@ -1,6 +1,5 @@
 """The paper's premise: is a pruned network less fair than the dense net it came from?"""
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,7 @@ PLAIN = ("lth", "lth_rate", "magnitude")  # pruned with no thought of fairness
 COLUMNS = [*SETTING, "settings", "method", "ratio", "low", "high", "n", "zeros", "verdict"]
 
 
-def beside_dense(
-    runs: pd.DataFrame, methods: Iterable[str] = PLAIN, metric: str = "cwv"
-) -> pd.DataFrame:
+def beside_dense(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per pruned network, task, density and seed: its CWV beside the dense net's.
 
     `log` is the logarithm of their ratio, nan where one of the two is exactly 0.
@@ -28,15 +25,13 @@ def beside_dense(
     check_one_preset(runs)
     pair = [*config.TASK, "seed"]
     runs = runs[runs["pressure"].isna()]
-    dense = runs.loc[runs["method"] == "dense", [*pair, metric]].rename(columns={metric: "dense"})
-    pruned = runs.loc[runs["method"].isin([*methods]), [*pair, "method", "density", metric]]
-    both = pruned.rename(columns={metric: "pruned"}).merge(dense, on=pair)
+    dense = runs.loc[runs["method"] == "dense", [*pair, "cwv"]].rename(columns={"cwv": "dense"})
+    pruned = runs.loc[runs["method"].isin(PLAIN), [*pair, "method", "density", "cwv"]]
+    both = pruned.rename(columns={"cwv": "pruned"}).merge(dense, on=pair)
     return both.assign(log=log_ratio(both["pruned"], both["dense"]))
 
 
-def over_dense(
-    runs: pd.DataFrame, methods: Iterable[str] = PLAIN, metric: str = "cwv"
-) -> pd.DataFrame:
+def over_dense(runs: pd.DataFrame) -> pd.DataFrame:
     """A pruned network's CWV over the dense net's of its seed, and a verdict by rule.
 
     One row per method over all tasks and densities, and one for each of them: `ratio`, the
@@ -47,9 +42,9 @@ def over_dense(
     A pair of which one CWV is exactly 0 has no ratio. It is left out and counted in `zeros`; over
     all, its seed is left out.
     """
-    both = beside_dense(runs, methods, metric)
+    both = beside_dense(runs)
     found = []
-    for method in [name for name in methods if name in set(both["method"])]:
+    for method in [name for name in PLAIN if name in set(both["method"])]:
         own = both[both["method"] == method]
         for row, cells, logs in by_setting(own, "log"):
             row |= {"method": method, "zeros": int(cells["log"].isna().sum())} | geometric(logs)

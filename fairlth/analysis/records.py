@@ -19,29 +19,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fairlth import config
 from fairlth.analysis import schema
-from fairlth.analysis.schema import COLUMNS, CONDITIONS, KEYS, SHIFTS
+from fairlth.analysis.schema import COLUMNS, CONDITIONS, KEYS
 from fairlth.config import Run, paths
 from fairlth.metrics import Counts
-
-__all__ = [
-    "COLUMNS",
-    "CONDITIONS",
-    "KEYS",
-    "SHIFTS",
-    "Record",
-    "load",
-    "merge_table",
-    "pack_predictions",
-    "read",
-    "rows",
-    "run_keys",
-    "set_aside",
-    "settings_digest",
-    "table",
-    "table_path",
-    "unpack_predictions",
-    "write",
-]
 
 
 @dataclass(frozen=True)
@@ -49,7 +29,7 @@ class Record:
     """One finished run: its counts, from which any metric can be recomputed, and how it was made.
 
     `counts` maps "val", "test" and "test+s", where class biases were shifted by s of the way to
-    the fairest shift on validation data (see SHIFTS), to {"correct", "total"}, each a list of
+    the fairest shift on validation data (`schema.SHIFTS`), to {"correct", "total"}, each a list of
     classes of a list of groups; `layers` is the mask's report; `cost` is in dense-training
     equivalents by epochs, `spent` by all images passed (`training.Passes`), what is shared in
     full; `predictions` of the test images see `pack_predictions`; `settings` is the preset as it
@@ -80,8 +60,12 @@ class Record:
         return Counts(np.array(self.counts[name]["correct"]), np.array(self.counts[name]["total"]))
 
     def predicted(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """The class predicted for each test image and its probability, both (n,)."""
-        return unpack_predictions(self.predictions)
+        """The class predicted for each test image and its probability to 1/65 535, both (n,)."""
+        found = {}
+        for name, text in self.predictions.items():
+            content = zlib.decompress(base64.b64decode(text))
+            found[name] = np.frombuffer(content, "<u2")
+        return found["class"].astype(np.int64), found["confidence"] / 65_535
 
     @property
     def kept(self) -> int:
@@ -108,15 +92,6 @@ def pack_predictions(classes: NDArray[np.int64], confidence: NDArray[np.float64]
         content = zlib.compress(values.astype("<u2").tobytes(), 9)
         packed[name] = base64.b64encode(content).decode()
     return packed
-
-
-def unpack_predictions(packed: dict[str, str]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """What `pack_predictions` was given, probabilities to 1/65 535."""
-    found = {}
-    for name, text in packed.items():
-        content = zlib.decompress(base64.b64decode(text))
-        found[name] = np.frombuffer(content, "<u2")
-    return found["class"].astype(np.int64), found["confidence"] / 65_535
 
 
 def write(record: Record, path: Path) -> None:
@@ -166,11 +141,7 @@ def set_aside(path: Path) -> Path:
     """
     folder = path.parent.parent / "aside"
     folder.mkdir(exist_ok=True)
-    target = folder / path.name
-    number = 1
-    while target.exists():
-        number += 1
-        target = folder / f"{path.stem}.{number}{path.suffix}"
+    target = paths.free_name(folder / path.name)
     os.replace(path, target)
     return target
 
@@ -343,7 +314,7 @@ def table(records: list[Record]) -> pd.DataFrame:
 
 def settings_digest(settings: dict[str, Any]) -> str:
     """Twelve letters that change when a run's settings do, as a table keeps them."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    return _content_hash(settings)[:12]
 
 
 def merge_table(frame: pd.DataFrame, preset: str) -> Path:

@@ -19,7 +19,7 @@ from fairlth.analysis import (
     summaries,
     two_halves,
 )
-from fairlth.analysis.summaries import interval_of
+from fairlth.analysis.summaries import interval_of, told
 from fairlth.analysis.tables import markdown
 from fairlth.config import METHOD_TABLE, paths
 
@@ -156,10 +156,9 @@ def over_all(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def readable_claims(rows: pd.DataFrame) -> pd.DataFrame:
     """Claims as people read them: percents with the ends of their intervals."""
-    intervals = [interval_of(row.rename({"ours": "mean"})) for _, row in rows.iterrows()]
     shown = rows[["claim"]].reset_index(drop=True)
     shown["paper"] = [f"{value:.1%}" if np.isfinite(value) else "–" for value in rows["paper"]]
-    shown[ALL] = [f"{interval:.1%}" for interval in intervals]
+    shown[ALL] = told(rows.rename(columns={"ours": "mean"}), "mean", ".1%")
     shown["settings"] = [*rows["settings"]]
     shown["n"] = [*rows["n"]]
     shown["verdict"] = [*rows["verdict"]]

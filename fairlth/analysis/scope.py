@@ -36,9 +36,7 @@ def missing(frame: pd.DataFrame, runs: Iterable[Run]) -> str:
     "" where it lacks none.
     """
     there = set(frame[PAIRED].drop_duplicates().itertuples(index=False, name=None))
-    lacking = [
-        run for run in runs if (*task_of(run), run.method, run.density, run.seed) not in there
-    ]
+    lacking = [run for run in runs if key(run)[:-1] not in there]
     methods = set(frame["method"])
     parts = []
     if absent := list(dict.fromkeys(run.method for run in lacking if run.method not in methods)):

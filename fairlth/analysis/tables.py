@@ -34,26 +34,21 @@ def shown(frame: pd.DataFrame, caption: str = "") -> Shown:
     return Shown([_aside(frame, caption)])
 
 
-def by_task(frame: pd.DataFrame, caption: str = "") -> Shown:
+def by_task(frame: pd.DataFrame) -> Shown:
     """One table per task, in the order of its rows; conditions that do not vary are told in
     captions.
 
     Args:
         frame: has the columns of `config.TASK`, or a column `task`.
-        caption: stands after the name of each task.
     """
     if "task" not in frame:
-        tasks = [_task(row) for _, row in frame.iterrows()]
+        tasks = [config.task_name(row) for _, row in frame.iterrows()]
         frame = frame.assign(task=tasks).drop(columns=config.TASK)
     parts = []
     for task, rows in frame.groupby("task", sort=False):
-        named = f"{'over all tasks' if task == 'all' else task}{', ' if caption else ''}{caption}"
+        named = "over all tasks" if task == "all" else str(task)
         parts.append(_aside(rows.drop(columns="task"), named))
     return Shown(parts)
-
-
-def _task(row: pd.Series) -> str:
-    return "all" if row["dataset"] == "all" else config.task_name(row)
 
 
 def _aside(frame: pd.DataFrame, caption: str) -> tuple[str, pd.DataFrame]:

@@ -20,8 +20,8 @@ FACTORS = {  # conflict selects, training is refined -> method
 }
 
 
-def factorial(runs: pd.DataFrame, metric: str = "cwv") -> pd.DataFrame:
-    """Selection crossed with training, 2 x 2: their effects on the logarithm of a metric.
+def factorial(runs: pd.DataFrame) -> pd.DataFrame:
+    """Selection crossed with training, 2 x 2: their effects on the logarithm of the CWV.
 
     All is paired by task, density and seed. With y_st the logarithm for selection s (1: by
     conflict) and training t (1: refined) of one seed's four tickets (FACTORS),
@@ -47,7 +47,7 @@ def factorial(runs: pd.DataFrame, metric: str = "cwv") -> pd.DataFrame:
     if missing := [method for method in FACTORS.values() if method not in set(own["method"])]:
         lacking = ", ".join(missing)
         raise ValueError(f"the 2 x 2 table has no runs of {lacking}: run 10_motivation first.")
-    cells = own.pivot(index=[*SETTING, "seed"], columns="method", values=metric)  # noqa: PD010
+    cells = own.pivot(index=[*SETTING, "seed"], columns="method", values="cwv")  # noqa: PD010
     run = cells.dropna()
     logs = np.log(run.where(run > 0))
     effects = _effects(*(logs[method] for method in FACTORS.values()))

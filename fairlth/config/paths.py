@@ -107,7 +107,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     it cannot.
 
     The temporary file beside it is named `.<name>.<writer>.<random>`; what a killed writer leaves
-    is swept by `upkeep.sweep`.
+    is swept by `grid.sweep`.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -74,18 +74,15 @@ def _columns(shown: list[tuple[float, pd.DataFrame]]) -> int:
     return max(most, 2 if len(shown) > 4 else 1)
 
 
-def rows(
-    summary: pd.DataFrame, draws: list[Draw], width: float = 6.4, height: float = 4.2
-) -> Figure:
+def rows(summary: pd.DataFrame, draws: list[Draw]) -> Figure:
     """A figure with one row per task and one column per way to draw it.
 
     Args:
         summary: from `summaries.summary`.
         draws: each puts one task's rows on its axes.
-        width, height: of a panel, inches.
     """
     tasks = [own for _, own in summary.groupby(config.TASK, sort=False)]
-    size = (width * len(draws), height * len(tasks))
+    size = (6.4 * len(draws), 4.2 * len(tasks))
     figure, axes = plt.subplots(len(tasks), len(draws), figsize=size, squeeze=False)
     for own, line in zip(tasks, axes, strict=True):
         for draw, ax in zip(draws, line, strict=True):
@@ -185,7 +182,7 @@ def cost(rows: pd.DataFrame, ax: Axes) -> Axes:
     Filled points are as trained, open ones have shifted biases.
 
     Args:
-        rows: from `equal.relative_summary`, of one task and density.
+        rows: from `equal_accuracy.relative_summary`, of one task and density.
     """
     for _, own in rows.groupby(["cost", rows["shift"] > 0]):
         beside = np.linspace(-0.02, 0.02, len(own)) * (

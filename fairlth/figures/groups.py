@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from fairlth import metrics
-from fairlth.figures.style import COLOURS, NAMES, legible, look, whiskers
+from fairlth.figures.style import COLOURS, NAMES, legible, look, span, whiskers
 
 APART = 0.14  # of the distance between two groups, between two methods
 TOO_WIDE = 80  # characters of all names in a line; longer lines are turned
@@ -28,22 +28,11 @@ def group_accuracy(
         method: whose colour, marker and name the points have.
         shift: moves the points beside another method's.
     """
-    points = [metrics.share_interval(c, t) for c, t in zip(correct, total, strict=True)]
-    x = np.arange(len(names)) + shift
-    means = [point.mean for point in points]
-    ends = whiskers(means, [point.low for point in points], [point.high for point in points])
-    style: dict[str, Any] = {"linestyle": "none", "capsize": 2, "elinewidth": 1}
-    ax.errorbar(x, means, ends, **look(method), label=NAMES[method], **style)
-    words = [legible(text) for text in names]
-    if len(words) * max(map(len, words)) > TOO_WIDE:
-        ax.set_xticks(range(len(words)), words, rotation=35, ha="right")
-    else:
-        ax.set_xticks(range(len(words)), words)
-    sizes = sorted({int(t) for t in total})
-    images = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
-    ax.set(ylabel="accuracy", xlabel=f"n = {images} images each, 95 % Wilson intervals")
+    points = [metrics.share_interval(c, t)[:3] for c, t in zip(correct, total, strict=True)]
+    _beside(method, shift, np.array(points), ax)
+    _name_groups(names, ax)
+    ax.set(ylabel="accuracy", xlabel=f"n = {span(total)} images each, 95 % Wilson intervals")
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    ax.grid(axis="x", visible=False)
     return ax
 
 
@@ -53,7 +42,7 @@ def by_group(rows: pd.DataFrame, value: str, ax: Axes) -> Axes:
     Points are means, with 95 % t intervals over seeds.
 
     Args:
-        rows: from `subgroups.by_group`, of one task.
+        rows: from `groups.by_group`, of one task.
         value: "accuracy" or "gained".
     """
     images = rows.groupby("group", sort=False)["images"].first()
@@ -63,7 +52,7 @@ def by_group(rows: pd.DataFrame, value: str, ax: Axes) -> Axes:
         points = own.set_index("group").reindex(images.index)[
             [value, f"{value}_low", f"{value}_high"]
         ]
-        _beside(str(method), place - middle, points.to_numpy() * 100, ax)
+        _beside(str(method), APART * (place - middle), points.to_numpy() * 100, ax)
     ax.set_xticks(
         range(len(images)), [f"{legible(str(group))}\nn = {n}" for group, n in images.items()]
     )
@@ -82,15 +71,16 @@ def gaps(rows: pd.DataFrame, names: dict[str, str], ax: Axes) -> Axes:
     Grey bars reach what chance alone shows.
 
     Args:
-        rows: from `subgroups.gap_summary`, of one task.
-        names: gap -> its name in the figure, such as `subgroups.GAPS`.
+        rows: from `groups.gap_summary`, of one task.
+        names: gap -> its name in the figure, such as `groups.GAPS`.
     """
     middle = (len(rows) - 1) / 2
     for place, (_, row) in enumerate(rows.iterrows()):
         points = [[row[name], row[f"{name}_low"], row[f"{name}_high"]] for name in names]
-        _beside(row["method"], place - middle, np.array(points, float) * 100, ax)
+        shift = APART * (place - middle)
+        _beside(row["method"], shift, np.array(points, float) * 100, ax)
         floor = row[[f"{name}_floor" for name in names]].to_numpy(float) * 100
-        x = np.arange(len(names)) + APART * (place - middle)
+        x = np.arange(len(names)) + shift
         ax.bar(x, floor, 0.12, color="#dddddd", label=None if place else "chance alone")
     ax.set_xticks(range(len(names)), [name.replace(" ", "\n") for name in names.values()])
     ax.set(ylabel="gap (points, 0 is fair)", ylim=(0, None), xlim=(-0.6, len(names) - 0.4))
@@ -114,15 +104,12 @@ def forgotten(rows: pd.DataFrame, ax: Axes) -> Axes:
     for place, method in enumerate(methods):
         own = rows[rows["method"] == method].set_index("group").loc[names]
         points = own[["forgotten", "forgotten_low", "forgotten_high"]].to_numpy(float)
-        _beside(method, place - middle, points.clip(0) * 100, ax)  # no share is below 0
+        shift = APART * (place - middle)
+        _beside(method, shift, points.clip(0) * 100, ax)  # no share is below 0
     null = (own["forgotten"] - own["beyond_chance"]).to_numpy(float) * 100
     width = APART * (len(methods) + 1)
     ax.bar(range(len(names)), null, width, color="#dddddd", label="the dense net trained anew")
-    words = [legible(str(name)) for name in names]
-    turned = len(words) * max(map(len, words)) > TOO_WIDE
-    ax.set_xticks(
-        range(len(words)), words, rotation=35 if turned else 0, ha="right" if turned else "center"
-    )
+    _name_groups(names, ax)
     ax.set(ylabel="forgotten (% of what the dense net has right)")
     return ax
 
@@ -145,7 +132,15 @@ def pictures(images: Any, captions: Sequence[str]) -> Figure:
 def _beside(method: str, shift: float, points: np.ndarray, ax: Axes) -> None:
     """A method's points (n, 3: mean, low, high), moved beside those of other methods."""
     mean, low, high = points.T
-    x = np.arange(len(points)) + APART * shift
+    x = np.arange(len(points)) + shift
     style: dict[str, Any] = {"linestyle": "none", "capsize": 2, "elinewidth": 1}
     ax.errorbar(x, mean, whiskers(mean, low, high), **look(method), label=NAMES[method], **style)
     ax.grid(axis="x", visible=False)
+
+
+def _name_groups(names: Sequence[str], ax: Axes) -> None:
+    """Names of groups below the axis, turned where they are too wide for a line."""
+    words = [legible(str(name)) for name in names]
+    turned: dict[str, Any] = {"rotation": 35, "ha": "right"}
+    is_wide = len(words) * max(map(len, words)) > TOO_WIDE
+    ax.set_xticks(range(len(words)), words, **(turned if is_wide else {}))

@@ -22,6 +22,7 @@ from fairlth.figures.style import (
     legible,
     look,
     outlined,
+    span,
     whiskers,
 )
 
@@ -66,7 +67,7 @@ def pairs(rows: pd.DataFrame, ax: Axes) -> Axes:
     seeds: the pairs of a seed share images and first weights.
 
     Args:
-        rows: from `gains.paired`.
+        rows: from `paired_gains.paired`.
     """
     ratios = rows.assign(ratio=rows["ours"] / rows["theirs"])
     rivals = [method for method in LOOKS if method in set(rows["rival"])][::-1]
@@ -102,19 +103,13 @@ def effects(rows: pd.DataFrame, ax: Axes) -> Axes:
     """Main effects of selection and of training as factors of the CWV, one line per setting.
 
     Args:
-        rows: from `factors.factorial`; means and intervals are logarithms.
+        rows: from `two_halves.factorial`; means and intervals are logarithms.
     """
     ax.axvline(1, color="#000000", linewidth=0.8)
     drawn = rows[rows["effect"].isin(["selection", "training"])]
     factors = drawn.assign(**np.exp(drawn[["mean", "low", "high"]]))
-    _effect(
-        factors[factors["effect"] == "selection"],
-        "ballot_select",
-        0.16,
-        "conflict in the selection",
-        ax,
-    )
-    _effect(factors[factors["effect"] == "training"], "ballot", -0.16, "refined training", ax)
+    _effect(factors, "selection", "ballot_select", 0.16, "conflict in the selection", ax)
+    _effect(factors, "training", "ballot", -0.16, "refined training", ax)
     doublings(ax.xaxis, factors[["mean", "low", "high"]].to_numpy().ravel())
     lines = [setting(row) for _, row in rows[rows["effect"] == "training"].iloc[::-1].iterrows()]
     ax.set_yticks(range(len(lines)), lines)
@@ -126,9 +121,11 @@ def effects(rows: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def _effect(own: pd.DataFrame, method: str, shift: float, text: str, ax: Axes) -> None:
+def _effect(
+    rows: pd.DataFrame, effect: str, method: str, shift: float, text: str, ax: Axes
+) -> None:
     """One effect in all lines of `effects`, named at the top one."""
-    upwards = own.iloc[::-1]
+    upwards = rows[rows["effect"] == effect].iloc[::-1]
     places = np.arange(len(upwards)) + shift
     ends = whiskers(upwards["mean"], upwards["low"], upwards["high"])
     ax.errorbar(upwards["mean"], places, xerr=ends, **look(method), linestyle="none", capsize=3)
@@ -164,19 +161,12 @@ def premise(rows: pd.DataFrame, ax: Axes) -> Axes:
     ax.legend(handles, [NAMES[method] for method in methods], **beside)
     ax.axvline(1, color="#000000", linewidth=0.8)
     doublings(ax.xaxis, rows[["ratio", "low", "high"]].to_numpy().ravel())
-    names = [f"{setting(own.iloc[0])}, n = {_counts(own['n'])}" for own in lines]
+    names = [f"{setting(own.iloc[0])}, n = {span(own['n'])}" for own in lines]
     ax.set_yticks(range(len(lines)), names)
     label = "CWV over the dense net's (above 1 is less fair), 95 % t intervals"
     ax.set(xlabel=label, ylim=(-0.6, len(lines) - 0.4))
     ax.grid(axis="y", visible=False)
     return ax
-
-
-def _counts(counts: pd.Series) -> str:
-    """How many, or the lowest and the highest number."""
-    low = counts.min()
-    high = counts.max()
-    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def heat_map(rows: pd.DataFrame, ax: Axes) -> Axes:

@@ -51,7 +51,6 @@ LOOKS = {
 }
 NAMES = {method: look.name for method, look in LOOKS.items()}
 COLOURS = {method: look.colour for method, look in LOOKS.items()}
-MARKERS = {method: look.marker for method, look in LOOKS.items()}
 
 GREY = "#6B6B6B"  # of notes beside the numbers
 SCALES = {  # metric -> factor and axis label
@@ -116,10 +115,12 @@ def seeds(rows: pd.DataFrame) -> str:
     The dense net does not count where there are other methods: it may have more seeds.
     """
     pruned = rows[rows["method"] != "dense"]
-    counted = pruned if len(pruned) else rows
-    low = counted["n"].min()
-    high = counted["n"].max()
-    return f"{low}" if low == high else f"{low} to {high}"
+    return span(pruned["n"] if len(pruned) else rows["n"])
+
+
+def span(counts: Iterable[int]) -> str:
+    """The lowest and the highest of some numbers, such as "3 to 5", or the only one."""
+    return " to ".join(dict.fromkeys(f"{end:,}" for end in (min(counts), max(counts))))
 
 
 def titled(ax: Axes, title: str, conditions: str) -> Axes:

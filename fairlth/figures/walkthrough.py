@@ -19,10 +19,7 @@ PALE = "#C4C4C4"  # of groups that have no colour
 
 
 def masks(
-    ours: Mapping[str, Any],
-    theirs: Mapping[str, Any],
-    axes: Iterable[Axes],
-    names: tuple[str, str] = ("Ballot", "plain"),
+    ours: Mapping[str, Any], theirs: Mapping[str, Any], axes: Iterable[Axes]
 ) -> Iterable[Axes]:
     """Two masks layer by layer, one dot per kept weight: its row is the unit, its column the input.
 
@@ -32,7 +29,6 @@ def masks(
     Args:
         ours, theirs: layer -> (units, inputs) bool, of the same layers.
         axes: one per layer.
-        names: of the two masks.
     """
     for ax, (layer, kept) in zip(axes, ours.items(), strict=True):
         mine = np.asarray(kept)
@@ -41,7 +37,7 @@ def masks(
         _dots(mine & ~other, "^", RED, ax)
         _dots(other & ~mine, "v", BLUE, ax)
         both = (mine & other).sum()
-        only = f"only {names[0]} {(mine & ~other).sum()}, only {names[1]} {(other & ~mine).sum()}"
+        only = f"only Ballot {(mine & ~other).sum()}, only plain {(other & ~mine).sum()}"
         title = f"{layer.removesuffix('.weight')}, {mine.size:,} weights\nboth {both}, {only}"
         ax.set_title(title, fontsize=8)
         units, inputs = mine.shape

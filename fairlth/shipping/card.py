@@ -177,15 +177,11 @@ class Card(Strict):
         return self
 
     @model_validator(mode="after")
-    def _keeps_no_more_than_its_parent(self) -> "Card":
+    def _weights_fit(self) -> "Card":
         if self.parent is not None and self.kept > self.parent.kept:
             raise ValueError(
                 f"it keeps {self.kept} weights and goes on from {self.parent.kept} of them"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _counts_all_weights(self) -> "Card":
         if 0 < self.parameters < self.total:
             raise ValueError(
                 f"parameters={self.parameters} and {self.total} weights that could have been pruned"
@@ -452,8 +448,7 @@ def _text(value: str) -> str:
 
 def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
     """The values with None for nan and infinity, which JSON does not know."""
-    return {name: None if _is_nan(value) else value for name, value in values.items()}
-
-
-def _is_nan(value: Any) -> bool:
-    return isinstance(value, float) and not math.isfinite(value)
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values.items()
+    }

@@ -73,7 +73,7 @@ def program(
     images = {0: torch.export.Dim("images")}
     example = torch.zeros(2, *in_shape)
     exported = torch.export.export(plain, (example,), dynamic_shapes=(images,))
-    _check("the exported program", exported.module(), plain, in_shape)
+    check_same("the exported program", exported.module(), plain, in_shape)
     return exported
 
 
@@ -111,7 +111,7 @@ def onnx(
     content = proto.SerializeToString()
     ours = session(content)
     plain = copy.deepcopy(model).eval().cpu()
-    _check("the ONNX file", lambda x: torch.from_numpy(outputs(ours, x)), plain, in_shape)
+    check_same("the ONNX file", lambda x: torch.from_numpy(outputs(ours, x)), plain, in_shape)
     return content
 
 
@@ -142,8 +142,8 @@ def proto_of(content: bytes) -> Any:
     return proto
 
 
-def session(content: bytes, threads: int | None = None) -> Any:
-    """ONNX Runtime's session of an ONNX file, on CPU; `threads` of None are `paths.THREADS`.
+def session(content: bytes) -> Any:
+    """ONNX Runtime's session of an ONNX file, on CPU.
 
     Raises:
         ValueError: it is no ONNX file.
@@ -152,7 +152,7 @@ def session(content: bytes, threads: int | None = None) -> Any:
 
     proto_of(content)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or paths.THREADS
+    options.intra_op_num_threads = paths.THREADS
     options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
@@ -230,10 +230,13 @@ def _random_images(n: int, in_shape: tuple[int, ...]) -> Tensor:
     return 2 * torch.rand(n, *in_shape, generator=generator) - 1
 
 
-def _check(what: str, ours: Any, model: nn.Module, in_shape: tuple[int, ...]) -> None:
+def check_same(
+    what: str, ours: Any, model: nn.Module, in_shape: tuple[int, ...], cure: str = ""
+) -> None:
     """Compares outputs in batches of several sizes; ValueError where they differ."""
+    device = next(model.parameters()).device
     for n in CHECKED:
-        x = _random_images(n, in_shape)
+        x = _random_images(n, in_shape).to(device)
         with torch.no_grad():
             expected = model(x)
             found = ours(x)
@@ -242,7 +245,7 @@ def _check(what: str, ours: Any, model: nn.Module, in_shape: tuple[int, ...]) ->
         if not apart <= allowed:  # nan is no better
             raise ValueError(
                 f"outputs of {what} differ from the network's by {apart:.1e}, "
-                f"expected at most {allowed:.1e}."
+                f"expected at most {allowed:.1e}{cure}."
             )
 
 

@@ -9,7 +9,7 @@ import io
 import tempfile
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -72,13 +72,16 @@ def static_int8(content: bytes, images: Tensor, method: str = "entropy") -> byte
     if not len(images):
         raise ValueError("there is no image to calibrate on: give some hundreds.")
     chosen = getattr(CalibrationMethod, method.capitalize())
+    # one by one: ONNX Runtime takes batches of one size alone
+    inputs = ({INPUT: as_float(one.cpu()).contiguous().numpy()} for one in images.split(1))
+    reader = SimpleNamespace(get_next=lambda: next(inputs, None))
     silent = redirect_stdout(io.StringIO())  # it prints what it collects
     with tempfile.TemporaryDirectory() as folder, quiet_quantisation(), silent:
         path = Path(folder) / "int8.onnx"
         quantize_static(
             proto_of(content),
             path,
-            _Images(images),
+            reader,
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,
@@ -86,18 +89,6 @@ def static_int8(content: bytes, images: Tensor, method: str = "entropy") -> byte
             calibrate_method=chosen,
         )
         return path.read_bytes()
-
-
-class _Images:
-    """Calibration images one by one: ONNX Runtime takes batches of one size alone."""
-
-    def __init__(self, images: Tensor) -> None:
-        self.batches = iter(images.split(1))
-
-    def get_next(self) -> dict[str, Any] | None:
-        """The next image as the network's input; None after the last."""
-        batch = next(self.batches, None)
-        return None if batch is None else {INPUT: as_float(batch.cpu()).contiguous().numpy()}
 
 
 def _check_enough(where: str, wanted: int, there: int) -> None:

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from fairlth import config, data
-from fairlth.analysis import audit
+from fairlth.analysis import audit, records, scope
 from fairlth.analysis.audit import Answers
 from fairlth.config import Run, paths
 from fairlth.config.parameters import truth
@@ -58,17 +58,15 @@ def table(preset: str, train: bool | str) -> pd.DataFrame:
         ValueError: a parameter is not one of these, or there is no file to read.
     """
     wanted = settings(preset)
-    name = f"{preset}.audit.csv"
     if not truth("train", train):
-        own = paths.TABLES / name
-        path = own if own.exists() else paths.COMMITTED_TABLES / name
+        path = records.table_path(f"{preset}.audit")
         if not path.exists():
             raise ValueError(f"{path} is not there: use train=True.")
         numbers = ("validated", *audit.RATES, *audit.ERRORS)
         rates = {rate: [""] for rate in numbers}  # empty ones are nan, empty names are not
         return pd.read_csv(path, keep_default_na=False, na_values=rates)
     frame = pd.concat([of_setting(runs) for runs in wanted], ignore_index=True)
-    paths.write_atomically(paths.TABLES / name, frame.to_csv(index=False).encode())
+    paths.write_atomically(paths.TABLES / f"{preset}.audit.csv", frame.to_csv(index=False).encode())
     return frame
 
 
@@ -77,8 +75,7 @@ def of_setting(runs: list[Run]) -> pd.DataFrame:
     loaded, found = load(runs)
     dense = experiments.run_or_load(run for run in runs if run.method == "dense")
     validated = audit.validated(dense)
-    task = {"dataset": runs[0].dataset, "target": runs[0].label}
-    task |= {"group_by": runs[0].groups, "model": runs[0].model}
+    task = dict(zip(config.TASK, scope.task_of(runs[0]), strict=True))
     parts = []
     for method, tickets in found.items():
         if method != "dense":

@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from fairlth import config
 from fairlth.config import paths
@@ -208,14 +208,7 @@ def _say(doing: str) -> None:
     print(f"== {doing}", file=sys.stderr, flush=True)
 
 
-def _warn(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
+def _warn(message: Warning | str, *place: Any, **named: Any) -> None:
     """Shows a warning as a line, without the place in the code that it came from."""
     _say(str(message))
 

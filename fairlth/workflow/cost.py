@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -66,17 +66,18 @@ def seconds(step: Step, schedule: Schedule) -> float:
     A whole batch is timed, or where that would take longer than PATIENCE two small ones: a fixed
     part, and one that grows with the number of images.
     """
-    return _of_batch(partial(_timed, step, schedule), step.batch)
+    return _of_batch(step.model, schedule, random_images(step.batch, step.side))
 
 
 def seconds_on(run: Run, data: Data) -> float:
     """The same with a run's own images and classes, so of any network and any shape of images."""
-    batch = min(run.settings.schedule.batch_size, len(data.train))
-    return _of_batch(partial(_timed_on, run, data), batch)
+    return _of_batch(run.model, run.settings.schedule, data)
 
 
-def _of_batch(timed: Callable[[int], float], batch: int) -> float:
-    """Seconds of a step with a whole batch, from a function of the number of images."""
+def _of_batch(name: str, schedule: Schedule, data: Data) -> float:
+    """Seconds of a step with a whole batch, from the time of this or of two small ones."""
+    timed = partial(_spent, name, schedule, data)
+    batch = min(schedule.batch_size, len(data.train))
     few = min(SAMPLE, batch)
     short = timed(few)
     if torch.cuda.is_available() or short * batch / few < PATIENCE:
@@ -86,21 +87,11 @@ def _of_batch(timed: Callable[[int], float], batch: int) -> float:
     return short + per_image * (batch - few)
 
 
-def _timed(step: Step, schedule: Schedule, n: int) -> float:
-    """Seconds of a step with a batch of n random images."""
-    return _spent(step.model, schedule, random_images(n, step.side))
-
-
-def _timed_on(run: Run, data: Data, n: int) -> float:
-    """Seconds of a step with a batch of a run's first n training images."""
+def _spent(name: str, schedule: Schedule, data: Data, n: int) -> float:
+    """Seconds of a step with a batch of the first n training images; the first one warms up."""
     rows = torch.arange(n, device=data.train.y.device)
     sample = replace(data, train=data.train.take(rows))
-    return _spent(run.model, run.settings.schedule, sample)
-
-
-def _spent(name: str, schedule: Schedule, sample: Data) -> float:
-    """Seconds of a step with all training images as one batch; the first one warms up."""
-    short = schedule.model_copy(update={"batch_size": len(sample.train), "compile": False})
+    short = schedule.model_copy(update={"batch_size": n, "compile": False})
     generator = torch.Generator().manual_seed(0)
     model = build(name, sample.in_shape, sample.train.n_classes, generator)
     trainer = Trainer(model.to(sample.train.y.device), sample, short, seed=0)
@@ -217,14 +208,14 @@ def matmul_rate(device: torch.device, low: bool) -> float:
     return 2 * side**3 / (time.perf_counter() - started)
 
 
-def random_images(n: int, side: int) -> Data:
-    """n random images in ten classes, for timing: what they show does not change a step's time."""
+def random_images(n: int, side: int, n_classes: int = 10) -> Data:
+    """n random images, for timing: what they show does not change a step's time."""
     x = torch.randint(
         0, 256, (n, 3, side, side), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
     )
-    labels = torch.arange(n) % 10
-    names = [str(c) for c in range(10)]
-    split = Split(x, labels, labels, 10, 10).to(
+    labels = torch.arange(n) % n_classes
+    names = [str(c) for c in range(n_classes)]
+    split = Split(x, labels, labels, n_classes, n_classes).to(
         torch.device("cuda" if torch.cuda.is_available() else "cpu")
     )
     return Data(split, split, split, names, names, mirror=True)

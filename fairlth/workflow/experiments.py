@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from fairlth import config, data, methods, metrics, models
-from fairlth.analysis import audit, conditions, records, scope
+from fairlth.analysis import audit, conditions, records, schema, scope
 from fairlth.analysis.records import Record
 from fairlth.bias_shift import fair_shift
 from fairlth.config import METHOD_TABLE, Run, paths, workload
@@ -167,12 +167,11 @@ def _kept(wanted: list[Run], preset: str) -> tuple[pd.DataFrame, list[Run]]:
     A preset whose trainings take seconds keeps nothing: its notebooks make all of it anew.
     """
     done = in_table(preset)
+    there = [run for run in wanted if scope.key(run) in done]
     missing = [run for run in wanted if scope.key(run) not in done]
-    if len(missing) == len(wanted):
+    if not there:
         return pd.DataFrame(columns=records.COLUMNS), wanted
-    frame = records.load(preset)
-    keys = {scope.key(run) for run in wanted} & done
-    return frame[[one in keys for one in records.run_keys(frame)]], missing
+    return scope.rows_of(records.load(preset), there), missing
 
 
 def in_table(preset: str) -> set[tuple[Any, ...]]:
@@ -238,7 +237,7 @@ def differing(record: Record, run: Run) -> str:
         return "settings"
     if records.other_data(record.conditions, {"data": data.content(run.dataset)}):
         return "data"
-    return "" if record.conditions["code"] == conditions.code_fingerprint() else "code"
+    return "" if record.conditions["code"] == conditions.LOADED else "code"
 
 
 def _settings(run: Run) -> dict[str, object]:
@@ -346,7 +345,7 @@ def _counts(loaded: Data, val: Tensor, test: Tensor) -> dict[str, Counts]:
     shift = fair_shift(val, loaded.val)
     found = {"val": count(val, loaded.val), "test": count(test, loaded.test)}
     return found | {
-        f"test+{share:g}": count(test + share * shift, loaded.test) for share in records.SHIFTS
+        f"test+{share:g}": count(test + share * shift, loaded.test) for share in schema.SHIFTS
     }
 
 

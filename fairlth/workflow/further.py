@@ -131,7 +131,7 @@ def prune(
             f"density={run.density} keeps {n_keep} weights and the ticket has {mask.n_kept} of "
             f"{mask.total}: choose a density below {mask.density}."
         )
-    return _made(run, data, network, mask, parent, _pruned)
+    return _made(run, data, network, mask, parent, METHODS[run.method].find)
 
 
 def train(
@@ -164,11 +164,6 @@ def _made(
     ticket = METHODS[run.method].train(run, data, start, found)
     record = experiments.record_of(run, data, ticket, started, PASSES.images - images)
     return Further(ticket, record, data, _parent(run, mask, parent), before)
-
-
-def _pruned(run: Run, data: Data, start: Dense) -> Found:
-    """A ticket pruned further; its `epochs` are those since."""
-    return METHODS[run.method].find(run, data, start)
 
 
 def _as_it_is(run: Run, data: Data, start: Dense) -> Found:

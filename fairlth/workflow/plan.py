@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from fairlth import config, data
-from fairlth.analysis.records import SHIFTS
+from fairlth.analysis.schema import SHIFTS
 from fairlth.config import Run, Task, paths, workload
 from fairlth.models import MODELS, build, given_as_trained, prunable
 from fairlth.training import PREDICT_ON_GPU

@@ -92,16 +92,15 @@ class _Kernels(TorchDispatchMode):
 
 
 @cache
-def step(of: Step, card: Card = H100, channels: int = 3, n_classes: int = 10) -> Reckoned:
+def step(of: Step, card: Card = H100, n_classes: int = 10) -> Reckoned:
     """One training step of a network on a card: forward, backward, SGD and the mask.
 
     Args:
         of: network, pixels a side, images and precision.
         card: whose rates count.
-        channels: of an image.
         n_classes: of the outputs.
     """
-    shape = (channels, of.side, of.side)
+    shape = (3, of.side, of.side)
     model = build(of.model, shape, n_classes, torch.Generator()).to("meta")
     images = torch.empty(of.batch, *shape, device="meta")
     labels = torch.empty(of.batch, dtype=torch.int64, device="meta")
@@ -114,17 +113,16 @@ def step(of: Step, card: Card = H100, channels: int = 3, n_classes: int = 10) ->
 
 
 @cache
-def peak_memory(of: Step, channels: int = 3, n_classes: int = 10) -> int:
+def peak_memory(of: Step, n_classes: int = 10) -> int:
     """Bytes that a training step or a prediction holds at most: weights, gradients, momentum of
     SGD, activations and images. The data set, masks, states that a method keeps and what torch
     itself takes on a card come on top.
 
     Args:
         of: network, pixels a side, images and precision.
-        channels: of an image.
         n_classes: of the outputs.
     """
-    shape = (channels, of.side, of.side)
+    shape = (3, of.side, of.side)
     model = build(of.model, shape, n_classes, torch.Generator())
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         _make_fake(model, mode)

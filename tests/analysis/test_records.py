@@ -162,7 +162,8 @@ def test_runs_made_again_under_other_settings_are_set_aside(tmp_path, monkeypatc
 
 def test_predictions_survive_packing():
     classes, confidence = np.array([3, 0, 199]), np.array([0.5, 1.0, 0.0])
-    found = records.unpack_predictions(records.pack_predictions(classes, confidence))
+    packed = records.pack_predictions(classes, confidence)
+    found = dataclasses.replace(record(), predictions=packed).predicted()
     assert found[0].tolist() == [3, 0, 199] and np.abs(found[1] - confidence).max() <= 0.5 / 65_535
 
 
@@ -376,7 +377,7 @@ def test_writing_loses_nothing_that_is_no_record_of_the_run(path, damage):
     assert (path.parent.parent / "aside/one.json").read_bytes() == damage
     path.write_bytes(damage + b" ")
     records.write(sound(), path)
-    assert (path.parent.parent / "aside/one.2.json").read_bytes() == damage + b" "
+    assert (path.parent.parent / "aside/one.json.2").read_bytes() == damage + b" "
     assert records.read(path, RUN).run == sound().run
 
 

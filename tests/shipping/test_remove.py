@@ -68,7 +68,7 @@ def test_units_that_are_not_silent_are_refused():
         model.conv3.weight[~mask["conv3.weight"]] = 1.0
     with pytest.raises(ValueError) as caught:
         remove(model, mask, RGB)
-    assert str(caught.value).startswith("outputs of the smaller network differ by ")
+    assert str(caught.value).startswith("outputs of the smaller network differ from")
     assert str(caught.value).endswith(
         "the removed units of the ticket are not silent, train it again."
     )

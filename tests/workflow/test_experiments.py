@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from fairlth import config, data, methods, models
-from fairlth.analysis import audit, conditions, records, scope, summaries
+from fairlth.analysis import audit, conditions, records, schema, scope, summaries
 from fairlth.config import Run, paths
 from fairlth.lottery import Ticket
 from fairlth.masks import MaskSet
@@ -79,7 +79,7 @@ def test_other_code_or_settings_or_a_damaged_record_mean_training_again(
     monkeypatch.setattr(experiments, "run", lambda run, runs: made.append(run) or train(run, runs))
     experiments.run_or_load([smoke_run], in_tmp)
     with monkeypatch.context() as patch:
-        patch.setattr(conditions, "code_fingerprint", lambda: "other")
+        patch.setattr(conditions, "LOADED", "other")
         experiments.run_or_load([smoke_run], in_tmp)
     longer = config.PRESETS["smoke"].schedule.model_copy(update={"epochs": 3})
     with monkeypatch.context() as patch:
@@ -201,8 +201,7 @@ def test_reading_a_table_trains_nothing_and_gives_what_it_has(
     with pytest.raises(ValueError, match="smoke.csv has no run of 20_groups: use train=True"):
         experiments.table("20_groups", "smoke", train=False)
     assert (
-        len(experiments.table("00_overview", "smoke", train=False))
-        == (2 + len(records.SHIFTS)) * 10
+        len(experiments.table("00_overview", "smoke", train=False)) == (2 + len(schema.SHIFTS)) * 10
     )
 
 
@@ -379,7 +378,7 @@ def test_a_card_knows_what_the_ticket_lost_where_the_dense_net_was_made(
 
 
 def test_a_run_of_other_code_than_its_grid_began_with_is_refused(smoke_run, in_tmp, monkeypatch):
-    monkeypatch.setattr(paths, "GRID_CODE", conditions.code_fingerprint())
+    monkeypatch.setattr(paths, "GRID_CODE", conditions.LOADED)
     experiments.run(smoke_run, in_tmp)
     monkeypatch.setattr(paths, "GRID_CODE", "0123456789ab")
     with pytest.raises(

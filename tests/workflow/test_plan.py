@@ -77,7 +77,7 @@ def test_tickets_and_records_are_of_the_size_that_is_planned(tmp_path, monkeypat
 def test_a_step_has_a_fixed_part_and_one_that_grows_with_its_images(each, monkeypatch):
     timed = []
     monkeypatch.setattr(
-        cost, "_timed", lambda step, schedule, n: timed.append(n) or 0.01 + each * n
+        cost, "_spent", lambda name, schedule, data, n: timed.append(n) or 0.01 + each * n
     )
     step = Step("convnet", 32, 64, "float32")
     assert cost.seconds(step, config.PRESETS["small"].schedule) == pytest.approx(0.01 + 64 * each)
@@ -86,12 +86,13 @@ def test_a_step_has_a_fixed_part_and_one_that_grows_with_its_images(each, monkey
 
 def test_a_step_is_timed_on_a_runs_own_images_and_classes(random_data, monkeypatch, smoke_run):
     timed = []
-    spent = cost._spent
-    monkeypatch.setattr(
-        cost,
-        "_spent",
-        lambda name, schedule, sample: timed.append(sample.train) or spent(name, schedule, sample),
-    )
+    trainer = cost.Trainer
+
+    def watched(model, data, schedule, seed):
+        timed.append(data.train)
+        return trainer(model, data, schedule, seed)
+
+    monkeypatch.setattr(cost, "Trainer", watched)
     assert 0 < cost.seconds_on(smoke_run, random_data) < 10
     assert [len(split) for split in timed] == [8, 64]
     assert (timed[1].x == random_data.train.x[:64]).all() and timed[1].n_classes == 3
