@@ -4,7 +4,7 @@ Source: Gao et al., ISSTA 2024, arXiv 2407.02805, of which only abstract and sum
 What is known: masks by conflict detection, training with a dynamic learning rate and rewinding. The
 rest is our reconstruction: how conflict is measured (`conflict`), its use in the score
 (`selection.conflict_aware`), the short levels after which only the learning rate is rewound
-(`lottery.search_in_short_levels`), the rules of the refined training (`retraining`), and the shift
+(`lottery.search`), the rules of the refined training (`retraining`), and the shift
 of class biases at its end (`bias_shift`).
 """
 
@@ -17,7 +17,7 @@ from fairlth.bias_shift import PROBED, add_to_outputs, affordable_shift
 from fairlth.config import Run
 from fairlth.conflict import meter
 from fairlth.images import Data, as_float
-from fairlth.lottery import Choose, Dense, Found, Ticket, floor, longer, search_in_short_levels
+from fairlth.lottery import Choose, Dense, Found, Ticket, floor, longer, search
 from fairlth.masks import prunable
 from fairlth.retraining import refine
 from fairlth.selection import Scores, conflict_aware, select
@@ -47,7 +47,7 @@ def find(run: Run, data: Data, dense: Dense, choose: Choose = select) -> Found:
     def score(model: nn.Module) -> Scores:
         return conflict_aware(prunable(model), watch.conflict(), STRENGTH)
 
-    found = search_in_short_levels(run, data, dense, score, watch, choose=choose)
+    found = search(run, data, dense, score, watch, choose=choose, short=True)
     PASSES.trained(watch.images)
     return replace(found, notes={"agreement": watch.agreement()})
 

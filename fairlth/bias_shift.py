@@ -141,9 +141,7 @@ def fair_shift(outputs: Tensor, split: Split) -> Tensor:
     images lag behind, averaged over its images; the shift with the lowest CWV on the way is
     returned. Where the groups are the classes this is b_c <- b_c + rate (mean a - a_c).
     """
-    cells = torch.bincount(
-        split.y * split.n_groups + split.group, minlength=split.n_classes * split.n_groups
-    )
+    cells = torch.bincount(split.cells, minlength=split.n_cells)
     share = cells.reshape(split.n_classes, split.n_groups).float()
     share = share / share.sum(1, keepdim=True).clamp(min=1)
     shift = best = torch.zeros(split.n_classes, device=outputs.device)

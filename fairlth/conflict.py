@@ -16,7 +16,7 @@ from fairlth import config
 from fairlth.config import Run
 from fairlth.images import Data, Split, as_float
 from fairlth.masks import prunable
-from fairlth.training import low_precision
+from fairlth.training import joined, low_precision, part
 
 Gradients = dict[str, Tensor]
 
@@ -125,9 +125,8 @@ class ConflictMeter:
         low: multiplies in bfloat16, as the training does (`training.low_precision`).
     """
 
-    measure = staticmethod(
-        unit_conflict
-    )  # of both gradients; other parts than units can be watched by another one
+    # of both gradients; other parts than units can be watched by another one
+    measure = staticmethod(unit_conflict)
 
     def __init__(
         self, split: Split, seed: int, every: int = 32, batch_size: int = 64, low: bool = False
@@ -173,8 +172,7 @@ class ConflictMeter:
     def state(self) -> Gradients:
         """Everything that it goes on from, as tensors by name."""
         even, odd = self.sums
-        found = {f"even/{name}": value for name, value in even.items()}
-        found |= {f"odd/{name}": value for name, value in odd.items()}
+        found = joined({"even": even, "odd": odd})
         found["group_loss"] = self.group_loss
         found["generator"] = self.generator.get_state()
         found["counts"] = torch.tensor([self.steps, self.observed])
@@ -182,13 +180,7 @@ class ConflictMeter:
 
     def load_state(self, state: Gradients) -> None:
         """Goes on from where the meter with that state stood."""
-        for place, parity in enumerate(("even/", "odd/")):
-            own = {
-                name.removeprefix(parity): value.clone()
-                for name, value in state.items()
-                if name.startswith(parity)
-            }
-            self.sums[place].update(own)
+        self.sums = part(state, "even/"), part(state, "odd/")
         self.group_loss = state["group_loss"]
         self.generator.set_state(state["generator"].cpu())
         self.steps, self.observed = state["counts"].tolist()

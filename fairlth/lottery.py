@@ -131,9 +131,8 @@ def search(
     watch: AfterStep | None = None,
     *,
     choose: Choose = select,
-    rewind: bool = True,
     keep_per_level: float | None = None,
-    epochs: int | None = None,
+    short: bool = False,
 ) -> Found:
     """Levels of training, pruning and rewinding: the last mask, and what it is rewound to.
 
@@ -147,63 +146,35 @@ def search(
         score: scores of a trained network's weights; the highest are kept.
         watch: called after each step of the levels after the first.
         choose: makes a level's mask, of its scores, density, the mask before and the head.
-        rewind: weights and learning rate go back to theta_k after each level; False: only the
-            learning rate does, and the weights that are left go on from their trained values, on
-            images in another order.
-        keep_per_level: share of the weights that a level keeps, None: the preset's.
-        epochs: of every level after the first, with its own learning rate from top to 0; None: as
-            many as the first.
+        keep_per_level: share of the weights that a level keeps, None: the preset's, or FINE where
+            levels are short.
+        short: many levels of SHORT of the schedule, each with a learning rate from top to 0.
+            Weights are not rewound to theta_k: they go on from their trained values, on images in
+            another order. Source: learning-rate rewinding of Renda et al., 2020; there a level
+            takes as long as the first training. Close to gradual pruning (Zhu and Gupta, 2017).
     """
     preset = run.settings
     k = preset.rewind_epochs
-    first = preset.schedule.epochs - k
-    each = epochs or first
+    each = short_epochs(preset) if short else preset.schedule.epochs - k
+    keep = keep_per_level or (FINE if short else preset.keep_per_level)
     schedule = preset.schedule.model_copy(update={"epochs": k + each})
     model = dense.at(dense.trained)
     mask = MaskSet.full(prunable(model)) if dense.mask is None else dense.mask
-    plan = levels(run.density, keep_per_level or preset.keep_per_level, mask.density)
+    plan = levels(run.density, keep, mask.density)
     for level, density in enumerate(plan):
         if level > 0:
-            if rewind:
+            if not short:
                 model.load_state_dict(dense.rewind)
             mask.apply(model)
             after_step = in_turn(mask.apply, watch) if watch else mask.apply
-            seed = run.seed if rewind else config.seed_for(run.seed, f"level {level}")
+            seed = config.seed_for(run.seed, f"level {level}") if short else run.seed
             label = f"level {level + 1} of {len(plan)}"
             fit(model, data, schedule, seed=seed, start=k, after_step=after_step, label=label)
         mask = choose(score(model), density, mask, dense.head)
-    if rewind:
+    if not short:
         model.load_state_dict(dense.rewind)
     mask.apply(model)
     return Found(model, mask, dense.epochs + (len(plan) - 1) * each)
-
-
-def search_in_short_levels(
-    run: Run,
-    data: Data,
-    dense: Dense,
-    score: Score,
-    watch: AfterStep | None = None,
-    *,
-    choose: Choose = select,
-) -> Found:
-    """Many short levels whose weights go on: each keeps FINE of them and trains SHORT of the
-    schedule.
-
-    Source: learning-rate rewinding of Renda et al., 2020; there a level takes as long as the first
-    training. Close to gradual pruning (Zhu and Gupta, 2017).
-    """
-    return search(
-        run,
-        data,
-        dense,
-        score,
-        watch,
-        choose=choose,
-        rewind=False,
-        keep_per_level=FINE,
-        epochs=short_epochs(run.settings),
-    )
 
 
 def by_magnitude(model: nn.Module) -> Scores:

@@ -19,6 +19,7 @@ LAYERS = (
     nn.ConvTranspose3d,
     nn.Linear,
 )  # whose `weight` can be pruned
+NAN = "a score is nan: the network that it was read from has diverged, lower its learning rate."
 PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")  # of attention
 
 
@@ -267,16 +268,12 @@ def _nth_largest(flat: Tensor, n: int) -> Tensor:
     if flat.device.type != "cpu":
         largest = flat.topk(n, sorted=False).values
     else:
-        values = (
-            flat.float() if flat.dtype == torch.bfloat16 else flat
-        ).numpy()  # numpy knows no bfloat16
+        # numpy knows no bfloat16
+        values = (flat.float() if flat.dtype == torch.bfloat16 else flat).numpy()
         values.partition(len(values) - n)
         largest = torch.from_numpy(values[len(values) - n :])
     if largest.isnan().any():
-        raise ValueError(
-            "a score is nan: the network that it was read from has diverged, lower its learning "
-            "rate."
-        )
+        raise ValueError(NAN)
     return largest.min()
 
 
@@ -289,11 +286,5 @@ def _add_ties(
         if missing == 0:
             break
         ties = (score == threshold).reshape(-1).nonzero()[:missing, 0]
-        flat = kept[name].reshape(-1)
-        flat[ties] = True
-        kept[name], missing = _like(flat, score), missing - len(ties)
-
-
-def _like(part: Tensor, score: Tensor) -> Tensor:
-    """A flat mask in the shape and memory format of its scores."""
-    return torch.empty_like(score, dtype=torch.bool).copy_(part.reshape(score.shape))
+        kept[name][torch.unravel_index(ties, score.shape)] = True
+        missing -= len(ties)

@@ -80,9 +80,8 @@ def reweight(weights: Tensor, counts: Counts, pressure: float) -> Tensor:
     rates = torch.from_numpy(metrics.group_accuracy(*counts.by_group())).to(weights)
     error = (1 - rates.nanmean()).clamp(min=1e-3)
     lag = ((rates.nanmean() - rates) / error).nan_to_num(0.0)
-    new = weights * torch.exp(
-        (pressure * lag).clamp(max=50.0)
-    )  # beyond it the clip below decides anyway
+    # beyond 50 the clip below decides anyway
+    new = weights * torch.exp((pressure * lag).clamp(max=50.0))
     return (new / new.mean()).clamp(*CLIP)
 
 

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -38,9 +38,8 @@ class Batch(NamedTuple):
 
 
 AfterStep = Callable[[nn.Module], None]
-Loss = Callable[
-    [Tensor, Batch], Tensor
-]  # from the outputs (batch, classes) to the scalar that a step lowers
+# from the outputs (batch, classes) to the scalar that a step lowers
+Loss = Callable[[Tensor, Batch], Tensor]
 State = dict[str, Tensor]
 
 
@@ -78,14 +77,6 @@ class Passes:
 
 
 PASSES = Passes()  # whoever measures a run takes the difference
-
-
-@dataclass
-class History:
-    """Mean training loss and learning rate at the end, of each epoch trained."""
-
-    loss: list[float] = field(default_factory=list)
-    lr: list[float] = field(default_factory=list)
 
 
 class Trainer:
@@ -214,8 +205,9 @@ def fit(
     after_step: AfterStep | None = None,
     loss: Loss = cross_entropy,
     label: str = "training",
-) -> History:
-    """Trains epochs `start` ... `stop` - 1 of the schedule with a fresh optimiser, in place.
+) -> list[float]:
+    """Trains epochs `start` ... `stop` - 1 of the schedule with a fresh optimiser, in place, and
+    returns their mean losses.
 
     Training in two calls differs from one only by the optimiser's momentum, which is not carried
     over: that is the rewind of a lottery ticket, with the learning rate and the order of images of
@@ -225,12 +217,8 @@ def fit(
         FloatingPointError: the loss is not finite.
     """
     trainer = Trainer(model, data, schedule, seed, after_step)
-    history = History()
-    for number in epochs(start, schedule.epochs if stop is None else stop, label):
-        mean, rate = trainer.epoch(number, loss)
-        history.loss.append(mean)
-        history.lr.append(rate)
-    return history
+    numbers = epochs(start, schedule.epochs if stop is None else stop, label)
+    return [trainer.epoch(number, loss)[0] for number in numbers]
 
 
 @contextmanager
@@ -240,18 +228,9 @@ def own_draws(seed: int, purpose: str, device: torch.device) -> Iterator[None]:
     It draws from torch's global generators of the CPU and the device, which go on as before
     afterwards.
     """
-    generators = [torch.default_generator]
-    if device.type == "cuda":
-        number = torch.cuda.current_device() if device.index is None else device.index
-        generators.append(torch.cuda.default_generators[number])
-    before = [generator.get_state() for generator in generators]
-    for generator in generators:
-        generator.manual_seed(config.seed_for(seed, purpose))
-    try:
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(config.seed_for(seed, purpose))
         yield
-    finally:
-        for generator, state in zip(generators, before, strict=True):
-            generator.set_state(state)
 
 
 def epochs(start: int, stop: int, label: str) -> Iterator[int]:
@@ -358,6 +337,19 @@ def snapshot(model: nn.Module) -> State:
     `load_state_dict` restores it.
     """
     return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def joined(parts: dict[str, State]) -> State:
+    """Tensors of several parts, each named `<part>/<name>`."""
+    return {
+        f"{prefix}/{name}": value for prefix, part in parts.items() for name, value in part.items()
+    }
+
+
+def part(tensors: State, prefix: str) -> State:
+    """The tensors whose names start with a prefix, without it."""
+    own = [name for name in tensors if name.startswith(prefix)]
+    return {name.removeprefix(prefix): tensors[name] for name in own}
 
 
 def _optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:

@@ -6,7 +6,7 @@ import torch
 from fairlth import config, data, lottery
 from fairlth.config.method_table import SHORT
 from fairlth.images import as_float
-from fairlth.lottery import by_magnitude, search, search_in_short_levels, train_plainly
+from fairlth.lottery import by_magnitude, search, train_plainly
 from fairlth.masks import MaskSet, prunable
 from fairlth.methods.sharing import dense_once, fresh
 from fairlth.selection import levels, magnitude, select
@@ -93,16 +93,16 @@ def test_learning_rate_rewinding_goes_on_from_the_trained_weights(smoke_run, loa
             fit(model, loaded, short, seed=seed, start=1, after_step=kept.apply)
         kept = select(magnitude(prunable(model)), density, within=kept)
         kept.apply(model)
-    found = search_in_short_levels(smoke_run, loaded, dense, by_magnitude)
+    found = search(smoke_run, loaded, dense, by_magnitude, short=True)
     assert_same(found.mask, kept)
     assert_same(found.model.state_dict(), model.state_dict())
     assert found.epochs == 10 + 13  # 14 levels to a density of 0.05
 
 
-def test_a_short_level_has_its_share_of_the_epochs(smoke_run, loaded, dense):
+def test_a_short_level_has_its_share_of_the_epochs(smoke_run, loaded, dense, monkeypatch):
     """13 levels of 2 epochs after the dense training's 10; an eighth of 160 epochs is 20."""
-    short = {"rewind": False, "keep_per_level": 0.8, "epochs": 2}
-    found = search(smoke_run, loaded, dense, by_magnitude, **short)
+    monkeypatch.setattr("fairlth.lottery.short_epochs", lambda preset: 2)
+    found = search(smoke_run, loaded, dense, by_magnitude, short=True)
     assert found.epochs == 10 + 13 * 2
     assert round(SHORT * 160) == 20
 

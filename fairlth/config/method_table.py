@@ -40,29 +40,24 @@ def short_epochs(preset: "Preset") -> int:
     return max(1, round(SHORT * preset.schedule.epochs))
 
 
-def nothing(preset: "Preset", density: float) -> float:
-    """Trains nothing for itself."""
-    return 0.0
-
-
-def schedule(preset: "Preset", density: float) -> float:
-    """The whole schedule once."""
-    return preset.schedule.epochs
-
-
-def level(preset: "Preset", density: float) -> float:
+def level(preset: "Preset") -> int:
     """The epochs after the rewind point, as every last training of a plain ticket."""
     return preset.schedule.epochs - preset.rewind_epochs
 
 
-def long_level(preset: "Preset", density: float) -> float:
-    """A long last training."""
-    return LONGER * level(preset, density)
+@dataclass(frozen=True)
+class Trains:
+    """Epochs as so many whole schedules, levels after the rewind point, and short searches."""
 
+    schedules: int = 0
+    levels: int = 0
+    searches: int = 0
 
-def schedule_twice(preset: "Preset", density: float) -> float:
-    """The whole schedule twice."""
-    return 2 * preset.schedule.epochs
+    def __call__(self, preset: "Preset", density: float) -> float:
+        """The epochs of a preset at a density."""
+        search = (n_levels(density, FINE) - 1) * short_epochs(preset)
+        epochs = self.schedules * preset.schedule.epochs + self.levels * level(preset)
+        return epochs + self.searches * search
 
 
 def fairgrape(preset: "Preset", density: float) -> float:
@@ -80,32 +75,12 @@ def safecompress(preset: "Preset", density: float) -> float:
 
 def lth_search(preset: "Preset", density: float) -> float:
     """Levels that rewind, and the ticket's own training, which is shared, too."""
-    return n_levels(density, preset.keep_per_level) * level(preset, density)
+    return n_levels(density, preset.keep_per_level) * level(preset)
 
 
 def fine_search(preset: "Preset", density: float) -> float:
     """Fine levels that rewind."""
-    return (n_levels(density, FINE) - 1) * level(preset, density)
-
-
-def short_search(preset: "Preset", density: float) -> float:
-    """Fine levels that are short."""
-    return (n_levels(density, FINE) - 1) * short_epochs(preset)
-
-
-def search_and_level(preset: "Preset", density: float) -> float:
-    """A short search of its own, then a plain last training."""
-    return short_search(preset, density) + level(preset, density)
-
-
-def search_and_long_level(preset: "Preset", density: float) -> float:
-    """A short search of its own, then a long last training."""
-    return short_search(preset, density) + long_level(preset, density)
-
-
-def as_a_ticket(preset: "Preset", density: float) -> float:
-    """From scratch all epochs of a plain ticket, dense training and search included."""
-    return preset.schedule.epochs + search_and_level(preset, density)
+    return (n_levels(density, FINE) - 1) * level(preset)
 
 
 @dataclass(frozen=True)
@@ -125,8 +100,8 @@ class Method:
     title: str
     family: str
     marker: Any
-    notebooks: str
     trains: Epochs
+    notebooks: str = ""
     knob: Knob | None = None
     search: str | None = None
     searches: Epochs | None = None
@@ -143,7 +118,7 @@ METHOD_TABLE = {
         family="dense",
         marker="*",
         notebooks="10 11 12 14 15 20",
-        trains=nothing,
+        trains=Trains(),
     ),
     "random": Method(
         module="controls",
@@ -151,7 +126,7 @@ METHOD_TABLE = {
         family="control",
         marker="x",
         notebooks="10 11",
-        trains=schedule,
+        trains=Trains(schedules=1),
         needs_dense=False,
     ),
     "magnitude": Method(
@@ -160,7 +135,7 @@ METHOD_TABLE = {
         family="plain",
         marker="s",
         notebooks="10 11 12 14 20",
-        trains=schedule,
+        trains=Trains(schedules=1),
     ),
     "lth": Method(
         module="plain",
@@ -168,7 +143,7 @@ METHOD_TABLE = {
         family="plain",
         marker="p",
         notebooks="10 11 12 13 14 15 20",
-        trains=nothing,
+        trains=Trains(),
         search="lth",
         searches=lth_search,
     ),
@@ -178,7 +153,7 @@ METHOD_TABLE = {
         family="plain",
         marker="H",
         notebooks="14",
-        trains=level,
+        trains=Trains(levels=1),
         search="lth_fine",
         searches=fine_search,
     ),
@@ -188,9 +163,9 @@ METHOD_TABLE = {
         family="plain",
         marker="d",
         notebooks="10 11 12 13 14 15",
-        trains=level,
+        trains=Trains(levels=1),
         search="lth_rate",
-        searches=short_search,
+        searches=Trains(searches=1),
     ),
     "lth_long": Method(
         module="controls",
@@ -198,7 +173,7 @@ METHOD_TABLE = {
         family="plain",
         marker=(3, 1, 0),
         notebooks="11 12 13 14 15",
-        trains=long_level,
+        trains=Trains(levels=LONGER),
         search="lth_rate",
     ),
     "lth_long_shift": Method(
@@ -206,8 +181,7 @@ METHOD_TABLE = {
         title="learning-rate rewinding, long + bias shift",
         family="shifted",
         marker=(8, 1, 0),
-        notebooks="",
-        trains=long_level,
+        trains=Trains(levels=LONGER),
         search="lth_rate",
         by_groups=True,
     ),
@@ -217,7 +191,7 @@ METHOD_TABLE = {
         family="shifted",
         marker="D",
         notebooks="11 13 14 15",
-        trains=nothing,
+        trains=Trains(),
         knob=Knob(0.5, highest=1.0, others=(0.25, 1.0)),
         search="lth",
         by_groups=True,
@@ -239,7 +213,7 @@ METHOD_TABLE = {
         family="rival",
         marker="v",
         notebooks="11 14",
-        trains=schedule,
+        trains=Trains(schedules=1),
         knob=Knob(1.0),
         budget="uniform",
         by_groups=True,
@@ -251,7 +225,7 @@ METHOD_TABLE = {
         family="rival",
         marker="<",
         notebooks="11 14",
-        trains=schedule_twice,
+        trains=Trains(schedules=2),
         knob=Knob(1.0, others=(0.1, 0.3)),
         budget="uniform",
         by_groups=True,
@@ -273,7 +247,7 @@ METHOD_TABLE = {
         family="rival",
         marker="X",
         notebooks="11 14",
-        trains=schedule,
+        trains=Trains(schedules=1),
         knob=Knob(0.5, highest=1.0, others=(0.0, 1.0)),
     ),
     "constrained": Method(
@@ -282,7 +256,7 @@ METHOD_TABLE = {
         family="rival",
         marker=">",
         notebooks="11 14 15",
-        trains=schedule,
+        trains=Trains(schedules=1),
         knob=Knob(0.03, others=(0.01, 0.1)),
         by_groups=True,
     ),
@@ -292,7 +266,7 @@ METHOD_TABLE = {
         family="half",
         marker=(4, 1, 0),
         notebooks="10 13",
-        trains=level,
+        trains=Trains(levels=1),
         search="ballot",
         by_groups=True,
     ),
@@ -302,7 +276,7 @@ METHOD_TABLE = {
         family="half",
         marker=(6, 1, 0),
         notebooks="10 13",
-        trains=long_level,
+        trains=Trains(levels=LONGER),
         knob=Knob(0.05),
         search="lth_rate",
         by_groups=True,
@@ -313,7 +287,7 @@ METHOD_TABLE = {
         family="control",
         marker="h",
         notebooks="11 13 14",
-        trains=long_level,
+        trains=Trains(levels=LONGER),
         knob=Knob(0.05),
         search="ballot",
         by_groups=True,
@@ -324,10 +298,10 @@ METHOD_TABLE = {
         family="ballot",
         marker="o",
         notebooks="10 11 12 13 14 15 20",
-        trains=long_level,
+        trains=Trains(levels=LONGER),
         knob=Knob(0.05, others=(0.0, 0.1, 0.2)),
         search="ballot",
-        searches=short_search,
+        searches=Trains(searches=1),
         by_groups=True,
     ),
     "units_norm": Method(
@@ -335,10 +309,9 @@ METHOD_TABLE = {
         title="units by norm",
         family="plain",
         marker="1",
-        notebooks="",
-        trains=level,
+        trains=Trains(levels=1),
         search="units_norm",
-        searches=short_search,
+        searches=Trains(searches=1),
         structure="units",
     ),
     "units_long": Method(
@@ -346,8 +319,7 @@ METHOD_TABLE = {
         title="units, long",
         family="plain",
         marker="+",
-        notebooks="",
-        trains=long_level,
+        trains=Trains(levels=LONGER),
         search="units_norm",
         structure="units",
     ),
@@ -356,8 +328,7 @@ METHOD_TABLE = {
         title="Ballot of units",
         family="ballot",
         marker="2",
-        notebooks="",
-        trains=search_and_long_level,
+        trains=Trains(searches=1, levels=LONGER),
         knob=Knob(0.05),
         by_groups=True,
         structure="units",
@@ -367,8 +338,7 @@ METHOD_TABLE = {
         title="units, new",
         family="control",
         marker="3",
-        notebooks="",
-        trains=as_a_ticket,
+        trains=Trains(schedules=1, searches=1, levels=1),
         search="units_norm",
         structure="units",
     ),
@@ -377,8 +347,7 @@ METHOD_TABLE = {
         title="FairPrune",
         family="rival",
         marker="4",
-        notebooks="",
-        trains=search_and_level,
+        trains=Trains(searches=1, levels=1),
         knob=Knob(0.3, highest=1.0),
         by_groups=True,
         structure="units",

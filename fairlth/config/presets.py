@@ -33,16 +33,13 @@ class Schedule(Strict):
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     warmup: Annotated[float, Field(ge=0)] = 1.0  # epochs
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    shift: Annotated[int, Field(ge=0)] = (
-        0  # pixels that a training image is moved at most, each way
-    )
+    # pixels that a training image is moved at most, each way
+    shift: Annotated[int, Field(ge=0)] = 0
     mirror: bool = True  # half of the training images, where the data set allows it
-    precision: Literal["float32", "bfloat16"] = (
-        "float32"  # of products while training, where the device has it
-    )
-    compile: bool = (
-        False  # the network by torch.compile: a minute at the start, worth it for long trainings
-    )
+    # of products while training, where the device has it
+    precision: Literal["float32", "bfloat16"] = "float32"
+    # the network by torch.compile: a minute at the start, worth it for long trainings
+    compile: bool = False
 
 
 USUAL_TARGETS = {  # data set -> its usual label column, where that is not "label"
@@ -108,35 +105,22 @@ class Preset(Strict):
     n_val: Whole = 2000  # validation images where the source has no validation split
     image_size: Whole = 64  # pixels a side at most
     rewind_epochs: Annotated[int, Field(ge=0)] = 1  # theta_k is the state after k epochs
-    keep_per_level: Annotated[float, Field(gt=0, lt=1)] = (
-        0.36  # share of the weights that a level of pruning keeps
-    )
-    epsilon: Annotated[float, Field(ge=0)] = (
-        0.05  # accuracy a fair ticket may lose against the dense net, validation
-    )
-    sparsities: Annotated[tuple[Density, ...], NotEmpty] = (
-        0.2,
-        0.1,
-        0.05,
-        0.02,
-        0.01,
-    )  # densities of the sparsity sweep
-    sweep_seeds: Annotated[tuple[Seed, ...], NotEmpty] = (
-        0,
-        1,
-        2,
-    )  # seeds of 12_sparsity, which has many runs a seed
-    in_process: bool = (
-        False  # notebooks train their grid themselves: importing costs more than training
-    )
+    # share of the weights that a level of pruning keeps
+    keep_per_level: Annotated[float, Field(gt=0, lt=1)] = 0.36
+    # accuracy a fair ticket may lose against the dense net, validation
+    epsilon: Annotated[float, Field(ge=0)] = 0.05
+    # densities of the sparsity sweep
+    sparsities: Annotated[tuple[Density, ...], NotEmpty] = (0.2, 0.1, 0.05, 0.02, 0.01)
+    # seeds of 12_sparsity, which has many runs a seed
+    sweep_seeds: Annotated[tuple[Seed, ...], NotEmpty] = (0, 1, 2)
+    # notebooks train their grid themselves: importing costs more than training
+    in_process: bool = False
     downloads: bool = True  # may fetch a data set that is not on disk
-    epochs: dict[str, Annotated[int, Field(ge=1)]] = Field(
-        default_factory=dict
-    )  # data set -> epochs other than the schedule's
+    # data set -> epochs other than the schedule's
+    epochs: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     limits: dict[str, Whole] = Field(default_factory=dict)  # data set -> n_train other than that
-    methods: Annotated[tuple[str, ...], NotEmpty] | None = (
-        None  # that its notebooks compare, None: all that each notebook names
-    )
+    # that its notebooks compare, None: all that each notebook names
+    methods: Annotated[tuple[str, ...], NotEmpty] | None = None
     also: tuple["Cell", ...] = ()  # settings beside the grid of tasks and densities
     sweep_tasks: tuple[Task, ...] | None = None  # tasks of the sparsity sweep, None: all
     pressures: bool = True  # 12_sparsity goes along each method's pressure, too
@@ -356,10 +340,8 @@ PRESETS = {
         schedule=Schedule(
             epochs=160, batch_size=128, lr=0.1, weight_decay=5e-4, shift=4, precision="bfloat16"
         ),
-        epochs={
-            "celeba": 50,
-            "utkface": 50,
-        },  # Sagawa et al., 2020 (group DRO); code of Hashemizadeh et al., 2024
+        # Sagawa et al., 2020 (group DRO); code of Hashemizadeh et al., 2024
+        epochs={"celeba": 50, "utkface": 50},
         n_val=5000,
         rewind_epochs=2,  # about 1 % of the training, late rewinding of Frankle et al., 2020
         keep_per_level=0.8,  # Frankle and Carbin, 2019

@@ -22,12 +22,8 @@ from fairlth.config.presets import (
 )
 from fairlth.config.schema import Strict
 
-TASK = [
-    "dataset",
-    "target",
-    "group_by",
-    "model",
-]  # columns that name what is learned, by what, for whom
+# columns that name what is learned, by what, for whom
+TASK = ["dataset", "target", "group_by", "model"]
 
 
 WITH_UNDERSCORE = {  # names of the package that have one, and keep it in the names of files

@@ -7,9 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-NAME = re.compile(
-    r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}"
-)  # of your data set or model, for every file name
+# of your data set or model, for every file name
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
 class Strict(BaseModel):

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def fingerprint(name: str) -> str:
     place = source.folder or paths.DATA / name
     how = repr(replace(source, licence="", fetch=None, folder=None))
     digest = hashlib.sha256(how.encode())
-    for path in _paths(local_files(name)):
+    for path in chain.from_iterable(local_files(name).values()):
         inside = Path(path).relative_to(place).as_posix()
         digest.update(repr((inside, _hash_of(path))).encode())
     return digest.hexdigest()[:12]
@@ -90,10 +90,6 @@ def _stamp(source: Source, files: str) -> str:
     """Changes when local files or the way they are read do, so that they are decoded anew."""
     read = (source.hub, source.image, source.grey, source.aliases, source.bands)
     return hashlib.sha256(repr((*read, files)).encode()).hexdigest()[:12]
-
-
-def _paths(files: Mapping[str, list[str]]) -> list[str]:
-    return [path for named in files.values() for path in named]
 
 
 def decoded(name: str, side: int, downloads: bool) -> Tables:

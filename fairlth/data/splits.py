@@ -1,12 +1,13 @@
 """Data sets as splits: seeded, stratified, on the device."""
 
 import warnings
+from bisect import bisect_left
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fairlth import config
+from fairlth import config, metrics
 from fairlth.config import Run, paths
 from fairlth.data.catalogue import SMALLEST_CLASS, Source, Tables, column_named
 from fairlth.data.decode import decoded, local_files, source_named
@@ -165,15 +166,8 @@ def long_tailed(split: Split, ratio: float, seed: int) -> Split:
 
 def _tail(most: int, ratio: float, label: int, last: int) -> int:
     """floor(most ratio^(-label / last)): the largest n with n^last ratio^label <= most^last."""
-    low = 0
-    high = most
-    while low < high:
-        middle = (low + high + 1) // 2
-        if middle**last * config.exact(ratio) ** label <= most**last:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    share = config.exact(ratio) ** label
+    return bisect_left(range(most + 1), True, key=lambda n: n**last * share > most**last) - 1
 
 
 def _take(split: Split, rows: np.ndarray) -> Split:
@@ -193,9 +187,8 @@ def _check_groups(dataset: str, part: str, column: str, labels: Tensor, names: l
 
 def _warn_of_empty_groups(dataset: str, test: Split, groups: list[str]) -> None:
     """What has no test image cannot be compared: told before hours of training."""
-    counts = torch.bincount(test.group, minlength=len(groups)).tolist()
-    empty = [name for name, n in zip(groups, counts, strict=True) if n == 0]
-    if empty:
+    counts = torch.bincount(test.group, minlength=len(groups))
+    if empty := metrics.empty_groups(counts, groups):
         told = f"{dataset}: no test image of {', '.join(empty)}, so gaps over groups will be nan."
         warnings.warn(told, stacklevel=3)
 

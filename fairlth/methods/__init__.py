@@ -8,7 +8,6 @@ from collections.abc import Callable
 from importlib import import_module
 
 from fairlth.config import KNOBS, METHOD_TABLE, Run
-from fairlth.config.method_table import Method
 from fairlth.images import Data
 from fairlth.lottery import Dense, Ticket, head_of
 from fairlth.masks import count_kept, prunable
@@ -17,14 +16,10 @@ from fairlth.models import OWN, check_fits
 
 Function = Callable[[Run, Data, Dense], Ticket]
 
-
-def function_of(name: str, row: Method) -> Function:
-    """The function of a method, from the module that its row names."""
-    function: Function = getattr(import_module(f"fairlth.methods.{row.module}"), name)
-    return function
-
-
-METHODS = {name: function_of(name, row) for name, row in METHOD_TABLE.items()}
+METHODS: dict[str, Function] = {
+    name: getattr(import_module(f"fairlth.methods.{row.module}"), name)
+    for name, row in METHOD_TABLE.items()
+}
 
 
 def make(run: Run, data: Data) -> Ticket:

@@ -158,12 +158,9 @@ def keep_shares(importance: NDArray[np.floating], n_keep: int) -> NDArray[np.int
 def _most_important(own: NDArray[np.floating], n: int) -> NDArray[np.int64]:
     """Indices of at least the n largest, largest first, the earlier of equals first."""
     top = np.flatnonzero(own >= np.partition(own, -n)[-n])
-    bits = torch.from_numpy(
-        (own[top] + 0.0).view(f"i{own.itemsize}")
-    )  # numbers from +0 on are in the order of their bits
-    return top[
-        (bits.max() - bits).argsort(stable=True).numpy()
-    ]  # and integers are sorted in linear time
+    # numbers from +0 on are in the order of their bits, and integers are sorted in linear time
+    bits = torch.from_numpy((own[top] + 0.0).view(f"i{own.itemsize}"))
+    return top[(bits.max() - bits).argsort(stable=True).numpy()]
 
 
 def shares(importance: Tensor, kept: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from fairlth import metrics
 from fairlth.config import Run
 from fairlth.config.method_table import FINE, n_levels
 from fairlth.images import Data
-from fairlth.lottery import Dense, Ticket, search_in_short_levels, train_plainly
+from fairlth.lottery import Dense, Ticket, search, train_plainly
 from fairlth.methods.fairgrape import IMAGES, group_importance, rows_by_group
 from fairlth.methods.units import removal_of, train_small
 from fairlth.selection import Scores
@@ -44,7 +44,7 @@ def fairprune(run: Run, data: Data, dense: Dense) -> Ticket:
         n_batches = [math.ceil(len(own) / BATCH) for own in rows]
         return saliency(importance, n_batches, privileged, run.knob)
 
-    found = search_in_short_levels(run, data, dense, score, choose=removal.choose)
+    found = search(run, data, dense, score, choose=removal.choose, short=True)
     noted = removal.noted(found, run.density)
     ticket = train_small(data, dense, noted, partial(train_plainly, run, data))
     read = n_levels(run.density, FINE) * sum(map(len, rows)) / len(data.train)

@@ -3,19 +3,11 @@
 from fairlth.config import Run
 from fairlth.config.method_table import FINE
 from fairlth.images import Data
-from fairlth.lottery import (
-    Dense,
-    Found,
-    Ticket,
-    by_magnitude,
-    search,
-    search_in_short_levels,
-    train_plainly,
-)
+from fairlth.lottery import Dense, Found, Ticket, by_magnitude, search, train_plainly
 from fairlth.masks import MaskSet, prunable
 from fairlth.methods.sharing import found_once, trained_once
 from fairlth.selection import select
-from fairlth.training import fit
+from fairlth.training import Loss, cross_entropy, fit
 
 
 def dense(run: Run, data: Data, dense: Dense) -> Ticket:
@@ -28,7 +20,7 @@ def dense(run: Run, data: Data, dense: Dense) -> Ticket:
     return Ticket(model, MaskSet.full(prunable(model)), cost)
 
 
-def magnitude(run: Run, data: Data, dense: Dense) -> Ticket:
+def magnitude(run: Run, data: Data, dense: Dense, loss: Loss = cross_entropy) -> Ticket:
     """Keeps the largest weights of the dense net, over all layers together, and trains them again.
 
     Source: Han et al., 2015 (prune what is small, retrain), the second training with the whole
@@ -40,7 +32,7 @@ def magnitude(run: Run, data: Data, dense: Dense) -> Ticket:
     mask = select(by_magnitude(model), run.density, head=dense.head)
     mask.apply(model)
     schedule = run.settings.schedule
-    fit(model, data, schedule, seed=run.seed, after_step=mask.apply, label="pruned")
+    fit(model, data, schedule, seed=run.seed, after_step=mask.apply, loss=loss, label="pruned")
     cost = (dense.epochs + schedule.epochs) / schedule.epochs
     return Ticket(model, mask, cost)
 
@@ -90,4 +82,4 @@ def lth_rate(run: Run, data: Data, dense: Dense) -> Ticket:
 
 def search_at_rate(run: Run, data: Data, dense: Dense) -> Found:
     """The ticket of learning-rate rewinding before its last training."""
-    return search_in_short_levels(run, data, dense, by_magnitude)
+    return search(run, data, dense, by_magnitude, short=True)

@@ -9,9 +9,8 @@ from torch.nn import functional as F
 from fairlth.config import Run
 from fairlth.images import Data
 from fairlth.lottery import Dense, Ticket
-from fairlth.masks import prunable
-from fairlth.selection import magnitude, select
-from fairlth.training import Batch, Loss, fit, logits
+from fairlth.methods.plain import magnitude
+from fairlth.training import Batch, Loss, logits
 
 GAMMA = 1.0
 
@@ -31,14 +30,9 @@ def pw_loss(run: Run, data: Data, dense: Dense) -> Ticket:
         there too; reconstructed
     is its combination with unstructured magnitude pruning, whose scores need no loss.
     """
-    model = dense.at(dense.trained)
-    schedule = run.settings.schedule
-    loss = performance_weighted(logits(model, data.train).softmax(1), data.train.y, run.knob)
-    mask = select(magnitude(prunable(model)), run.density, head=dense.head)
-    mask.apply(model)
-    fit(model, data, schedule, seed=run.seed, after_step=mask.apply, loss=loss, label="pruned")
-    cost = (dense.epochs + schedule.epochs) / schedule.epochs
-    return Ticket(model, mask, cost)
+    outputs = logits(dense.at(dense.trained), data.train)
+    loss = performance_weighted(outputs.softmax(1), data.train.y, run.knob)
+    return magnitude(run, data, dense, loss)
 
 
 def performance_weighted(dense: Tensor, y: Tensor, pressure: float) -> Loss:

@@ -15,39 +15,20 @@ from fairlth.training import PASSES, own_draws
 BATCH = 200  # images behind one reading of batch norm's statistics
 THRESHOLD = 0.001  # absolute value up to which the rule "threshold" drops a weight
 
-Drop = Callable[
-    [Tensor, Tensor, float], int
-]  # weight, its mask, death rate -> how many of its smallest weights go
-Grow = Callable[
-    [Tensor, torch.Generator], Tensor
-]  # gradient -> score of each weight, the highest grow
+# weight, its mask, death rate -> how many of its smallest weights go
+Drop = Callable[[Tensor, Tensor, float], int]
+# gradient -> score of each weight, the highest grow
+Grow = Callable[[Tensor, torch.Generator], Tensor]
 
 
-def _by_magnitude(weight: Tensor, kept: Tensor, rate: float) -> int:
-    return math.ceil(rate * int(kept.sum()))
-
-
-def _by_threshold(weight: Tensor, kept: Tensor, rate: float) -> int:
-    return int((kept & (weight.abs() <= THRESHOLD)).sum())
-
-
-def _at_random(gradient: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.rand(gradient.shape, generator=generator).to(gradient)
-
-
-def _by_gradient(gradient: Tensor, generator: torch.Generator) -> Tensor:
-    return gradient.abs()
-
-
-def _by_inverted_gradient(gradient: Tensor, generator: torch.Generator) -> Tensor:
-    return -gradient.abs()
-
-
-DROP: dict[str, Drop] = {"magnitude": _by_magnitude, "threshold": _by_threshold}
+DROP: dict[str, Drop] = {
+    "magnitude": lambda weight, kept, rate: math.ceil(rate * int(kept.sum())),
+    "threshold": lambda weight, kept, rate: int((kept & (weight.abs() <= THRESHOLD)).sum()),
+}
 GROW: dict[str, Grow] = {
-    "random": _at_random,
-    "gradient": _by_gradient,
-    "inverted": _by_inverted_gradient,
+    "random": lambda gradient, draw: torch.rand(gradient.shape, generator=draw).to(gradient),
+    "gradient": lambda gradient, draw: gradient.abs(),
+    "inverted": lambda gradient, draw: -gradient.abs(),
 }
 
 

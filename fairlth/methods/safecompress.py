@@ -31,7 +31,9 @@ STRATEGIES: tuple[Strategy, ...] = tuple(
 STATISTICS = 2000  # training images behind a branch's batch-norm statistics
 
 
-def safecompress(run: Run, data: Data, dense: Dense) -> Ticket:
+def safecompress(
+    run: Run, data: Data, dense: Dense, strategies: Sequence[Strategy] = STRATEGIES
+) -> Ticket:
     """Sparse training from random ERK masks; before each epoch several prune-and-grow branches are
     tried and one goes on.
 
@@ -47,14 +49,8 @@ def safecompress(run: Run, data: Data, dense: Dense) -> Ticket:
         code has no such loop, it
     trains one branch by fixed rules, and its test influences nothing. The test here is of fairness
     in place of privacy, growth is by the largest gradient where the released code takes the
-    smallest, and updates come once an epoch.
-    """
-    return sparse_training(run, data, dense, STRATEGIES)
-
-
-def sparse_training(run: Run, data: Data, dense: Dense, strategies: Sequence[Strategy]) -> Ticket:
-    """The loop of `safecompress` with any strategies; with a single one, plain dynamic sparse
-    training.
+    smallest, and updates come once an epoch. With a single one of `strategies` it is plain dynamic
+    sparse training.
     """
     slack = run.knob * run.settings.epsilon
     enough = floor(run, data, dense)

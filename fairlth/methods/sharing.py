@@ -25,7 +25,7 @@ from fairlth.images import Data, Split
 from fairlth.lottery import Dense, Found, Ticket, head_of, take_as_trained, train_dense
 from fairlth.masks import MaskSet, prunable
 from fairlth.models import build
-from fairlth.training import PASSES, State, low_precision, snapshot
+from fairlth.training import PASSES, State, joined, low_precision, part, snapshot
 
 DENSE = (  # code of a training
     *("config/runs", "config/schema", "config/method_table"),
@@ -102,7 +102,7 @@ def dense_once(run: Run, data: Data) -> Dense:
     def make() -> Kept:
         made = make_dense(run, data, network)
         states = {"rewind": made.rewind, "trained": made.trained, "conflict": made.conflict}
-        return Kept(_joined(states))
+        return Kept(joined(states))
 
     kept = shared("dense", run, data, make, {"schedule", "rewind_epochs"}, DENSE_CODE)
     names = ("rewind", "trained", "conflict")
@@ -123,7 +123,7 @@ def found_once(kind: str, run: Run, data: Data, dense: Dense, search: Search) ->
 
     def make() -> Kept:
         found = search(run, data, dense)
-        tensors = _joined({"mask": dict(found.mask), "state": snapshot(found.model)})
+        tensors = joined({"mask": dict(found.mask), "state": snapshot(found.model)})
         notes = {"epochs": found.epochs, "found": found.notes, "rescued": found.mask.rescued}
         return Kept(tensors, notes)
 
@@ -147,19 +147,6 @@ def trained_once(
     kept = shared(kind, run, data, make, SETTINGS, SEARCH_CODE, run.density)
     found.model.load_state_dict(kept.tensors)
     return Ticket(found.model, found.mask, kept.notes["cost"])
-
-
-def part(tensors: State, prefix: str) -> State:
-    """The tensors whose names start with a prefix, without it."""
-    own = [name for name in tensors if name.startswith(prefix)]
-    return {name.removeprefix(prefix): tensors[name] for name in own}
-
-
-def _joined(parts: dict[str, State]) -> State:
-    """Tensors of several parts, each named `<part>/<name>`."""
-    return {
-        f"{prefix}/{name}": value for prefix, part in parts.items() for name, value in part.items()
-    }
 
 
 def shared(
@@ -207,9 +194,8 @@ def shared(
     images = PASSES.images
     before = set(LEDGER.made)
     kept = make()
-    inside = [
-        effort for one, effort in LEDGER.made.items() if one not in before
-    ]  # that it made on its way
+    # what it made on its way
+    inside = [effort for one, effort in LEDGER.made.items() if one not in before]
     seconds = time.perf_counter() - started - sum(effort.seconds for effort in inside)
     LEDGER.made[path] = Effort(
         seconds, PASSES.images - images - sum(effort.images for effort in inside)

@@ -21,16 +21,8 @@ from fairlth import ballot, config
 from fairlth.bias_shift import ROOM, make_room
 from fairlth.config import Run
 from fairlth.images import Data
-from fairlth.lottery import (
-    Dense,
-    Found,
-    Ticket,
-    by_magnitude,
-    longer,
-    search_in_short_levels,
-    train_plainly,
-)
-from fairlth.masks import MaskSet, count_kept, prunable
+from fairlth.lottery import Dense, Found, Ticket, by_magnitude, longer, search, train_plainly
+from fairlth.masks import NAN, MaskSet, count_kept, prunable
 from fairlth.methods.sharing import found_once
 from fairlth.models.unit_graph import Group
 from fairlth.models.units import (
@@ -97,7 +89,7 @@ def find_once(run: Run, data: Data, dense: Dense) -> Found:
 def find_by_norm(run: Run, data: Data, dense: Dense) -> Found:
     """The ticket of whole units by group norm before its last training."""
     removal = removal_of(run, dense.network, data)
-    found = search_in_short_levels(run, data, dense, by_magnitude, choose=removal.choose)
+    found = search(run, data, dense, by_magnitude, choose=removal.choose, short=True)
     return removal.noted(found, run.density)
 
 
@@ -245,10 +237,7 @@ class Removal:
         for number, group in enumerate(self.groups):
             values = unit_scores(group, powers)
             if values.isnan().any():
-                raise ValueError(
-                    "a score is nan: the network that it was read from has diverged, lower its "
-                    "learning rate."
-                )
+                raise ValueError(NAN)
             own = kept[number].nonzero()[:, 0]
             if len(own) == 0:
                 continue

@@ -2,7 +2,6 @@
 
 from fairlth.masks import prunable
 from fairlth.models.checks import check_fits
-from fairlth.models.networks import Residual
 from fairlth.models.own import add
 from fairlth.models.registry import (
     MODELS,
@@ -13,17 +12,3 @@ from fairlth.models.registry import (
     fingerprint,
     given_as_trained,
 )
-
-__all__ = [
-    "MODELS",
-    "OWN",
-    "Build",
-    "Residual",
-    "add",
-    "build",
-    "check",
-    "check_fits",
-    "fingerprint",
-    "given_as_trained",
-    "prunable",
-]

@@ -7,6 +7,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from types import CodeType, FunctionType, GeneratorType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
@@ -45,7 +46,7 @@ class _Watch:
     def before(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         self.open.append((_checksum((args, kwargs)), _of_torch(), _elsewhere()))
 
-    def after(self, name: str, output: Any) -> None:
+    def after(self, name: str, module: nn.Module, args: Any, output: Any) -> None:
         took, of_torch, elsewhere = self.open.pop()
         drew = _of_torch() != of_torch
         drew_elsewhere = _elsewhere() != elsewhere
@@ -60,7 +61,7 @@ def run(model: nn.Module, x: Tensor) -> list[Call]:
     try:
         for name, module in model.named_modules():
             handles.append(module.register_forward_pre_hook(watch.before, with_kwargs=True))
-            handles.append(module.register_forward_hook(_after(watch, name)))
+            handles.append(module.register_forward_hook(partial(watch.after, name)))
         with torch.no_grad(), torch.inference_mode(not model.training):
             model(x)
     finally:
@@ -90,13 +91,6 @@ def innermost(names: Iterable[str]) -> list[str]:
         for name, part in zip(unique, parts, strict=True)
         if not any(other != name and other.startswith(part) for other in unique)
     ]
-
-
-def _after(watch: _Watch, name: str) -> Any:
-    def hook(module: nn.Module, args: Any, output: Any) -> None:
-        watch.after(name, output)
-
-    return hook
 
 
 def _checksum(values: Any) -> int:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fairlth.config import Run
 from fairlth.masks import LAYERS, kernels
 from fairlth.models import networks
 
@@ -60,7 +59,7 @@ def build(
     Raises:
         ValueError: the name is unknown.
     """
-    _check_known(name)
+    check(name)
     kept = name in OWN and OWN[name].kept
     return draw(MODELS[name], in_shape, n_classes, generator, kept)
 
@@ -115,11 +114,6 @@ def seeded(seed: int) -> Iterator[None]:
             np.random.set_state(of_numpy)  # noqa: NPY002
 
 
-def check(run: Run) -> None:
-    """Raises ValueError if the run's model is unknown."""
-    _check_known(run.model)
-
-
 def fingerprint(name: str) -> str:
     """Tells a model of your own from others of its name; "" for those of the package."""
     return OWN[name].fingerprint if name in OWN else ""
@@ -130,7 +124,8 @@ def given_as_trained(name: str) -> bool:
     return name in OWN and OWN[name].trained
 
 
-def _check_known(name: str) -> None:
+def check(name: str) -> None:
+    """Raises ValueError if there is no such model."""
     if name not in MODELS:
         known = ", ".join(MODELS)
         raise ValueError(

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from fairlth import config, data, methods, metrics, models
+from fairlth import config, data, methods, models
 from fairlth.analysis import audit, conditions, records, schema, scope
 from fairlth.analysis.records import Record
 from fairlth.bias_shift import fair_shift
 from fairlth.config import METHOD_TABLE, Run, paths, workload
 from fairlth.config.parameters import truth
+from fairlth.config.presets import LISTS
 from fairlth.images import Data
 from fairlth.lottery import Ticket
 from fairlth.masks import count_frozen, count_kept, prunable
@@ -36,7 +37,7 @@ def check(run: Run) -> None:
         kind = type(run).__name__
         raise ValueError(f"run={run!r} is a {kind}: expected a Run, as config.Run makes it.")
     data.check(run)
-    models.check(run)
+    models.check(run.model)
     methods.check(run)
 
 
@@ -247,7 +248,7 @@ def _settings(run: Run) -> dict[str, object]:
     With it what tells a data set and a model of your own from others of their name.
     """
     own = {"dataset": data.fingerprint(run.dataset), "model": models.fingerprint(run.model)}
-    return run.settings.model_dump(mode="json", exclude=config.LISTS) | {
+    return run.settings.model_dump(mode="json", exclude=LISTS) | {
         name: value for name, value in own.items() if value
     }
 
@@ -302,11 +303,6 @@ def record_of(run: Run, loaded: Data, ticket: Ticket, started: float, images: fl
     notes |= {"rescued": ticket.mask.rescued} if ticket.mask.rescued else {}
     frozen = count_frozen(ticket.model)
     notes |= {"frozen": frozen} if frozen else {}
-    if empty := metrics.empty_groups(counts["test"].by_group().total, loaded.groups):
-        warnings.warn(
-            f"{run.dataset}: no test image of {', '.join(empty)}, so gaps over groups are nan.",
-            stacklevel=3,
-        )
     return Record(
         run=run.model_dump(),
         target=run.label,

@@ -117,7 +117,7 @@ def plan(wish: Wish) -> Plan:
     data.check(run)
     methods.check(run)
     if build is None:
-        models.check(run)
+        models.check(run.model)
     loaded = data.load(run)
     if build is not None:
         sizes = (loaded.in_shape, len(loaded.classes))

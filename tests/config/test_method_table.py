@@ -24,7 +24,7 @@ ROW = """METHOD_TABLE = {
         family="control",
         marker="8",
         notebooks="11 14",
-        trains=level,
+        trains=Trains(levels=1),
         knob=Knob(0.5, highest=1.0),
         budget="uniform",
     ),

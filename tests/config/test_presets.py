@@ -10,7 +10,7 @@ import pytest
 
 from fairlth import config
 from fairlth.config import PRESETS, paths
-from fairlth.config.presets import YOUNGER
+from fairlth.config.presets import LISTS, YOUNGER, Cell, own_presets
 
 TASK = {"dataset": "digits", "model": "mlp"}
 
@@ -23,7 +23,7 @@ def test_what_decides_a_run_of_the_published_presets_has_not_changed(preset, dig
     """Another digest would train every record anew."""
     scale = PRESETS[preset]
     names = sorted({task.dataset for task in scale.tasks + scale.group_tasks})
-    told = {name: scale.at(name).model_dump(mode="json", exclude=config.LISTS) for name in names}
+    told = {name: scale.at(name).model_dump(mode="json", exclude=LISTS) for name in names}
     assert hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16] == digest
 
 
@@ -69,7 +69,7 @@ def test_a_preset_that_names_an_unknown_method_is_refused(monkeypatch):
 
 def test_so_is_one_beside_the_grid(monkeypatch):
     """It would be left out and never missed."""
-    cell = config.Cell(task=config.Task(**TASK), densities=(0.1,), methods=("lth", "balot"))
+    cell = Cell(task=config.Task(**TASK), densities=(0.1,), methods=("lth", "balot"))
     monkeypatch.setitem(PRESETS, "mine", PRESETS["smoke"].model_copy(update={"also": (cell,)}))
     with pytest.raises(ValueError, match="preset 'mine' names the method 'balot', which is unk"):
         config.every_run("mine")
@@ -88,15 +88,13 @@ def test_a_preset_of_your_own_tasks_comes_without_the_sweep_and_the_settings_bes
             }
         )
     )
-    found = config.own_presets(path)
+    found = own_presets(path)
     assert (
         found["a"].also == ()
         and found["a"].sweep_tasks is None
         and found["a"].methods == PRESETS["breadth"].methods
     )
-    assert found["b"].also == (
-        config.Cell(task=config.Task(**TASK), densities=(0.1,), methods=("lth",)),
-    )
+    assert found["b"].also == (Cell(task=config.Task(**TASK), densities=(0.1,), methods=("lth",)),)
     assert (
         found["b"].sweep_tasks == (config.Task(**TASK),)
         and found["b"].tasks == PRESETS["small"].tasks
@@ -116,7 +114,7 @@ def test_own_presets_differ_from_the_one_that_they_are_like(tmp_path):
     path.write_text(
         '{"mine": {"like": "small", "seeds": [7], "schedule": {"epochs": 4}, "tasks": [{"dataset": "digits", "model": "mlp"}]}}'
     )
-    mine = config.own_presets(path)["mine"]
+    mine = own_presets(path)["mine"]
     small = PRESETS["small"]
     assert mine.seeds == (7,)
     assert mine.schedule.epochs == 4
@@ -143,7 +141,7 @@ def test_a_bad_file_of_presets_is_one_sentence(text, sentence, tmp_path):
     if text is not None:
         path.write_text(text)
     with pytest.raises(ValueError, match=r"^FAIRLTH_PRESETS=.*expected such as") as caught:
-        config.own_presets(path)
+        own_presets(path)
     assert sentence in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -189,7 +187,7 @@ def test_a_preset_without_contents_or_with_sizes_of_0_is_refused_by_the_files_na
     path = tmp_path / "presets.json"
     path.write_text(json.dumps({"mine": {"like": "smoke"} | fields}))
     with pytest.raises(ValueError, match=rf"^FAIRLTH_PRESETS={path} cannot be used") as caught:
-        config.own_presets(path)
+        own_presets(path)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -200,7 +198,7 @@ def test_a_preset_is_called_by_a_name_and_not_by_a_path(name, tmp_path):
     path = tmp_path / "presets.json"
     path.write_text(json.dumps({name: {"like": "smoke"}}))
     with pytest.raises(ValueError, match="FAIRLTH_PRESETS=.* is no name for files") as caught:
-        config.own_presets(path)
+        own_presets(path)
     assert repr(name) in str(caught.value)
 
 
@@ -209,7 +207,7 @@ def test_a_preset_of_the_package_is_not_replaced(name, tmp_path):
     path = tmp_path / "presets.json"
     path.write_text(json.dumps({name: {"like": "smoke"}}))
     with pytest.raises(ValueError) as caught:
-        config.own_presets(path)
+        own_presets(path)
     assert str(caught.value) == (
         f"FAIRLTH_PRESETS={path} cannot be used ({name!r} is a preset of the package: choose "
         'another name): expected such as {"mine": {"like": "small", "seeds": [0]}}.'
@@ -219,9 +217,9 @@ def test_a_preset_of_the_package_is_not_replaced(name, tmp_path):
 def test_a_preset_of_your_own_may_be_read_again(tmp_path, monkeypatch):
     path = tmp_path / "presets.json"
     path.write_text('{"mine": {"like": "smoke"}}')
-    found = config.own_presets(path)
+    found = own_presets(path)
     monkeypatch.setitem(PRESETS, "mine", found["mine"])
-    assert config.own_presets(path) == found
+    assert own_presets(path) == found
 
 
 @pytest.mark.parametrize(
@@ -236,7 +234,7 @@ def test_of_a_name_that_is_there_twice_none_is_taken(text, name, tmp_path):
     path = tmp_path / "presets.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=rf"cannot be used \('{name}' is there twice\)"):
-        config.own_presets(path)
+        own_presets(path)
 
 
 def test_own_presets_are_there_where_the_variable_names_their_file(tmp_path):
@@ -260,8 +258,8 @@ def test_own_presets_are_there_where_the_variable_names_their_file(tmp_path):
 
 def test_what_decides_no_single_run_is_left_out_of_a_records_settings():
     fields = set(config.Preset.model_fields)
-    assert set(config.LISTS) < fields
-    assert fields - config.LISTS == {
+    assert set(LISTS) < fields
+    assert fields - LISTS == {
         "schedule",
         "n_train",
         "n_val",

@@ -19,7 +19,7 @@ from fairlth.methods.safecompress import (
     Branches,
     Candidate,
     choose,
-    sparse_training,
+    safecompress,
 )
 from fairlth.methods.sharing import dense_once, fresh
 from fairlth.training import cross_entropy, logits, predict
@@ -81,7 +81,7 @@ def test_unsigned_constant_weights_fail():
 
 def accuracy_of(run, loaded, strategies):
     """On validation images, of sparse training by some strategies."""
-    ticket = sparse_training(run, loaded, dense_once(run, loaded), strategies)
+    ticket = safecompress(run, loaded, dense_once(run, loaded), strategies)
     return metrics.accuracy(*predict(ticket.model, loaded.val))
 
 

@@ -74,7 +74,7 @@ def test_a_search_is_done_once_and_read_by_the_others(base, others, monkeypatch)
     run = run_of(base, seed=3)
     loaded = data.load(run)
     methods.make(run, loaded)
-    monkeypatch.setattr(lottery, "search", None)
+    monkeypatch.setattr("fairlth.ballot.search", None)
     monkeypatch.setattr(plain, "search", None)
     for other in (base, *others):
         methods.make(run.model_copy(update={"method": other}), loaded)
