@@ -5,10 +5,14 @@ import re
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
+from fairlth import config
+from fairlth.analysis import audit
 from fairlth.analysis.equal_accuracy import BUDGET
 from fairlth.config import METHOD_TABLE, paths
+from fairlth.workflow import audits
 
 README = (paths.ROOT / "README.md").read_text()
 COMMITTED = subprocess.run(
@@ -192,8 +196,21 @@ def test_the_map_has_every_module_of_the_core_and_every_wing():
     )
 
 
+def test_whom_tickets_forget_is_what_the_audits_say():
+    text = (paths.ROOT / "data" / "results" / "README.md").read_text()
+    told = table(text, "", "lth")
+    found = pd.concat([audits.table(preset, train=False) for preset in ("small", "breadth")])
+    shown = audit.readable_weak(audit.weak_groups(found))
+    shown["task"] = [config.task_name(row).split(",")[0] for _, row in shown.iterrows()]
+    assert len(shown) == len(told) * 3 == 9
+    for _, row in shown.iterrows():
+        said = told[row["task"]][row["method"]]
+        assert said == f"{row['points more forgotten in weak groups']}, {row['verdict']}"
+
+
 def test_what_else_the_tables_say_stands_in_the_page():
     text = (paths.ROOT / "data" / "results" / "README.md").read_text()
+    text = text.partition("## Whom do tickets forget?")[0]
     for preset in PRESETS:
         assert f"[{preset}]({preset}.md)" in text
     number = r"\d+\.\d+"
