@@ -8,7 +8,15 @@
 """
 
 from fairlth.config.method_table import KNOBS, METHOD_TABLE, STUDIES
-from fairlth.config.presets import PRESETS, USUAL_TARGETS, Preset, Schedule, Task, check_preset
+from fairlth.config.presets import (
+    LISTS,
+    PRESETS,
+    USUAL_TARGETS,
+    Preset,
+    Schedule,
+    Task,
+    check_preset,
+)
 from fairlth.config.runs import (
     TASK,
     Run,

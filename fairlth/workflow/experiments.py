@@ -17,7 +17,6 @@ from fairlth.analysis.records import Record
 from fairlth.bias_shift import fair_shift
 from fairlth.config import METHOD_TABLE, Run, paths, workload
 from fairlth.config.parameters import truth
-from fairlth.config.presets import LISTS
 from fairlth.images import Data
 from fairlth.lottery import Ticket
 from fairlth.masks import count_frozen, count_kept, prunable
@@ -248,7 +247,7 @@ def _settings(run: Run) -> dict[str, object]:
     With it what tells a data set and a model of your own from others of their name.
     """
     own = {"dataset": data.fingerprint(run.dataset), "model": models.fingerprint(run.model)}
-    return run.settings.model_dump(mode="json", exclude=LISTS) | {
+    return run.settings.model_dump(mode="json", exclude=config.LISTS) | {
         name: value for name, value in own.items() if value
     }
 
