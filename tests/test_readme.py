@@ -202,7 +202,7 @@ def test_whom_tickets_forget_is_what_the_audits_say():
     found = pd.concat([audits.table(preset, train=False) for preset in ("small", "breadth")])
     shown = audit.readable_weak(audit.weak_groups(found))
     shown["task"] = [config.task_name(row).split(",")[0] for _, row in shown.iterrows()]
-    assert len(shown) == len(told) * 3 == 9
+    assert len(shown) == len(told) * 4 == 12
     for _, row in shown.iterrows():
         said = told[row["task"]][row["method"]]
         assert said == f"{row['points more forgotten in weak groups']}, {row['verdict']}"
