@@ -150,9 +150,9 @@ def groups(home, text):
 
 def whom_it_forgets(home, text):
     assert re.search(r"^ *ballot +\d\.\d ± \d\.\d +-?\d\.\d ± \d\.\d", text, re.M)
-    assert len(re.findall(r" (more|less|not shown)$", text, re.M)) == 6
+    assert len(re.findall(r" (more|less|not shown)$", text, re.M)) == 8
     table = pd.read_csv(home / "data/results/smoke.audit.csv")
-    assert len(table) == 3 * 3 * (11 + 4)  # methods, seeds, groups and all images of two tasks
+    assert len(table) == 4 * 3 * (11 + 4)  # methods, seeds, groups and all images of two tasks
 
 
 def your_data(home, text):

@@ -71,8 +71,8 @@ def peak_memory(device: torch.device) -> float:
     return math.nan
 
 
-# fingerprint of the code that decides a run's outcome, as this process has loaded it
-LOADED = paths.code_fingerprint(paths.DECIDES)  # files may change while a process runs
+# fingerprint of the code that decides a run's outcome: files may change while a process runs
+LOADED = paths.code_fingerprint(paths.DECIDES)
 
 
 def check_code() -> None:

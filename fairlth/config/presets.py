@@ -278,7 +278,7 @@ PRESETS = {
             ),
         }
     ),
-    # Some 16 hours of one H100, as `fairlth plan` reckons, and 32 at the rates seen on an H200.
+    # Some 16 hours of one H100, as `fairlth plan` reckons; 32 by three steps timed on an H200.
     # Batches of 512 and a learning rate that rises for a fifth of the epochs and falls to 0 (Smith
     # and Topin, 2018). Page, 2018 ("How to train your ResNet"), trains an 18-layer residual network
     # on cifar10 to 94 % in about as many epochs, with batches of this size, too. Not run here.

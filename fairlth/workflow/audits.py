@@ -10,7 +10,7 @@ from fairlth.config.parameters import truth
 from fairlth.images import Data
 from fairlth.workflow import experiments
 
-AUDITED = ("dense", "lth", "lth_long", "ballot")
+AUDITED = ("dense", "lth", "lth_long", "lth_long_shift", "ballot")
 Found = dict[str, dict[int, Answers]]  # method -> seed -> answers
 
 

@@ -285,8 +285,7 @@ def _add_ticket_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--density", type=float, default=0.1, help="share of weights kept (0.1)")
     command.add_argument("--method", default="ballot", help="see the README (default: ballot)")
     command.add_argument(
-        "--preset",
-        help="scale of the training (small; finetune where weights are given)",
+        "--preset", help="scale of the training (small; of given weights finetune)"
     )
     command.add_argument("--epochs", type=int, help="of a training (default: the preset's)")
     command.add_argument("--side", type=int, help="pixels per side (default: at most the preset's)")
