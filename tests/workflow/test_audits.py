@@ -11,7 +11,7 @@ def test_the_audit_of_breadth_has_all_tasks_and_the_sparser_setting_beside_them(
     assert len(found) == 15 + 1
     assert [{run.density for run in runs} for runs in found] == [{1.0, 0.05}] * 15 + [{1.0, 0.02}]
     assert {run.dataset for run in found[-1]} == {"fer2013"}
-    assert all(len(runs) == 4 * 3 for runs in found)
+    assert all(len(runs) == 5 * 3 for runs in found)
 
 
 def test_the_audit_of_small_takes_the_lowest_density_and_the_seeds_of_the_sweep():
