@@ -105,8 +105,14 @@ except OSError as error:
 
 
 def pattern(folder):
-    """A folder as Snakemake's rules take it: relative, and its braces are no wildcards."""
-    return os.path.relpath(folder).replace("{", "{{").replace("}", "}}")
+    """A folder as Snakemake's rules take it: its braces are no wildcards.
+
+    Outside the project it stays absolute: Snakemake keeps copies of outputs under their names in
+    its own folder, and each `..` in a name would lead them out of it.
+    """
+    inside = folder.is_relative_to(paths.ROOT)
+    name = str(folder.relative_to(paths.ROOT) if inside else folder)
+    return name.replace("{", "{{").replace("}", "}}")
 
 
 RUNS = pattern(paths.RUNS / PRESET)

@@ -68,9 +68,8 @@ def drill(folder: Path) -> tuple[dict[str, str], list[Run]]:
 
 
 def record_of(run: Run, folder: Path) -> str:
-    """Where the drill in a folder writes a run's record, from the project's root."""
-    record = folder / "home/runs/drill/records" / f"{run.slug()}.json"
-    return os.path.relpath(record, paths.ROOT)
+    """Where the drill in a folder writes a run's record."""
+    return str(folder / "home/runs/drill/records" / f"{run.slug()}.json")
 
 
 def grid(cores: int) -> tuple[Times, Times, float]:

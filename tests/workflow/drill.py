@@ -40,7 +40,6 @@ def records(folder, runs):
 
 def start(folder, targets, *arguments, fields=None, **changes):
     """Starts Snakemake on some outputs, in a process group of its own; `fields` change the preset."""
-    named = [os.path.relpath(path, paths.ROOT) for path in targets]
     command = [
         sys.executable,
         "-m",
@@ -51,7 +50,7 @@ def start(folder, targets, *arguments, fields=None, **changes):
         "preset=drill",
         *arguments,
         "--",
-        *named,
+        *map(str, targets),
     ]
     return subprocess.Popen(
         command,

@@ -206,6 +206,18 @@ def test_a_changed_preset_is_trained_anew_without_snakemakes_own_notes(tmp_path,
     assert records.read(kept).settings["epsilon"] == 0.2
 
 
+def test_copies_of_records_are_kept_in_snakemakes_own_folder_alone(tmp_path, drilled):
+    run = drill.run("random")
+    [target] = drill.records(tmp_path, [run])
+    experiments.run(drilled(run), tmp_path / "home/runs")
+    made = target.read_bytes()
+    code, said = drill.finish(tmp_path, [target], "--forcerun", "run")
+    assert code == 0 and target.read_bytes() == made, said
+    copies = paths.ROOT / ".snakemake/backups"
+    assert (copies / target.parent.relative_to("/")).is_dir()
+    assert not (copies / os.path.relpath(target.parent, paths.ROOT)).exists()
+
+
 def test_a_folder_of_results_may_have_any_name(tmp_path):
     folder = tmp_path / "my home ~ größe's {x} $HOME [1]"
     folder.mkdir()
