@@ -77,11 +77,14 @@ def _columns(shown: list[tuple[float, pd.DataFrame]]) -> int:
 def rows(summary: pd.DataFrame, draws: list[Draw]) -> Figure:
     """A figure with one row per task and one column per way to draw it.
 
+    A task of which only the dense net is there has no row, unless that is so of all tasks.
+
     Args:
         summary: from `summaries.summary`.
         draws: each puts one task's rows on its axes.
     """
     tasks = [own for _, own in summary.groupby(config.TASK, sort=False)]
+    tasks = [own for own in tasks if own["method"].ne("dense").any()] or tasks
     size = (6.4 * len(draws), 4.2 * len(tasks))
     figure, axes = plt.subplots(len(tasks), len(draws), figsize=size, squeeze=False)
     for own, line in zip(tasks, axes, strict=True):

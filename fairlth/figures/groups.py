@@ -20,7 +20,7 @@ TOO_WIDE = 80  # characters of all names in a line; longer lines are turned
 def group_accuracy(
     correct: Any, total: Any, names: Sequence[str], ax: Axes, method: str, shift: float = 0.0
 ) -> Axes:
-    """Accuracy of each group as a point with its 95 % Wilson interval.
+    """Accuracy of each group as a point with its 95 % Wilson interval; without groups nothing.
 
     Args:
         correct, total: (groups,) counts of images.
@@ -28,6 +28,8 @@ def group_accuracy(
         method: whose colour, marker and name the points have.
         shift: moves the points beside another method's.
     """
+    if not len(names):
+        return ax
     points = [metrics.share_interval(c, t)[:3] for c, t in zip(correct, total, strict=True)]
     _beside(method, shift, np.array(points), ax)
     _name_groups(names, ax)

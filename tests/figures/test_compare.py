@@ -97,6 +97,14 @@ def test_rows_are_tasks_and_name_their_points_themselves(summary):
     assert not figure.legends
 
 
+def test_a_task_with_the_dense_net_alone_has_no_row(summary):
+    dense = summary[summary["method"] == "dense"].assign(dataset="cifar10")
+    figure = figures.rows(pd.concat([summary, dense]), [figures.tradeoff])
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["digits by class, mlp"]
+    alone = figures.rows(dense, [figures.tradeoff])
+    assert [ax.get_title(loc="left") for ax in alone.axes] == ["cifar10 by class, mlp"]
+
+
 def test_the_legend_below_has_what_is_not_named_once(summary):
     paid = summary[summary["density"] == 0.05].assign(
         relative=1.0, relative_low=0.5, relative_high=2.0, cost=2.0

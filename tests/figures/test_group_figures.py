@@ -14,6 +14,14 @@ def test_group_accuracy_draws_the_points_given():
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["a", "b"]
 
 
+def test_a_method_without_runs_draws_nothing_and_leaves_the_names_of_others():
+    ax = plt.subplots()[1]
+    figures.group_accuracy([8, 5], [10, 10], ["a", "b"], ax, "lth")
+    figures.group_accuracy([], [], [], ax, "ballot")
+    assert len(ax.containers) == 1
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["a", "b"]
+
+
 def test_groups_are_drawn_by_method_beside_each_other():
     columns = [
         "method",
