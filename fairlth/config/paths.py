@@ -51,11 +51,11 @@ def read_environment() -> Environment:
 
 
 def from_root(path: Path) -> Path:
-    """A path of an environment variable: `~` is your home, what is relative counts from the
-    project's root. ValueError where it is the home of nobody.
+    """A path of an environment variable, without `..`: `~` is your home, what is relative counts
+    from the project's root. ValueError where it is the home of nobody.
     """
     try:
-        return ROOT / path.expanduser()
+        return Path(os.path.abspath(ROOT / path.expanduser()))
     except RuntimeError:
         raise ValueError(f"{path} is in the home of nobody here: give the whole path.") from None
 

@@ -84,7 +84,7 @@ def test_relative_folders_count_from_the_project_and_the_tilde_is_your_home(tmp_
     variables = {"FAIRLTH_DATA": "../faces", "FAIRLTH_HOME": "~/elsewhere", "HOME": str(tmp_path)}
     found = told(expression, tmp_path, **variables)
     expected = (
-        paths.ROOT / "../faces",
+        paths.ROOT.parent / "faces",
         tmp_path / "elsewhere/runs",
         tmp_path / "elsewhere/data/results",
         tmp_path / "elsewhere/figures",
@@ -100,6 +100,7 @@ def test_a_tilde_in_the_folder_of_data(tmp_path):
 def test_a_file_of_presets_counts_from_the_project_too():
     assert paths.from_root(Path("mine.json")) == paths.ROOT / "mine.json"
     assert paths.from_root(Path("~/mine.json")) == Path.home() / "mine.json"
+    assert paths.from_root(Path("../a/../mine.json")) == paths.ROOT.parent / "mine.json"
 
 
 @pytest.mark.parametrize(

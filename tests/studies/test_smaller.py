@@ -1,6 +1,9 @@
 import pandas as pd
 import pytest
 
+from fairlth.analysis import equal_accuracy, records
+from fairlth.config import paths
+from fairlth.metrics import Interval
 from studies import smaller
 
 
@@ -32,8 +35,42 @@ def test_forms_are_compared_seed_by_seed_over_all_tasks():
         rows.append(at | {"form": "old", "accuracy": 0.5, "cwv": 0.04})
     told = smaller.compared(pd.DataFrame(rows), "new", "old")
     assert told["accuracy, points"] == "3.5 (-2.9 to 9.9)"  # 0.5 * 12.706 to each side
+    assert told["by task"] == "2.5 to 4.5"
     assert told["CWV, ratio"] == "**0.50 (0.50 to 0.50)**"
+    assert told["ratio by task"] == "0.50 to 0.50"
     assert told["worst, points"] == told["forgotten, points"] == "0.0 (0.0 to 0.0)"
+
+
+def test_an_interval_is_bold_where_it_leaves_out_no_difference_as_printed():
+    assert smaller._marked(Interval(0.5, 0.01, 1.0, 3), 0, ".1f") == "0.5 (0.0 to 1.0)"
+    assert smaller._marked(Interval(0.5, 0.06, 1.0, 3), 0, ".1f") == "**0.5 (0.1 to 1.0)**"
+
+
+def test_no_unstructured_ticket_is_as_fast_as_one_of_units():
+    """What the page says in words."""
+    rows = pd.read_csv(smaller.TABLE).dropna(subset=["latency 1"])
+    for _, own in rows.groupby(["dataset", "model"]):
+        times = own.set_index("form")[["latency 1", "latency 32"]]
+        units = times[times.index.str.startswith("units") & ~times.index.str.contains("int8")]
+        unstructured = times[times.index.str.startswith("lth_rate")]
+        assert (unstructured.min() > units.max()).all()
+        assert unstructured["latency 32"].idxmin().startswith("lth_rate 0.02, compact, int8")
+
+
+def test_duels_are_those_of_the_methods_that_units_stand_for(monkeypatch):
+    monkeypatch.setattr(paths, "TABLES", paths.ROOT / "data" / "results")
+    frame = records.load("small")
+    frame = frame[frame["dataset"].eq("cifar10") & frame["density"].isin([0.05, 1.0])]
+    names = {"ballot": "units_ballot", "lth_long": "units_long", "lth_rate": "units_norm"}
+    own = frame[frame["method"].isin([*names, "dense"])]
+    monkeypatch.setattr(smaller, "whole_tasks", list)
+    monkeypatch.setattr(records, "table", lambda made: own.replace({"method": names}))
+    found = smaller.duels().set_index("rival")
+    expected = equal_accuracy.duels(equal_accuracy.shifted(own))
+    expected = expected[expected["dataset"] == "all"].set_index("rival")
+    assert found.loc["units_long", "mean"] == expected.loc["lth_long", "mean"]
+    assert found.loc["units_norm", "mean"] == expected.loc["lth_rate", "mean"]
+    assert set(found.index) == {"units_long", "units_norm"}
 
 
 @pytest.mark.parametrize("form", [form for pair in smaller.PAIRS for form in pair])
