@@ -76,3 +76,18 @@ def test_duels_are_those_of_the_methods_that_units_stand_for(monkeypatch):
 @pytest.mark.parametrize("form", [form for pair in smaller.PAIRS for form in pair])
 def test_what_is_compared_is_in_the_table(form):
     assert form in set(pd.read_csv(smaller.TABLE)["form"])
+
+
+def test_40_deploy_quotes_the_table():
+    rows = pd.read_csv(smaller.TABLE)
+    latency = rows.groupby("form")["latency 32"].agg(["min", "max"]).round(2)
+    told = smaller.compared(rows, "units_norm 0.25", "dense")["by task"]
+    low, high = told.split(" to ")
+    int8 = latency.loc["dense, int8"]
+    units = latency.loc["units_norm 0.25"]
+    notebook = (paths.ROOT / "notebooks" / "40_deploy.ipynb").read_text()
+    assert f"took {int8['min']:.2f} to {int8['max']:.2f} of its time" in notebook
+    assert f"took {units['min']:.2f} to {units['max']:.2f} of it" in notebook
+    assert f"{low.removeprefix('-')} points lower to {high} points higher" in notebook
+    int8_pair = smaller.compared(rows, "dense, int8", "dense")
+    assert "**" not in int8_pair["accuracy, points"] + int8_pair["CWV, ratio"]
