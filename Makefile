@@ -54,7 +54,7 @@ figures: $(READY)      ## figures of every committed table that has its page, wi
 test: $(READY)         ## lint, unit tests, every notebook through Papermill and through nbval
 	@echo "== 1 of 3: ruff, mypy and import-linter" && ruff check --quiet . && ruff format --check --quiet . && mypy && lint-imports > /dev/null
 	@echo "== 2 of 3: pytest" && rm -rf runs/test && \
-	  NOTEBOOKS_HOME=runs/test pytest -n $$(( $(CORES) + 1 )) --dist worksteal --durations 8 # some wait, for kernels and jobs
+	  NOTEBOOKS_HOME=runs/test pytest -n $(CORES) --dist worksteal --durations 8
 	@echo "== 3 of 3: nbval" && FAIRLTH_HOME=runs/test pytest -n $(CORES) --dist loadfile --nbval-lax \
 	  --nbval-current-env --nbval-cell-timeout 600 notebooks
 	@if [ -n "$$CI" ] && command -v chromium > /dev/null; then echo "== JupyterLab in a browser" && pytest -m browser tests/test_browser.py; fi

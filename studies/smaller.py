@@ -57,7 +57,7 @@ DUELS = HERE / "smaller_duels.csv"
 PAGE = HERE / "smaller.md"
 PICTURE = HERE / "smaller.png"
 MEASURED = ("accuracy", "cwv", "worst_accuracy", "forgotten")
-PAIRS = (  # each form less the other one
+PAIRS = (  # the first form minus the second
     ("units_norm 0.25", "units_scratch 0.25"),
     ("units_norm 0.125", "units_scratch 0.125"),
     ("units_long 0.25", "units_norm 0.25"),
