@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from fairlth import config
-from fairlth.analysis import audit
+from fairlth.analysis import audit, records
 from fairlth.analysis.equal_accuracy import BUDGET
+from fairlth.analysis.summaries import per_run
 from fairlth.config import METHOD_TABLE, paths
 from fairlth.workflow import audits
 
@@ -222,6 +223,28 @@ def test_what_else_the_tables_say_stands_in_the_page():
     assert len(told) >= 7
     for quoted in told:
         assert f"| {quoted} " in page("small"), quoted
+
+
+def test_what_is_told_of_breadth_is_what_its_table_has():
+    text = " ".join((paths.ROOT / "data" / "results" / "README.md").read_text().split())
+    runs = per_run(records.load("breadth"))
+    own = runs[runs["pressure"].isna()]
+    assert f"`breadth.csv` has {len(own)} of its {len(config.every_run('breadth'))} runs" in text
+    pairs = len(own[["dataset", "model"]].drop_duplicates())
+    assert f"and `resnet20`; {pairs} of 15 pairs" in text
+    assert f"three networks, {pairs} of 15 pairs" in " ".join(README.split())
+
+
+def test_two_kinds_of_hardware_agree_on_one_task_as_told():
+    text = " ".join((paths.ROOT / "data" / "results" / "README.md").read_text().split())
+    means = []
+    for preset in ("deeper", "breadth"):
+        runs = per_run(records.load(preset)).query("dataset == 'cifar10' and model == 'resnet20'")
+        means.append(runs.groupby("method")[["accuracy", "cwv"]].mean())
+    points = 100 * (means[0]["accuracy"] - means[1]["accuracy"]).abs().max()
+    ratios = (means[1]["cwv"] / means[0]["cwv"]).drop("ballot")
+    assert f"at most {points:.1f} points" in text
+    assert f"by at most {(ratios - 1).abs().max():.0%}" in text
 
 
 @pytest.mark.parametrize("name", [name for name in COMMITTED if name.endswith(".md")])
