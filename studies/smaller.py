@@ -90,7 +90,7 @@ pair is in the table, too.
 
 Any method can lower CWV by giving up accuracy, so `units_ballot` is also compared with each rival's
 curve of shifted class biases, at the same accuracy, as in 15_equal_accuracy (the trained networks,
-not their ONNX files). `spent` is in dense trainings, all passes counted. Its CWV is lower by
+not their ONNX files). `spent` is in dense trainings, all passes counted. Its CWV is
 
 """
 RIVALS = {"units_long": "lth_long", "units_norm": "lth_rate"}  # by the names that duels know
@@ -232,9 +232,9 @@ def page(rows: pd.DataFrame, fights: pd.DataFrame) -> str:
     text += pd.DataFrame(shown).to_markdown(index=False, disable_numparse=True) + "\n"
     text += EVEN
     for duel in fights.itertuples():
-        interval = Interval(duel.mean, duel.low, duel.high, duel.n)
+        interval = Interval(duel.ratio, duel.low, duel.high, duel.n)
         text += (
-            f"* {interval:.0%} than that of `{duel.rival}`: {duel.verdict}; {duel.settings} "
+            f"* {interval:.2f} times that of `{duel.rival}`: {duel.verdict}; {duel.settings} "
             f"settings, n = {duel.n} seeds; spent {duel.spent:.2f} and {duel.rival_spent:.2f}\n"
         )
     for (dataset, model), own in rows.groupby(["dataset", "model"], sort=False):

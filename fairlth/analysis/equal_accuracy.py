@@ -24,8 +24,9 @@ COLUMNS = [
     *SETTING,
     "settings",
     "rival",
-    *("mean", "low", "high", "n", "zeros", "verdict", "spent", "rival_spent"),
+    *("ratio", "low", "high", "n", "zeros", "verdict", "spent", "rival_spent"),
 ]
+RATIO = "CWV over the rival's"
 RECIPE = (
     "What to do today: prune in short levels, make the last training long, and shift the class "
     "biases on validation images; use Ballot's feedback where it is shown to add to that."
@@ -131,11 +132,11 @@ def pairs(points: pd.DataFrame, rival: str) -> pd.DataFrame:
 def duels(points: pd.DataFrame, rivals: Iterable[str] = RIVALS) -> pd.DataFrame:
     """Ballot as trained against each rival's curve of shifted biases at the same accuracy.
 
-    One row per rival over all tasks and densities, and one for each of them: `mean` is 1 less the
-    geometric mean of the ratio of CWVs, fractions, with the ends of its 95 % t interval over
-    seeds (over all, of seeds that lack no task or density), n, and what both spent. The verdict is
-    "better" where the interval is above 0, "worse" where it is below, else "open". Pairs of which
-    one CWV is 0 are left out and counted in `zeros`.
+    One row per rival over all tasks and densities, and one for each of them: `ratio`, the geometric
+    mean of Ballot's CWV over the rival's (below 1 Ballot is fairer), with the ends of its 95 % t
+    interval over seeds (over all, of seeds that lack no task or density), n, and what both spent.
+    The verdict is "better" where the interval is below 1, "worse" where it is above, else "open".
+    Pairs of which one CWV is 0 are left out and counted in `zeros`.
 
     Args:
         points: from `shifted`.
@@ -145,9 +146,7 @@ def duels(points: pd.DataFrame, rivals: Iterable[str] = RIVALS) -> pd.DataFrame:
     for rival in rivals:
         both = pairs(points, rival)
         for row, cells, logs in by_setting(both, "log"):
-            ends = geometric(logs)
-            row |= {"rival": rival, "mean": 1 - ends["ratio"], "n": ends["n"]}
-            row |= {"low": 1 - ends["high"], "high": 1 - ends["low"]}
+            row |= {"rival": rival} | geometric(logs)
             row |= cells[["spent", "rival_spent"]].mean().to_dict()
             row |= {"zeros": int(cells["log"].isna().sum())}
             found.append(row | {"verdict": verdict(row["low"], row["high"])})
@@ -155,17 +154,17 @@ def duels(points: pd.DataFrame, rivals: Iterable[str] = RIVALS) -> pd.DataFrame:
 
 
 def verdict(low: float, high: float) -> str:
-    """The rule of `duels` for an interval of how much lower the CWV is."""
-    if low > 0:
+    """The rule of `duels` for an interval of the ratio of CWVs."""
+    if high < 1:
         return "better"
-    return "worse" if high < 0 else "open"
+    return "worse" if low > 1 else "open"
 
 
 def readable_duels(rows: pd.DataFrame) -> pd.DataFrame:
     """Duels as people read them; what both spent is left out where no row has it."""
     shown = named(rows)
     shown.insert(0, "rival", [*rows["rival"]])
-    shown["CWV at equal accuracy lower by"] = told(rows, "mean", ".0%")
+    shown[RATIO] = told(rows, "ratio", ".2f")
     shown["n"] = [*rows["n"]]
     shown["verdict"] = [*rows["verdict"]]
     if rows["spent"].notna().any():
@@ -189,9 +188,9 @@ def even_fight(rows: pd.DataFrame) -> str:
         "worse": "Ballot is less fair at equal accuracy and budget",
         "open": "Ballot is not shown to be fairer at equal accuracy and budget",
     }
-    lower = f"its CWV is lower by {interval_of(row):.0%} than that of {BUDGET}"
+    times = f"its CWV is {interval_of(row, 'ratio'):.2f} times that of {BUDGET}"
     over = f"settings: {row['settings']}, seeds: {row['n']}"
-    said = f"{words[row['verdict']]}: {lower} ({over})."
+    said = f"{words[row['verdict']]}: {times} ({over})."
     return said if row["verdict"] == "better" else f"{said} {RECIPE}"
 
 
@@ -215,9 +214,10 @@ def remarks(rows: pd.DataFrame, rivals: Iterable[str] = RIVALS) -> str:
 def heat_cells(runs: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     """Ballot against each rival of the paper and, at equal accuracy, `lth_long`, by task and model.
 
-    One row per data set and task, model and rival: `value` is 1 - ratio of CWVs, fractions, over
-    all densities (of seeds that lack none), with the ends of its 95 % t interval and n. Against the
-    paper's rivals it is the mean gain of pairs, against `lth_long` that at equal accuracy.
+    One row per data set and task, model and rival: a `value` over all densities (of seeds that lack
+    none), with the ends of its 95 % t interval and n. Against the paper's rivals it is the mean
+    gain of pairs, a fraction, against `lth_long` the ratio of CWVs at equal accuracy, and
+    `is_ratio` is true.
 
     Args:
         runs: from `per_run`.
@@ -228,9 +228,11 @@ def heat_cells(runs: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
         task = dict(zip(config.TASK, keys, strict=True))
         here = points[np.logical_and.reduce([points[name] == task[name] for name in config.TASK])]
         gains = improvements(own[own["method"].isin([*PAPER, "ballot"])])
-        rows = pd.concat([gains, duels(here, [BUDGET])]).query("dataset == 'all'")
+        even = duels(here, [BUDGET]).rename(columns={"ratio": "mean"})
+        both = [gains.assign(is_ratio=False), even.assign(is_ratio=True)]
+        rows = pd.concat([rows[rows["dataset"] == "all"] for rows in both])
         name = config.task_name(task).removesuffix(f", {task['model']}")
         found.append(rows.assign(task=name, model=task["model"]))
-    columns = ["task", "model", "rival", "mean", "low", "high", "n"]
+    columns = ["task", "model", "rival", "mean", "low", "high", "n", "is_ratio"]
     rows = pd.concat(found) if found else pd.DataFrame(columns=columns)
     return rows[columns].rename(columns={"mean": "value"}).reset_index(drop=True)

@@ -72,7 +72,7 @@ def readable_premise(rows: pd.DataFrame) -> pd.DataFrame:
     """`over_dense` as people read it."""
     shown = named(rows)
     shown["method"] = [*rows["method"]]
-    shown["CWV over the dense net's"] = told(rows.rename(columns={"ratio": "mean"}), "mean", ".2f")
+    shown["CWV over the dense net's"] = told(rows, "ratio", ".2f")
     shown["n"] = [*rows["n"]]
     shown["verdict"] = [*rows["verdict"]]
     return shown
@@ -86,7 +86,7 @@ def in_words(rows: pd.DataFrame) -> str:
     for method, own in rows.groupby("method", sort=False):
         overall = own[own["dataset"] == "all"].iloc[0]
         each = own.loc[own["dataset"] != "all", "verdict"]
-        interval = interval_of(overall.rename({"ratio": "mean"}))
+        interval = interval_of(overall, "ratio")
         lines.append(
             f"Pruning alone, {method}: CWV {interval:.2f} times the dense net's, "
             f"n = {overall['n']} seeds: {overall['verdict']}; less fair in "

@@ -93,7 +93,7 @@ def readable_overall(rows: pd.DataFrame) -> pd.DataFrame:
     """Duels over all tasks and densities as people read them."""
     shown = equal_accuracy.readable_duels(rows).drop(columns=["task", "density"])
     shown.insert(2, "settings", [*rows["settings"]])
-    return shown.rename(columns={"CWV at equal accuracy lower by": ALL})
+    return shown.rename(columns={equal_accuracy.RATIO: ALL})
 
 
 def _beside(shown: pd.DataFrame, by_class: pd.DataFrame, everything: Findings) -> pd.DataFrame:
@@ -112,7 +112,7 @@ def text(everything: Findings, by_class: Findings, preset: str) -> str:
     tables = {
         "CWV of pruned networks over the dense net's": premise.readable_premise(everything.premise),
         f"Claims at preset {preset}: CWV lower by": claims_table(everything, by_class),
-        "CWV at equal accuracy lower by": duels_table(everything, by_class),
+        "Ballot's CWV over the rival's at equal accuracy": duels_table(everything, by_class),
         "The same by task and density": each,
     }
     parts = [in_short(everything, preset)]
@@ -141,7 +141,7 @@ def headline(claims: pd.DataFrame, duels: pd.DataFrame) -> str:
         n = {said: int((each["verdict"] == said).sum()) for said in ("better", "open", "worse")}
         row = overall.iloc[0]
         lines.append(
-            f"At equal accuracy against {rival}: CWV lower by {interval_of(row):.0%}, "
+            f"At equal accuracy Ballot's CWV is {interval_of(row, 'ratio'):.2f} times {rival}'s, "
             f"n = {row['n']} seeds: {row['verdict']}; better in {n['better']} of {len(each)} "
             f"settings, open in {n['open']}, worse in {n['worse']}."
         )
@@ -185,8 +185,9 @@ def page(preset: str) -> str:
         "## The paper's claims\n\nHow much lower Ballot's CWV is, paired by seed; 95 % t interval "
         f"over n seeds. {subset(everything.runs)}",
         markdown(claims_table(everything, by_class)),
-        "## At equal accuracy\n\nHow much lower the CWV of Ballot as trained is than that of each "
-        "rival's curve of shifted class biases, where both have the same accuracy.",
+        "## At equal accuracy\n\nThe CWV of Ballot as trained over that of each rival's curve of "
+        "shifted class biases, where both have the same accuracy: geometric mean, 95 % t interval, "
+        "n seeds. Below 1 Ballot is fairer.",
         equal_accuracy.remarks(everything.duels),
         markdown(duels_table(everything, by_class)),
         markdown(equal_accuracy.readable_duels(each)),

@@ -4,12 +4,13 @@ Each drawing takes a table and axes and returns the axes. It computes nothing bu
 draws.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.patches import Rectangle
 
 from fairlth import config, metrics
@@ -27,6 +28,25 @@ from fairlth.figures.style import (
 )
 
 DARK = 0.6  # of the range of colours, from which on words are white
+
+
+class Scale(NamedTuple):
+    """How a heat map tells its numbers.
+
+    `times` is what a value is multiplied by, `form` how it is written, `neutral` where Ballot
+    changes nothing.
+    """
+
+    label: str
+    times: int
+    form: str
+    unit: str
+    neutral: int
+    colours: str
+
+
+PERCENTS = Scale("CWV lower by (%)", 100, ".0f", " %", 0, "PuOr_r")
+RATIOS = Scale("CWV over the rival's", 1, ".2f", "", 1, "PuOr")
 
 
 def forest(rows: pd.DataFrame, ax: Axes) -> Axes:
@@ -51,6 +71,24 @@ def forest(rows: pd.DataFrame, ax: Axes) -> Axes:
     ax.axvline(0, color="#000000", linewidth=0.8)
     ax.set_yticks(range(len(rows)), [legible(label) for label in rows["label"].iloc[::-1]])
     ax.set(xlabel="CWV lower by (%), 95 % t intervals", ylim=(-0.6, len(rows) - 0.3))
+    return ax
+
+
+def ratios(rows: pd.DataFrame, ax: Axes) -> Axes:
+    """Ballot's CWV over a rival's with its interval, one per line. The axis is logarithmic.
+
+    Args:
+        rows: columns label, ratio, low and high.
+    """
+    upwards = rows.iloc[::-1]
+    places = range(len(rows))
+    ends = whiskers(upwards["ratio"], upwards["low"], upwards["high"])
+    ax.errorbar(upwards["ratio"], places, xerr=ends, **look("ballot"), linestyle="none", capsize=3)
+    ax.axvline(1, color="#000000", linewidth=0.8)
+    doublings(ax.xaxis, rows[["ratio", "low", "high"]].to_numpy().ravel())
+    ax.set_yticks(places, [legible(label) for label in upwards["label"]])
+    label = "Ballot's CWV over the rival's (below 1 is fairer), 95 % t intervals"
+    ax.set(xlabel=label, ylim=(-0.6, len(rows) - 0.3))
     return ax
 
 
@@ -170,14 +208,16 @@ def premise(rows: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def heat_map(rows: pd.DataFrame, ax: Axes) -> Axes:
-    """By how much Ballot's CWV is lower, one cell per task and model, with 95 % t intervals.
+    """Ballot's CWV beside a rival's, one cell per task and model, with 95 % t intervals.
 
-    Orange cells are fairer with Ballot, purple ones less fair. Where an interval includes 0, the
+    Values are how much lower Ballot's is or, where `is_ratio`, the ratio of both. Orange cells are
+    fairer with Ballot, purple ones less fair. Where an interval includes 0, or a ratio's 1, the
     effect is not shown: such a cell is hatched and its words are grey on white. A dash stands where
     no runs are.
 
     Args:
-        rows: columns task, model, value, low, high (1 - ratio of CWVs, fractions) and n (seeds).
+        rows: columns task, model, value, low, high (fractions or ratios), n (seeds) and is_ratio,
+            the same in all rows.
 
     Raises:
         ValueError: if a task and model have two rows.
@@ -188,46 +228,61 @@ def heat_map(rows: pd.DataFrame, ax: Axes) -> Axes:
         raise ValueError(
             f"{task} with {model} has two rows: a heat map takes one per task and model"
         )
+    scale = RATIOS if rows["is_ratio"].all() else PERCENTS
+    rows = rows.assign(**rows[["value", "low", "high"]] * scale.times)
     tasks = list(rows["task"].unique())
     models = list(rows["model"].unique())
     values = pd.DataFrame(np.nan, index=tasks, columns=models)
     for _, row in rows.iterrows():
-        values.loc[row["task"], row["model"]] = row["value"] * 100
-    limit = max(float(values.abs().max(axis=None)), 10.0) if values.notna().any(axis=None) else 10.0
+        values.loc[row["task"], row["model"]] = row["value"]
+    norm = _norm(values.to_numpy().ravel(), scale)
+    bar: dict[str, Any] = {"label": scale.label}
+    if scale is RATIOS:  # powers of 10 may all lie outside
+        bar |= {"ticks": [norm.vmin, 1, norm.vmax], "format": "%.2f"}
     seaborn.heatmap(
         values,
-        vmin=-limit,
-        vmax=limit,
-        cmap="PuOr_r",
+        norm=norm,
+        cmap=scale.colours,
         linewidths=2,
         xticklabels=[legible(model) for model in models],
         yticklabels=[legible(task) for task in tasks],
-        cbar_kws={"label": "CWV lower by (%)"},
+        cbar_kws=bar,
         ax=ax,
     )
+    colours = ax.collections[0].colorbar
+    assert colours is not None, "a heat map has a bar of colours"
+    colours.minorticks_off()
     for _, row in rows.iterrows():
-        _cell(row, (models.index(row["model"]), tasks.index(row["task"])), limit, ax)
+        _cell(row, (models.index(row["model"]), tasks.index(row["task"])), norm, scale, ax)
     for line, column in np.argwhere(values.isna()):
         ax.annotate("–", (column + 0.5, line + 0.5), ha="center", va="center", color=GREY)
-    ax.set(
-        ylabel="",
-        xlabel="value, 95 % t interval and seeds; hatched: interval includes 0, not shown",
-    )
+    below = f"hatched: interval includes {scale.neutral:g}, not shown"
+    ax.set(ylabel="", xlabel=f"value, 95 % t interval and seeds; {below}")
     ax.tick_params(length=0, rotation=0)
     ax.grid(visible=False)
     return ax
 
 
-def _cell(row: pd.Series, corner: tuple[int, int], limit: float, ax: Axes) -> None:
+def _norm(values: np.ndarray, scale: Scale) -> Normalize:
+    """Colours for the values of a heat map, with the neutral one in the middle."""
+    if scale is PERCENTS:
+        limit = np.nanmax([*np.abs(values), 10.0])
+        return Normalize(-limit, limit)
+    limit = np.exp(np.nanmax([*np.abs(np.log(values)), np.log(1.1)]))
+    return LogNorm(1 / limit, limit)
+
+
+def _cell(row: pd.Series, corner: tuple[int, int], norm: Normalize, scale: Scale, ax: Axes) -> None:
     """The words of a cell of `heat_map`, and hatching where the effect is not shown."""
-    value = row["value"] * 100
-    if np.isnan(value):
+    if np.isnan(row["value"]):
         return
-    words = f"{value:.0f} %\n{row['low'] * 100:.0f} to {row['high'] * 100:.0f}, n = {row['n']:.0f}"
+    value, low, high = (f"{row[name]:{scale.form}}" for name in ("value", "low", "high"))
+    words = f"{value}{scale.unit}\n{low} to {high}, n = {row['n']:.0f}"
     place: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8}
     note = ax.annotate(words, (corner[0] + 0.5, corner[1] + 0.5), **place)
-    if row["low"] > 0 or row["high"] < 0:
-        note.set_color("white" if abs(value) > DARK * limit else "black")
+    if row["low"] > scale.neutral or row["high"] < scale.neutral:
+        from_middle = abs(2 * norm(row["value"]) - 1)
+        note.set_color("white" if from_middle > DARK else "black")
     else:  # there is no interval, too, where there is one seed
         note.set_color("#4D4D4D")
         note.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.5})

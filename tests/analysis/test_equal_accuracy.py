@@ -76,11 +76,11 @@ def duel(*cwvs, rival="lth"):
     return equal_accuracy.duels(frame, [rival])
 
 
-def test_a_duel_is_won_where_the_interval_is_above_0():
+def test_a_duel_is_won_where_the_interval_is_below_1():
     """Against a CWV of 0.01 at accuracy 0.6: half of it in both seeds, twice, or once less and once more."""
     half, twice, mixed = duel(0.005, 0.0049), duel(0.02, 0.0201), duel(0.005, 0.02)
     assert half["dataset"].tolist() == ["all", "d"] and half["settings"].tolist() == [1, 1]
-    assert half["mean"].tolist() == pytest.approx([1 - np.sqrt(0.5 * 0.49)] * 2) and half[
+    assert half["ratio"].tolist() == pytest.approx([np.sqrt(0.5 * 0.49)] * 2) and half[
         "n"
     ].tolist() == [2, 2]
     assert [rows["verdict"].tolist() for rows in (half, twice, mixed)] == [
@@ -88,10 +88,10 @@ def test_a_duel_is_won_where_the_interval_is_above_0():
         ["worse"] * 2,
         ["open"] * 2,
     ]
-    assert mixed["mean"].tolist() == pytest.approx([0, 0])
+    assert mixed["ratio"].tolist() == pytest.approx([1, 1])
     assert half[["spent", "rival_spent"]].to_numpy().tolist() == [[2.5, 2.5]] * 2
     shown = equal_accuracy.readable_duels(half)
-    assert shown["CWV at equal accuracy lower by"][0] == "51% (44% to 56%)"
+    assert shown["CWV over the rival's"][0] == "0.49 (0.44 to 0.56)"
     assert shown[["rival", "task", "density", "spent", "rival spent"]].to_numpy().tolist() == [
         ["lth", "all", "all", 2.5, 2.5],
         ["lth", "d t by g, m", "0.05", 2.5, 2.5],
@@ -104,7 +104,7 @@ def test_over_all_only_seeds_with_every_task_and_density_count():
     overall = equal_accuracy.duels(frame, ["lth"]).iloc[0]
     assert (overall["dataset"], overall["settings"], overall["n"]) == ("all", 2, 1)
     assert (
-        overall["mean"] == pytest.approx(0) and overall["verdict"] == "open"
+        overall["ratio"] == pytest.approx(1) and overall["verdict"] == "open"
     )  # twice and half; no interval of one seed
 
 
@@ -114,7 +114,7 @@ def test_a_cwv_of_0_leaves_no_ratio_and_is_counted():
     assert (
         one["n"].tolist() == [1, 1]
         and one["zeros"].tolist() == [1, 1]
-        and one["mean"][1] == pytest.approx(0.5)
+        and one["ratio"][1] == pytest.approx(0.5)
     )
     curve = points("lth", 0, (0.6, 0.5, 0.4), (0.01, 0.001, 0.0), (0, 0.5, 1))
     for accuracy, relative in ((0.55, 0.01 / np.sqrt(1e-5)), (0.45, np.nan), (0.4, np.nan)):
@@ -127,7 +127,7 @@ def test_a_cwv_of_0_leaves_no_ratio_and_is_counted():
     assert (
         lost["n"].tolist() == [0, 0]
         and lost["verdict"].tolist() == ["open"] * 2
-        and lost["mean"].isna().all()
+        and lost["ratio"].isna().all()
     )
     assert (
         equal_accuracy.remarks(lost, ["lth"])
@@ -149,11 +149,11 @@ def test_the_even_fight_is_told_by_rule_and_with_a_recipe_where_it_is_not_won():
     }
     won, open_, lost = said.values()
     assert won == (
-        "Ballot is fairer at equal accuracy and budget: its CWV is lower by 51% (44% to 56%) than that of lth_long "
+        "Ballot is fairer at equal accuracy and budget: its CWV is 0.49 (0.44 to 0.56) times that of lth_long "
         "(settings: 1, seeds: 2)."
     )
     assert open_.startswith(
-        "Ballot is not shown to be fairer at equal accuracy and budget: its CWV is lower by 0% ("
+        "Ballot is not shown to be fairer at equal accuracy and budget: its CWV is 1.00 ("
     )
     assert lost.startswith("Ballot is less fair at equal accuracy and budget: ")
     assert open_.endswith(equal_accuracy.RECIPE) and lost.endswith(equal_accuracy.RECIPE)
@@ -179,11 +179,12 @@ def test_heat_cells_are_the_papers_rivals_and_the_even_fight():
     frame = pd.concat([duels_frame("m"), duels_frame("n")])
     runs = frame[frame["shift"] == 0]
     cells = equal_accuracy.heat_cells(runs, frame)
-    assert list(cells) == ["task", "model", "rival", "value", "low", "high", "n"]
+    assert list(cells) == ["task", "model", "rival", "value", "low", "high", "n", "is_ratio"]
     assert cells[["task", "model", "rival", "n"]].to_numpy().tolist() == [
         ["d t by g", model, rival, 2] for model in ("m", "n") for rival in ("lth", "lth_long")
     ]
-    assert cells["value"].tolist() == pytest.approx([0.5, 0.8] * 2)
+    assert cells["value"].tolist() == pytest.approx([0.5, 0.2] * 2)
+    assert cells["is_ratio"].tolist() == [False, True] * 2  # lower by a half; a fifth of it
 
 
 def duels_frame(model):

@@ -11,14 +11,14 @@ def test_the_headline_counts_verdicts():
     duels = pd.DataFrame(
         [
             ("lth", "all", 0.5, 0.4, 0.6, 5, "better"),
-            ("lth", "d", 0.7, 0.6, 0.8, 5, "better"),
-            ("lth", "e", 0, -1, 1, 5, "open"),
+            ("lth", "d", 0.3, 0.2, 0.4, 5, "better"),
+            ("lth", "e", 1, 0.5, 2, 5, "open"),
         ],
-        columns=["rival", "dataset", "mean", "low", "high", "n", "verdict"],
+        columns=["rival", "dataset", "ratio", "low", "high", "n", "verdict"],
     )
     assert report.headline(claims, duels).splitlines() == [
         "Claims of the paper: 1 reproduced, 1 not reproduced.",
-        "At equal accuracy against lth: CWV lower by 50% (40% to 60%), n = 5 seeds: better; "
+        "At equal accuracy Ballot's CWV is 0.50 (0.40 to 0.60) times lth's, n = 5 seeds: better; "
         "better in 1 of 2 settings, open in 1, worse in 0.",
     ]
 
@@ -87,7 +87,7 @@ def test_the_first_lines_are_the_premise_and_the_even_fight(found):
         "Claims of the paper",
     ]
     printed = report.text(*found, "small")
-    assert printed.startswith(lines[0]) and "CWV at equal accuracy lower by\n" in printed
+    assert printed.startswith(lines[0]) and "over the rival's at equal accuracy\n" in printed
 
 
 def test_smoke_says_first_that_it_is_no_evidence(found, small, monkeypatch):

@@ -106,7 +106,7 @@ CELLS = pd.DataFrame(
         {"task": "a $x$ 日", "model": "m", "value": -0.25, "low": -0.5, "high": 0.25, "n": 5},
         {"task": "b", "model": "k", "value": -0.1, "low": -0.2, "high": -0.05, "n": 3},
     ]
-)
+).assign(is_ratio=False)
 
 
 def test_a_heat_map_writes_values_and_intervals_and_hatches_what_is_not_shown():
@@ -130,6 +130,47 @@ def test_a_heat_map_writes_values_and_intervals_and_hatches_what_is_not_shown():
         [50, -10, -25, np.nan], nan_ok=True
     )
     ax.figure.draw_without_rendering()
+
+
+def test_a_heat_map_of_ratios_has_1_in_the_middle_of_its_colours():
+    rows = CELLS.assign(
+        value=[0.5, 1.25, 1.5], low=[0.25, 0.8, 1.2], high=[0.9, 2, 3], is_ratio=True
+    )
+    ax = figures.heat_map(rows, plt.subplots()[1])
+    words = {text.get_text(): text.get_color() for text in ax.texts}
+    assert words == {
+        "0.50\n0.25 to 0.90, n = 3": "white",
+        "1.25\n0.80 to 2.00, n = 5": "#4D4D4D",
+        "1.50\n1.20 to 3.00, n = 3": "black",
+        "–": figures.GREY,
+    }
+    [hatched] = ax.patches
+    assert hatched.get_xy() == (0, 1)
+    [mesh] = ax.collections
+    assert mesh.get_clim() == pytest.approx((0.5, 2)) and mesh.norm(1.0) == pytest.approx(0.5)
+    fairer, less_fair = mesh.cmap(mesh.norm(0.5)), mesh.cmap(mesh.norm(2))
+    percents = figures.heat_map(CELLS, plt.subplots()[1]).collections[0]
+    assert fairer == percents.cmap(percents.norm(50)) and less_fair == percents.cmap(
+        percents.norm(-50)
+    )
+    ticks = [tick.get_text() for tick in mesh.colorbar.ax.get_yticklabels()]
+    assert ticks == ["0.50", "1.00", "2.00"]
+    assert not mesh.colorbar.ax.get_yticklabels(minor=True)
+    assert "interval includes 1," in ax.get_xlabel()
+
+
+def test_ratios_stand_on_a_logarithmic_axis_the_first_at_the_top():
+    rows = pd.DataFrame(
+        {"label": ["a", "b"], "ratio": [0.5, 2], "low": [0.25, np.nan], "high": [1.0, np.nan]}
+    )
+    ax = figures.ratios(rows, plt.subplots()[1])
+    [drawn] = ax.containers
+    assert drawn.lines[0].get_xydata().tolist() == [[2, 0], [0.5, 1]]
+    ends = [segment[:, 0].tolist() for segment in drawn.lines[2][0].get_segments()]
+    assert ends == [pytest.approx([2, 2]), pytest.approx([0.25, 1])]
+    assert [tick.get_text() for tick in ax.get_yticklabels()] == ["b", "a"]
+    assert ax.get_xscale() == "log" and ax.get_xlim() == pytest.approx((0.25 / 1.5, 3))
+    assert [1, 1] in [list(line.get_xdata()) for line in ax.lines]
 
 
 def test_an_interval_that_is_not_there_shows_nothing_and_no_cell_is_drawn_twice():

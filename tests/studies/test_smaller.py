@@ -68,8 +68,8 @@ def test_duels_are_those_of_the_methods_that_units_stand_for(monkeypatch):
     found = smaller.duels().set_index("rival")
     expected = equal_accuracy.duels(equal_accuracy.shifted(own))
     expected = expected[expected["dataset"] == "all"].set_index("rival")
-    assert found.loc["units_long", "mean"] == expected.loc["lth_long", "mean"]
-    assert found.loc["units_norm", "mean"] == expected.loc["lth_rate", "mean"]
+    assert found.loc["units_long", "ratio"] == expected.loc["lth_long", "ratio"]
+    assert found.loc["units_norm", "ratio"] == expected.loc["lth_rate", "ratio"]
     assert set(found.index) == {"units_long", "units_norm"}
 
 
