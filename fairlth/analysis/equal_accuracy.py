@@ -26,7 +26,7 @@ COLUMNS = [
     "rival",
     *("ratio", "low", "high", "n", "zeros", "verdict", "spent", "rival_spent"),
 ]
-RATIO = "CWV over the rival's"
+RATIO = "CWV divided by the rival's"
 RECIPE = (
     "What to do today: prune in short levels, make the last training long, and shift the class "
     "biases on validation images; use Ballot's feedback where it is shown to add to that."
@@ -190,6 +190,8 @@ def even_fight(rows: pd.DataFrame) -> str:
     }
     times = f"its CWV is {interval_of(row, 'ratio'):.2f} times that of {BUDGET}"
     over = f"settings: {row['settings']}, seeds: {row['n']}"
+    if np.isfinite(row["spent"]):
+        over += f", spent: {row['spent']:.2f} and {row['rival_spent']:.2f} dense trainings"
     said = f"{words[row['verdict']]}: {times} ({over})."
     return said if row["verdict"] == "better" else f"{said} {RECIPE}"
 
@@ -216,8 +218,7 @@ def heat_cells(runs: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
 
     One row per data set and task, model and rival: a `value` over all densities (of seeds that lack
     none), with the ends of its 95 % t interval and n. Against the paper's rivals it is the mean
-    gain of pairs, a fraction, against `lth_long` the ratio of CWVs at equal accuracy, and
-    `is_ratio` is true.
+    gain of pairs, a fraction, against `lth_long` the ratio of CWVs at equal accuracy.
 
     Args:
         runs: from `per_run`.
@@ -228,11 +229,11 @@ def heat_cells(runs: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
         task = dict(zip(config.TASK, keys, strict=True))
         here = points[np.logical_and.reduce([points[name] == task[name] for name in config.TASK])]
         gains = improvements(own[own["method"].isin([*PAPER, "ballot"])])
-        even = duels(here, [BUDGET]).rename(columns={"ratio": "mean"})
-        both = [gains.assign(is_ratio=False), even.assign(is_ratio=True)]
-        rows = pd.concat([rows[rows["dataset"] == "all"] for rows in both])
+        even = duels(here, [BUDGET]).rename(columns={"ratio": "value"})
+        both = pd.concat([gains.rename(columns={"mean": "value"}), even])
         name = config.task_name(task).removesuffix(f", {task['model']}")
-        found.append(rows.assign(task=name, model=task["model"]))
-    columns = ["task", "model", "rival", "mean", "low", "high", "n", "is_ratio"]
+        overall = both[both["dataset"] == "all"]
+        found.append(overall.assign(task=name, model=task["model"]))
+    columns = ["task", "model", "rival", "value", "low", "high", "n"]
     rows = pd.concat(found) if found else pd.DataFrame(columns=columns)
-    return rows[columns].rename(columns={"mean": "value"}).reset_index(drop=True)
+    return rows[columns].reset_index(drop=True)

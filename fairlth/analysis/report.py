@@ -112,7 +112,7 @@ def text(everything: Findings, by_class: Findings, preset: str) -> str:
     tables = {
         "CWV of pruned networks over the dense net's": premise.readable_premise(everything.premise),
         f"Claims at preset {preset}: CWV lower by": claims_table(everything, by_class),
-        "Ballot's CWV over the rival's at equal accuracy": duels_table(everything, by_class),
+        "Ballot's CWV divided by the rival's at equal accuracy": duels_table(everything, by_class),
         "The same by task and density": each,
     }
     parts = [in_short(everything, preset)]
@@ -158,7 +158,7 @@ def readable_claims(rows: pd.DataFrame) -> pd.DataFrame:
     """Claims as people read them: percents with the ends of their intervals."""
     shown = rows[["claim"]].reset_index(drop=True)
     shown["paper"] = [f"{value:.1%}" if np.isfinite(value) else "–" for value in rows["paper"]]
-    shown[ALL] = told(rows.rename(columns={"ours": "mean"}), "mean", ".1%")
+    shown[ALL] = told(rows, "ours", ".1%")
     shown["settings"] = [*rows["settings"]]
     shown["n"] = [*rows["n"]]
     shown["verdict"] = [*rows["verdict"]]
@@ -180,14 +180,15 @@ def page(preset: str) -> str:
         scope.missing(table, planned),
         "## In short\n\n" + in_short(everything, preset).replace("\n", "  \n"),
         "## Pruning alone\n\nCWV over the dense net's of the same seed: geometric mean, 95 % t "
-        "interval, n seeds. Above 1 is less fair.",
+        "interval, n seeds. Above 1 is less fair. The weights of `lth_rate` are trained longer "
+        "than the dense net's: a ratio below 1 may come from that.",
         markdown(premise.readable_premise(everything.premise)),
         "## The paper's claims\n\nHow much lower Ballot's CWV is, paired by seed; 95 % t interval "
         f"over n seeds. {subset(everything.runs)}",
         markdown(claims_table(everything, by_class)),
-        "## At equal accuracy\n\nThe CWV of Ballot as trained over that of each rival's curve of "
-        "shifted class biases, where both have the same accuracy: geometric mean, 95 % t interval, "
-        "n seeds. Below 1 Ballot is fairer.",
+        "## At equal accuracy\n\nThe CWV of Ballot (as trained) divided by that of each rival's "
+        "curve of shifted class biases at the same accuracy: geometric mean, 95 % t interval, n "
+        "seeds. Below 1 Ballot is fairer.",
         equal_accuracy.remarks(everything.duels),
         markdown(duels_table(everything, by_class)),
         markdown(equal_accuracy.readable_duels(each)),

@@ -80,7 +80,7 @@ def means(rows: pd.DataFrame, names: Iterable[str]) -> dict[str, float]:
 
 
 def interval_of(row: Any, name: str = "mean") -> Interval:
-    """The interval in a row: of `name`, `name_low` and `name_high`, or of mean, low and high."""
+    """The interval in a row: `name` with `name_low` and `name_high`, else with `low` and `high`."""
     low, high = ("low", "high") if f"{name}_low" not in row else (f"{name}_low", f"{name}_high")
     return Interval(row[name], row[low], row[high], row["n"])
 

@@ -201,7 +201,7 @@ def cost(rows: pd.DataFrame, ax: Axes) -> Axes:
     ax.plot([], [], "o", color=GREY, label="as trained")
     ax.plot([], [], "o", color=GREY, mfc="white", label="class biases shifted half-way as well")
     doublings(ax.xaxis, rows["cost"])
-    doublings(ax.yaxis, rows["relative"])
+    doublings(ax.yaxis, [1, *rows["relative"]])
     return ax
 
 

@@ -4,14 +4,14 @@ Each drawing takes a table and axes and returns the axes. It computes nothing bu
 draws.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import PercentFormatter
 
 from fairlth import config, metrics
 from fairlth.figures.style import (
@@ -28,25 +28,6 @@ from fairlth.figures.style import (
 )
 
 DARK = 0.6  # of the range of colours, from which on words are white
-
-
-class Scale(NamedTuple):
-    """How a heat map tells its numbers.
-
-    `times` is what a value is multiplied by, `form` how it is written, `neutral` where Ballot
-    changes nothing.
-    """
-
-    label: str
-    times: int
-    form: str
-    unit: str
-    neutral: int
-    colours: str
-
-
-PERCENTS = Scale("CWV lower by (%)", 100, ".0f", " %", 0, "PuOr_r")
-RATIOS = Scale("CWV over the rival's", 1, ".2f", "", 1, "PuOr")
 
 
 def forest(rows: pd.DataFrame, ax: Axes) -> Axes:
@@ -75,7 +56,7 @@ def forest(rows: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def ratios(rows: pd.DataFrame, ax: Axes) -> Axes:
-    """Ballot's CWV over a rival's with its interval, one per line. The axis is logarithmic.
+    """Ballot's CWV divided by a rival's, with its interval, one per line. The axis is logarithmic.
 
     Args:
         rows: columns label, ratio, low and high.
@@ -85,9 +66,9 @@ def ratios(rows: pd.DataFrame, ax: Axes) -> Axes:
     ends = whiskers(upwards["ratio"], upwards["low"], upwards["high"])
     ax.errorbar(upwards["ratio"], places, xerr=ends, **look("ballot"), linestyle="none", capsize=3)
     ax.axvline(1, color="#000000", linewidth=0.8)
-    doublings(ax.xaxis, rows[["ratio", "low", "high"]].to_numpy().ravel())
+    doublings(ax.xaxis, [1, *rows[["ratio", "low", "high"]].to_numpy().ravel()])
     ax.set_yticks(places, [legible(label) for label in upwards["label"]])
-    label = "Ballot's CWV over the rival's (below 1 is fairer), 95 % t intervals"
+    label = "Ballot's CWV divided by the rival's (below 1 is fairer), 95 % t intervals"
     ax.set(xlabel=label, ylim=(-0.6, len(rows) - 0.3))
     return ax
 
@@ -113,7 +94,7 @@ def pairs(rows: pd.DataFrame, ax: Axes) -> Axes:
         _rival(ratios[ratios["rival"] == rival], rival, place, ax)
     ax.axvline(1, color="#000000", linewidth=0.8)
     ax.set_yticks(range(len(rivals)), [NAMES[rival] for rival in rivals])
-    doublings(ax.xaxis, ratios["ratio"].agg(["min", "max"]))
+    doublings(ax.xaxis, [1, *ratios["ratio"]])
     beside: dict[str, Any] = {"xycoords": "axes fraction", "va": "bottom"}
     ax.annotate("  pairs won", (1, 1), fontsize=8, color=GREY, **beside)
     below = "bar and line: geometric mean and 95 % t interval over seeds"
@@ -148,7 +129,7 @@ def effects(rows: pd.DataFrame, ax: Axes) -> Axes:
     factors = drawn.assign(**np.exp(drawn[["mean", "low", "high"]]))
     _effect(factors, "selection", "ballot_select", 0.16, "conflict in the selection", ax)
     _effect(factors, "training", "ballot", -0.16, "refined training", ax)
-    doublings(ax.xaxis, factors[["mean", "low", "high"]].to_numpy().ravel())
+    doublings(ax.xaxis, [1, *factors[["mean", "low", "high"]].to_numpy().ravel()])
     lines = [setting(row) for _, row in rows[rows["effect"] == "training"].iloc[::-1].iterrows()]
     ax.set_yticks(range(len(lines)), lines)
     ax.set(
@@ -198,7 +179,7 @@ def premise(rows: pd.DataFrame, ax: Axes) -> Axes:
     beside: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
     ax.legend(handles, [NAMES[method] for method in methods], **beside)
     ax.axvline(1, color="#000000", linewidth=0.8)
-    doublings(ax.xaxis, rows[["ratio", "low", "high"]].to_numpy().ravel())
+    doublings(ax.xaxis, [1, *rows[["ratio", "low", "high"]].to_numpy().ravel()])
     names = [f"{setting(own.iloc[0])}, n = {span(own['n'])}" for own in lines]
     ax.set_yticks(range(len(lines)), names)
     label = "CWV over the dense net's (above 1 is less fair), 95 % t intervals"
@@ -207,17 +188,18 @@ def premise(rows: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def heat_map(rows: pd.DataFrame, ax: Axes) -> Axes:
+def heat_map(rows: pd.DataFrame, ax: Axes, ratio: bool = False) -> Axes:
     """Ballot's CWV beside a rival's, one cell per task and model, with 95 % t intervals.
 
-    Values are how much lower Ballot's is or, where `is_ratio`, the ratio of both. Orange cells are
-    fairer with Ballot, purple ones less fair. Where an interval includes 0, or a ratio's 1, the
-    effect is not shown: such a cell is hatched and its words are grey on white. A dash stands where
-    no runs are.
+    Orange cells are fairer with Ballot, purple ones less fair. Where an interval includes no
+    change, the effect is not shown: such a cell is hatched and its words are grey on white. A dash
+    stands where no runs are.
 
     Args:
-        rows: columns task, model, value, low, high (fractions or ratios), n (seeds) and is_ratio,
-            the same in all rows.
+        rows: columns task, model, value, low, high and n (seeds). Values are fractions, how much
+            lower Ballot's CWV is; or with `ratio` Ballot's CWV divided by the rival's.
+        ax: axes.
+        ratio: see `rows`.
 
     Raises:
         ValueError: if a task and model have two rows.
@@ -228,61 +210,57 @@ def heat_map(rows: pd.DataFrame, ax: Axes) -> Axes:
         raise ValueError(
             f"{task} with {model} has two rows: a heat map takes one per task and model"
         )
-    scale = RATIOS if rows["is_ratio"].all() else PERCENTS
-    rows = rows.assign(**rows[["value", "low", "high"]] * scale.times)
+    rows = rows.assign(effect=-np.log(rows["value"]) if ratio else rows["value"])
     tasks = list(rows["task"].unique())
     models = list(rows["model"].unique())
-    values = pd.DataFrame(np.nan, index=tasks, columns=models)
+    effects = pd.DataFrame(np.nan, index=tasks, columns=models)
     for _, row in rows.iterrows():
-        values.loc[row["task"], row["model"]] = row["value"]
-    norm = _norm(values.to_numpy().ravel(), scale)
-    bar: dict[str, Any] = {"label": scale.label}
-    if scale is RATIOS:  # powers of 10 may all lie outside
-        bar |= {"ticks": [norm.vmin, 1, norm.vmax], "format": "%.2f"}
+        effects.loc[row["task"], row["model"]] = row["effect"]
+    limit = np.nanmax([*rows["effect"].abs(), np.log(2) if ratio else 1.0])
     seaborn.heatmap(
-        values,
-        norm=norm,
-        cmap=scale.colours,
+        effects,
+        vmin=-limit,
+        vmax=limit,
+        cmap="PuOr_r",
         linewidths=2,
         xticklabels=[legible(model) for model in models],
         yticklabels=[legible(task) for task in tasks],
-        cbar_kws=bar,
+        cbar_kws={
+            "label": "CWV divided by the rival's" if ratio else "CWV lower by",
+            "ticks": [-limit, 0, limit] if ratio else None,
+            "format": _as_ratio if ratio else PercentFormatter(1),
+        },
         ax=ax,
     )
-    colours = ax.collections[0].colorbar
-    assert colours is not None, "a heat map has a bar of colours"
-    colours.minorticks_off()
     for _, row in rows.iterrows():
-        _cell(row, (models.index(row["model"]), tasks.index(row["task"])), norm, scale, ax)
-    for line, column in np.argwhere(values.isna()):
+        corner = (models.index(row["model"]), tasks.index(row["task"]))
+        _cell(row, corner, abs(row["effect"]) > DARK * limit, ratio, ax)
+    for line, column in np.argwhere(effects.isna()):
         ax.annotate("–", (column + 0.5, line + 0.5), ha="center", va="center", color=GREY)
-    below = f"hatched: interval includes {scale.neutral:g}, not shown"
+    below = f"hatched: interval includes {1 if ratio else 0}, not shown"
     ax.set(ylabel="", xlabel=f"value, 95 % t interval and seeds; {below}")
     ax.tick_params(length=0, rotation=0)
     ax.grid(visible=False)
     return ax
 
 
-def _norm(values: np.ndarray, scale: Scale) -> Normalize:
-    """Colours for the values of a heat map, with the neutral one in the middle."""
-    if scale is PERCENTS:
-        limit = np.nanmax([*np.abs(values), 10.0])
-        return Normalize(-limit, limit)
-    limit = np.exp(np.nanmax([*np.abs(np.log(values)), np.log(1.1)]))
-    return LogNorm(1 / limit, limit)
+def _as_ratio(effect: float, _place: int) -> str:
+    """The ratio of CWVs whose logarithm, with the other sign, is an effect."""
+    return f"{np.exp(-effect):.2f}"
 
 
-def _cell(row: pd.Series, corner: tuple[int, int], norm: Normalize, scale: Scale, ax: Axes) -> None:
+def _cell(row: pd.Series, corner: tuple[int, int], dark: bool, ratio: bool, ax: Axes) -> None:
     """The words of a cell of `heat_map`, and hatching where the effect is not shown."""
     if np.isnan(row["value"]):
         return
-    value, low, high = (f"{row[name]:{scale.form}}" for name in ("value", "low", "high"))
-    words = f"{value}{scale.unit}\n{low} to {high}, n = {row['n']:.0f}"
+    interval = metrics.Interval(row["value"], row["low"], row["high"], row["n"])
+    value, *ends = f"{interval:{'.2f' if ratio else '.0%'}}".split(" ", 1)
+    words = "\n".join([value, *ends, f"n = {row['n']:.0f}"])
     place: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8}
     note = ax.annotate(words, (corner[0] + 0.5, corner[1] + 0.5), **place)
-    if row["low"] > scale.neutral or row["high"] < scale.neutral:
-        from_middle = abs(2 * norm(row["value"]) - 1)
-        note.set_color("white" if from_middle > DARK else "black")
+    no_change = 1 if ratio else 0
+    if row["low"] > no_change or row["high"] < no_change:
+        note.set_color("white" if dark else "black")
     else:  # there is no interval, too, where there is one seed
         note.set_color("#4D4D4D")
         note.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.5})

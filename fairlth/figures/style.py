@@ -92,7 +92,8 @@ def whiskers(mean: ArrayLike, low: ArrayLike, high: ArrayLike) -> Array:
 
 
 def doublings(axis: Any, ends: Iterable[float]) -> None:
-    """Makes an axis logarithmic, with ticks at powers of 2, and a bit longer than its values need.
+    """Makes an axis logarithmic, with ticks at powers of 2 (at most ten or so), and a bit longer
+    than its values need.
 
     Args:
         axis: `ax.xaxis` or `ax.yaxis`.
@@ -101,7 +102,9 @@ def doublings(axis: Any, ends: Iterable[float]) -> None:
     shown = [end for end in ends if np.isfinite(end) and end > 0] or [1.0]
     low = min(shown) / 1.5
     high = max(shown) * 1.5
-    ticks = [2.0**power for power in range(-12, 12) if low < 2.0**power < high]
+    powers = [power for power in range(-12, 12) if low < 2.0**power < high]
+    every = 1 + len(powers) // 10
+    ticks = [2.0**power for power in powers if power % every == 0]
     texts = [f"{tick:g}" if tick >= 1 else f"1/{1 / tick:g}" for tick in ticks]
     axis.axes.set(**{f"{axis.axis_name}scale": "log", f"{axis.axis_name}lim": (low, high)})
     axis.set_ticks(ticks, texts)

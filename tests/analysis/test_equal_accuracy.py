@@ -91,7 +91,7 @@ def test_a_duel_is_won_where_the_interval_is_below_1():
     assert mixed["ratio"].tolist() == pytest.approx([1, 1])
     assert half[["spent", "rival_spent"]].to_numpy().tolist() == [[2.5, 2.5]] * 2
     shown = equal_accuracy.readable_duels(half)
-    assert shown["CWV over the rival's"][0] == "0.49 (0.44 to 0.56)"
+    assert shown["CWV divided by the rival's"][0] == "0.49 (0.44 to 0.56)"
     assert shown[["rival", "task", "density", "spent", "rival spent"]].to_numpy().tolist() == [
         ["lth", "all", "all", 2.5, 2.5],
         ["lth", "d t by g, m", "0.05", 2.5, 2.5],
@@ -150,7 +150,7 @@ def test_the_even_fight_is_told_by_rule_and_with_a_recipe_where_it_is_not_won():
     won, open_, lost = said.values()
     assert won == (
         "Ballot is fairer at equal accuracy and budget: its CWV is 0.49 (0.44 to 0.56) times that of lth_long "
-        "(settings: 1, seeds: 2)."
+        "(settings: 1, seeds: 2, spent: 2.50 and 2.50 dense trainings)."
     )
     assert open_.startswith(
         "Ballot is not shown to be fairer at equal accuracy and budget: its CWV is 1.00 ("
@@ -179,12 +179,13 @@ def test_heat_cells_are_the_papers_rivals_and_the_even_fight():
     frame = pd.concat([duels_frame("m"), duels_frame("n")])
     runs = frame[frame["shift"] == 0]
     cells = equal_accuracy.heat_cells(runs, frame)
-    assert list(cells) == ["task", "model", "rival", "value", "low", "high", "n", "is_ratio"]
+    assert list(cells) == ["task", "model", "rival", "value", "low", "high", "n"]
     assert cells[["task", "model", "rival", "n"]].to_numpy().tolist() == [
         ["d t by g", model, rival, 2] for model in ("m", "n") for rival in ("lth", "lth_long")
     ]
-    assert cells["value"].tolist() == pytest.approx([0.5, 0.2] * 2)
-    assert cells["is_ratio"].tolist() == [False, True] * 2  # lower by a half; a fifth of it
+    assert cells["value"].tolist() == pytest.approx(
+        [0.5, 0.2] * 2
+    )  # lower by a half; a fifth of it
 
 
 def duels_frame(model):

@@ -87,7 +87,7 @@ def test_the_first_lines_are_the_premise_and_the_even_fight(found):
         "Claims of the paper",
     ]
     printed = report.text(*found, "small")
-    assert printed.startswith(lines[0]) and "over the rival's at equal accuracy\n" in printed
+    assert printed.startswith(lines[0]) and "divided by the rival's at equal accuracy\n" in printed
 
 
 def test_smoke_says_first_that_it_is_no_evidence(found, small, monkeypatch):

@@ -102,20 +102,20 @@ def test_premise_draws_ratios_to_the_dense_net_one_line_per_task_and_density():
 
 CELLS = pd.DataFrame(
     [
-        {"task": "b", "model": "m", "value": 0.5, "low": 0.25, "high": 0.75, "n": 3},
+        {"task": "b", "model": "m", "value": 0.75, "low": 0.5, "high": 1.0, "n": 3},
         {"task": "a $x$ 日", "model": "m", "value": -0.25, "low": -0.5, "high": 0.25, "n": 5},
         {"task": "b", "model": "k", "value": -0.1, "low": -0.2, "high": -0.05, "n": 3},
     ]
-).assign(is_ratio=False)
+)
 
 
 def test_a_heat_map_writes_values_and_intervals_and_hatches_what_is_not_shown():
     ax = figures.heat_map(CELLS, plt.subplots()[1])
     words = {text.get_text(): text for text in ax.texts}
     assert {text: note.get_position() for text, note in words.items()} == {
-        "50 %\n25 to 75, n = 3": (0.5, 0.5),
-        "-25 %\n-50 to 25, n = 5": (0.5, 1.5),
-        "-10 %\n-20 to -5, n = 3": (1.5, 0.5),
+        "75%\n(50% to 100%)\nn = 3": (0.5, 0.5),
+        "-25%\n(-50% to 25%)\nn = 5": (0.5, 1.5),
+        "-10%\n(-20% to -5%)\nn = 3": (1.5, 0.5),
         "–": (1.5, 1.5),
     }
     [hatched] = ax.patches
@@ -124,39 +124,40 @@ def test_a_heat_map_writes_values_and_intervals_and_hatches_what_is_not_shown():
     assert colours == ["white", "#4D4D4D", "black", figures.GREY]
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["b", "a $x$ \\u65e5"]
     [mesh] = ax.collections
-    assert mesh.get_clim() == (-50, 50)  # 0 is in the middle of the colours
+    assert mesh.get_clim() == (-1, 1)  # 0 is in the middle of the colours
     values = mesh.get_array()
     assert values.filled(np.nan).ravel().tolist() == pytest.approx(
-        [50, -10, -25, np.nan], nan_ok=True
+        [0.75, -0.1, -0.25, np.nan], nan_ok=True
     )
     ax.figure.draw_without_rendering()
+    assert "50%" in [tick.get_text() for tick in mesh.colorbar.ax.get_yticklabels()]
+    assert "interval includes 0," in ax.get_xlabel()
 
 
-def test_a_heat_map_of_ratios_has_1_in_the_middle_of_its_colours():
-    rows = CELLS.assign(
-        value=[0.5, 1.25, 1.5], low=[0.25, 0.8, 1.2], high=[0.9, 2, 3], is_ratio=True
-    )
-    ax = figures.heat_map(rows, plt.subplots()[1])
+def test_a_heat_map_of_ratios_has_1_in_the_middle_and_what_is_fairer_on_top():
+    rows = CELLS.assign(value=[0.25, 1.25, 1.5], low=[0.2, 0.8, 1.2], high=[0.9, 2, 3])
+    ax = figures.heat_map(rows, plt.subplots()[1], ratio=True)
     words = {text.get_text(): text.get_color() for text in ax.texts}
     assert words == {
-        "0.50\n0.25 to 0.90, n = 3": "white",
-        "1.25\n0.80 to 2.00, n = 5": "#4D4D4D",
-        "1.50\n1.20 to 3.00, n = 3": "black",
+        "0.25\n(0.20 to 0.90)\nn = 3": "white",
+        "1.25\n(0.80 to 2.00)\nn = 5": "#4D4D4D",
+        "1.50\n(1.20 to 3.00)\nn = 3": "black",
         "–": figures.GREY,
     }
     [hatched] = ax.patches
     assert hatched.get_xy() == (0, 1)
     [mesh] = ax.collections
-    assert mesh.get_clim() == pytest.approx((0.5, 2)) and mesh.norm(1.0) == pytest.approx(0.5)
-    fairer, less_fair = mesh.cmap(mesh.norm(0.5)), mesh.cmap(mesh.norm(2))
     percents = figures.heat_map(CELLS, plt.subplots()[1]).collections[0]
-    assert fairer == percents.cmap(percents.norm(50)) and less_fair == percents.cmap(
-        percents.norm(-50)
-    )
+    assert mesh.cmap == percents.cmap and mesh.norm(np.log(4)) == percents.norm(1.0) == 1
     ticks = [tick.get_text() for tick in mesh.colorbar.ax.get_yticklabels()]
-    assert ticks == ["0.50", "1.00", "2.00"]
-    assert not mesh.colorbar.ax.get_yticklabels(minor=True)
+    assert ticks == ["4.00", "1.00", "0.25"]  # from the bottom upwards
     assert "interval includes 1," in ax.get_xlabel()
+
+
+@pytest.mark.parametrize(("ratio", "value", "ends"), [(False, 0.02, 1.0), (True, 0.98, np.log(2))])
+def test_a_small_effect_has_a_pale_colour(ratio, value, ends):
+    ax = figures.heat_map(CELLS.head(1).assign(value=value), plt.subplots()[1], ratio=ratio)
+    assert ax.collections[0].get_clim() == pytest.approx((-ends, ends))
 
 
 def test_ratios_stand_on_a_logarithmic_axis_the_first_at_the_top():
@@ -173,9 +174,16 @@ def test_ratios_stand_on_a_logarithmic_axis_the_first_at_the_top():
     assert [1, 1] in [list(line.get_xdata()) for line in ax.lines]
 
 
+def test_the_line_at_1_is_in_sight_wherever_the_ratios_are():
+    far = pd.DataFrame({"label": ["a"], "ratio": [0.2], "low": [0.15], "high": [0.25]})
+    low, high = figures.ratios(far, plt.subplots()[1]).get_xlim()
+    assert (low, high) == pytest.approx((0.1, 1.5))
+
+
 def test_an_interval_that_is_not_there_shows_nothing_and_no_cell_is_drawn_twice():
     alone = CELLS.head(1).assign(low=np.nan, high=np.nan, n=1)
-    assert len(figures.heat_map(alone, plt.subplots()[1]).patches) == 1
+    ax = figures.heat_map(alone, plt.subplots()[1])
+    assert len(ax.patches) == 1 and [text.get_text() for text in ax.texts] == ["75%\nn = 1"]
     with pytest.raises(
         ValueError, match="b with m has two rows: a heat map takes one per task and model"
     ):

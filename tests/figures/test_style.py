@@ -176,6 +176,9 @@ def test_an_axis_of_doublings_leaves_out_what_has_no_logarithm(ax):
     style.doublings(ax.xaxis, [0.0, np.nan, np.inf, 0.5, 4.0])
     assert ax.get_xlim() == pytest.approx((1 / 3, 6))
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1/2", "1", "2", "4"]
+    style.doublings(ax.xaxis, [1 / 2000, 20.0])
+    told = [tick.get_text() for tick in ax.get_xticklabels()]
+    assert told == ["1/1024", "1/256", "1/64", "1/16", "1/4", "1", "4", "16"]  # not on each other
     style.doublings(ax.yaxis, [np.nan])
     assert ax.get_ylim() == pytest.approx((1 / 1.5, 1.5))
 
