@@ -157,6 +157,8 @@ def test_the_even_fight_is_told_by_rule_and_with_a_recipe_where_it_is_not_won():
     )
     assert lost.startswith("Ballot is less fair at equal accuracy and budget: ")
     assert open_.endswith(equal_accuracy.RECIPE) and lost.endswith(equal_accuracy.RECIPE)
+    older = duel(0.005, 0.0049, rival="lth_long").assign(spent=np.nan, rival_spent=np.nan)
+    assert equal_accuracy.even_fight(older).endswith("(settings: 1, seeds: 2).")
     absent = equal_accuracy.even_fight(duel(0.005, 0.0049))
     assert absent.startswith(
         "At equal accuracy and budget: not run, the table has no runs of lth_long. What to do today:"

@@ -135,18 +135,20 @@ def test_a_heat_map_writes_values_and_intervals_and_hatches_what_is_not_shown():
 
 
 def test_a_heat_map_of_ratios_has_1_in_the_middle_and_what_is_fairer_on_top():
-    rows = CELLS.assign(value=[0.25, 1.25, 1.5], low=[0.2, 0.8, 1.2], high=[0.9, 2, 3])
+    rows = CELLS.assign(value=[0.25, 1.25, 2.0], low=[0.2, 0.8, 1.2], high=[0.9, 2, 3])
     ax = figures.heat_map(rows, plt.subplots()[1], ratio=True)
     words = {text.get_text(): text.get_color() for text in ax.texts}
     assert words == {
         "0.25\n(0.20 to 0.90)\nn = 3": "white",
         "1.25\n(0.80 to 2.00)\nn = 5": "#4D4D4D",
-        "1.50\n(1.20 to 3.00)\nn = 3": "black",
+        "2.00\n(1.20 to 3.00)\nn = 3": "black",
         "–": figures.GREY,
     }
     [hatched] = ax.patches
     assert hatched.get_xy() == (0, 1)
     [mesh] = ax.collections
+    effects = [np.log(4), -np.log(2), -np.log(1.25), np.nan]
+    assert mesh.get_array().filled(np.nan).ravel().tolist() == pytest.approx(effects, nan_ok=True)
     percents = figures.heat_map(CELLS, plt.subplots()[1]).collections[0]
     assert mesh.cmap == percents.cmap and mesh.norm(np.log(4)) == percents.norm(1.0) == 1
     ticks = [tick.get_text() for tick in mesh.colorbar.ax.get_yticklabels()]
