@@ -32,7 +32,10 @@ SHOWN = {  # rule -> colour, line, words
 
 
 def tables() -> dict[str, dict[str, list[tuple[float, float]]]]:
-    """By heading and rule, (CWV x 1e4, accuracy in percent) along the shift."""
+    """By heading and rule, (CWV x 1e4, accuracy in percent) along the shift.
+
+    Where a rule stands in several tables of a heading, the first counts.
+    """
     found: dict[str, dict[str, list[tuple[float, float]]]] = {}
     rules: dict[str, list[tuple[float, float]]] = {}
     for line in (HERE / "study.md").read_text().splitlines():
@@ -42,7 +45,8 @@ def tables() -> dict[str, dict[str, list[tuple[float, float]]]]:
         cells = re.findall(r"([\d.]+) / ([\d.]+) / [\d.]+ \(", line)
         if line.startswith("|") and cells:
             rule = line.split("|")[1].strip()
-            rules[rule] = [(float(cwv), float(accuracy)) for accuracy, cwv in cells]
+            points = [(float(cwv), float(accuracy)) for accuracy, cwv in cells]
+            rules.setdefault(rule, points)
     return found
 
 
