@@ -114,7 +114,7 @@ def equal(home, text):
     assert (
         len(
             re.findall(
-                r"^ *(lth|lth_rate|constrained|fairgrape) +-?\d+% \(.* (better|open|worse)",
+                r"^ *(lth|lth_rate|constrained|fairgrape) +\d+\.\d\d \(.* (better|open|worse)",
                 text,
                 re.M,
             )
