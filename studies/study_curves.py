@@ -25,7 +25,6 @@ SHOWN = {  # rule -> colour, line, words
     "fine1-demote.1_plain": ("#CC79A7", "--", "short levels, conflict demoted"),
     "fine1-share.5_plain": ("#009E73", "--", "short levels, weak classes' importance"),
     "fine1-magnitude_plain2": ("#E69F00", "-", "short levels, twice the epochs"),
-    "fine1-masks.3_plain": ("#56B4E9", "--", "short levels, disagreement of two masks demoted"),
     "fine1-magnitude_refine2-0.05": ("#F28E7C", "-", "short levels, refined"),
     "fine1-demote.1_refine2-0.05": ("#D55E00", "--", "both: Ballot"),
 }
@@ -34,7 +33,7 @@ SHOWN = {  # rule -> colour, line, words
 def tables() -> dict[str, dict[str, list[tuple[float, float]]]]:
     """By heading and rule, (CWV x 1e4, accuracy in percent) along the shift.
 
-    Where a rule stands in several tables of a heading, the first counts.
+    Where a rule stands in several tables of a heading, the first counts: others have other seeds.
     """
     found: dict[str, dict[str, list[tuple[float, float]]]] = {}
     rules: dict[str, list[tuple[float, float]]] = {}
