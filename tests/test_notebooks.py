@@ -267,6 +267,15 @@ def test_what_the_sliders_read_is_assigned_nowhere_after_them():
         assert not (defined | names(ast.Module(outside, []), ast.Store)) & read
 
 
+def test_no_curves_are_drawn_where_each_method_has_one_pressure(tmp_path, monkeypatch):
+    """The committed tables have no others."""
+    monkeypatch.setenv("FAIRLTH_HOME", str(tmp_path))
+    notebook = paths.ROOT / "notebooks/12_sparsity.ipynb"
+    execute(notebook, tmp_path / "out.ipynb", {"preset": "deeper", "train": False})
+    drawn = sorted(path.name for path in (tmp_path / "figures/deeper").iterdir())
+    assert drawn == ["12_sparsity.pdf", "12_sparsity.png"]
+
+
 def test_every_notebook_is_checked_and_there_are_some():
     assert {path.stem for path in NOTEBOOKS} == set(CHECKS) and len(NOTEBOOKS) >= 9
 
