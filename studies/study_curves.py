@@ -34,13 +34,15 @@ def tables() -> dict[str, dict[str, list[tuple[float, float]]]]:
     """By heading and rule, (CWV x 1e4, accuracy in percent) along the shift.
 
     Where a rule stands in several tables of a heading, the first counts: others have other seeds.
+    Tables whose heading names seeds are left out.
     """
     found: dict[str, dict[str, list[tuple[float, float]]]] = {}
     rules: dict[str, list[tuple[float, float]]] = {}
     for line in (HERE / "study.md").read_text().splitlines():
-        if line.startswith("### "):
-            title = line.removeprefix("### ").split(", against")[0]
-            rules = found.setdefault(title, {})
+        if title := re.match(r"### (\S+, density [\d.]+), against", line):
+            rules = found.setdefault(title[1], {})
+        elif line.startswith("### "):
+            rules = {}
         cells = re.findall(r"([\d.]+) / ([\d.]+) / [\d.]+ \(", line)
         if line.startswith("|") and cells:
             rule = line.split("|")[1].strip()

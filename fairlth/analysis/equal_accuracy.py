@@ -190,8 +190,9 @@ def even_fight(rows: pd.DataFrame) -> str:
     }
     times = f"its CWV is {interval_of(row, 'ratio'):.2f} times that of {BUDGET}"
     over = f"settings: {row['settings']}, seeds: {row['n']}"
-    if np.isfinite(row["spent"]):
-        over += f", spent: {row['spent']:.2f} and {row['rival_spent']:.2f} dense trainings"
+    if np.isfinite([row["spent"], row["rival_spent"]]).all():
+        spent = f"{row['spent']:.2f} by Ballot, {row['rival_spent']:.2f} by {BUDGET}"
+        over += f", dense trainings spent: {spent}"
     said = f"{words[row['verdict']]}: {times} ({over})."
     return said if row["verdict"] == "better" else f"{said} {RECIPE}"
 

@@ -176,10 +176,34 @@ def test_ratios_stand_on_a_logarithmic_axis_the_first_at_the_top():
     assert [1, 1] in [list(line.get_xdata()) for line in ax.lines]
 
 
-def test_the_line_at_1_is_in_sight_wherever_the_ratios_are():
-    far = pd.DataFrame({"label": ["a"], "ratio": [0.2], "low": [0.15], "high": [0.25]})
-    low, high = figures.ratios(far, plt.subplots()[1]).get_xlim()
-    assert (low, high) == pytest.approx((0.1, 1.5))
+def far_from_1():
+    """Rows that `ratios`, `premise`, `effects`, `pairs` and `cost` draw, all at a fifth."""
+    numbers = {"ratio": 0.2, "low": 0.15, "high": 0.25, "n": 3, "mean": np.log(0.2)}
+    row = TASK | numbers | {"label": "a", "density": 0.05, "method": "lth", "rival": "lth"}
+    row |= {"seed": 0, "ours": 0.2, "theirs": 1.0, "cost": 4.0, "shift": 0.0}
+    return pd.DataFrame([row])
+
+
+def as_effects(rows):
+    both = [rows.assign(effect=effect) for effect in ("selection", "training")]
+    return pd.concat(both).assign(low=np.log(0.15), high=np.log(0.25))
+
+
+DRAWINGS = {
+    "ratios": lambda rows, ax: figures.ratios(rows, ax).xaxis,
+    "premise": lambda rows, ax: figures.premise(rows, ax).xaxis,
+    "effects": lambda rows, ax: figures.effects(as_effects(rows), ax).xaxis,
+    "pairs": lambda rows, ax: figures.pairs(rows, ax).xaxis,
+    "cost": lambda rows, ax: (
+        figures.cost(rows.assign(relative=0.2, relative_low=0.15, relative_high=0.25), ax).yaxis
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_the_line_at_1_is_in_sight_wherever_the_ratios_are(name):
+    low, high = DRAWINGS[name](far_from_1(), plt.subplots()[1]).get_view_interval()
+    assert low < 0.2 and high == pytest.approx(1.5)
 
 
 def test_an_interval_that_is_not_there_shows_nothing_and_no_cell_is_drawn_twice():
