@@ -185,9 +185,8 @@ def test_heat_cells_are_the_papers_rivals_and_the_even_fight():
     assert cells[["task", "model", "rival", "n"]].to_numpy().tolist() == [
         ["d t by g", model, rival, 2] for model in ("m", "n") for rival in ("lth", "lth_long")
     ]
-    assert cells["value"].tolist() == pytest.approx(
-        [0.5, 0.2] * 2
-    )  # lower by a half; a fifth of it
+    lower_by, times = 0.5, 0.2
+    assert cells["value"].tolist() == pytest.approx([lower_by, times] * 2)
 
 
 def duels_frame(model):
