@@ -71,12 +71,12 @@ def section(name):
 
 @pytest.fixture(scope="module")
 def claims():
-    return table(section("Results"), "claim", "paper")
+    return table(section("Results"), "preset", "magnitude")
 
 
 @pytest.fixture(scope="module")
 def equal():
-    return table(section("Results"), "rival")
+    return table(section("Results"), "preset", BUDGET)
 
 
 def test_it_is_read_in_ten_minutes():
@@ -90,31 +90,34 @@ def test_a_term_is_explained_where_it_first_appears(word):
     assert README[re.search(rf"\b{word}", README).start() - 1] == "*"
 
 
-def test_results_have_a_column_per_committed_page(claims, equal):
-    assert len(PRESETS) >= 3
-    for rows in (claims, equal):
-        assert {*next(iter(rows.values()))} - {"claim", "rival", "paper"} == {*PRESETS}
+def test_results_have_a_row_per_committed_page(claims, equal):
+    links = {f"[{preset}](data/results/{preset}.md)" for preset in PRESETS}
+    assert {*claims} == {"paper", *links}
+    assert {*equal} == {*PRESETS}
     for preset in PRESETS:
-        assert f"[{preset}](data/results/{preset}.md)" in section("Results")
         assert f"\n# Results at preset `{preset}`" in "\n" + page(preset)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_claims_are_those_of_the_page(claims, preset):
     theirs = table(page(preset), "claim", "all tasks")
-    told = {name: row[preset] for name, row in claims.items() if name in theirs}
-    assert told == {name: theirs[name]["all tasks"] for name in told}
-    left_out = {name for name in theirs if "control" in name}
-    assert [*claims] == [*(name for name in theirs if name not in left_out), "settings × seeds"]
-    sizes = []
-    for name, row in claims.items():
-        assert row["paper"] == theirs.get(name, {"paper": ""})["paper"]
-        if theirs.get(name, {"paper": "–"})["paper"] != "–":
-            sizes.append((theirs[name]["settings"], theirs[name]["n"]))
-    [seeds] = {n for _, n in sizes}
-    numbers = sorted({int(number) for number, _ in sizes})  # one rival may have more
+    claimed = {name: row for name, row in theirs.items() if row["paper"] != "–"}
+    told = claims[f"[{preset}](data/results/{preset}.md)"]
+    rivals = {name: name.removeprefix("CWV lower than ") for name in claimed}
+    assert [*told] == ["preset", *rivals.values(), "settings × seeds"]
+    for name, row in claimed.items():
+        assert told[rivals[name]] == row["all tasks"]
+        assert claims["paper"][rivals[name]] == row["paper"]
+    [seeds] = {row["n"] for row in claimed.values()}
+    numbers = sorted({int(row["settings"]) for row in claimed.values()})  # one rival may have more
     settings = f"({numbers[0]} to {numbers[-1]})" if len(numbers) > 1 else f"{numbers[0]}"
-    assert claims["settings × seeds"][preset] == f"{settings} × {seeds}"
+    assert told["settings × seeds"] == f"{settings} × {seeds}"
+
+
+@pytest.mark.parametrize("part", ["refined training", "conflict in the selection"])
+def test_what_each_part_of_ballot_does_is_that_of_the_page(part):
+    row = table(page("small"), "claim", "all tasks")[f"CWV lower by {part}"]
+    assert row["all tasks"] in " ".join(section("Results").split())
 
 
 def test_the_verdict_on_the_claims_is_that_of_every_page(claims):
@@ -124,7 +127,7 @@ def test_the_verdict_on_the_claims_is_that_of_every_page(claims):
         for row in table(page(preset), "claim", "all tasks").values()
         if row["paper"] != "–"
     }
-    assert len(PRESETS) == 4
+    assert len(PRESETS) == 5
     said = "All four claims of the paper are reproduced."
     assert (said in " ".join(README.split())) == (verdicts == {"reproduced"})
 
@@ -132,19 +135,15 @@ def test_the_verdict_on_the_claims_is_that_of_every_page(claims):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_comparisons_at_equal_accuracy_are_those_of_the_page(equal, preset):
     theirs = table(page(preset), "rival", "all tasks")
-    assert [*equal] == [BUDGET, "lth_rate"]
-    for rival, row in equal.items():
-        if rival not in theirs:
-            assert row[preset] == "not run"
-            continue
-        told = theirs[rival]
-        spent = f"{told['spent']}, {told['rival spent']}"
-        sizes = f"{told['settings']} × {told['n']}"
-        assert row[preset] == f"{told['all tasks']}, {told['verdict']}; {sizes}; {spent}"
+    assert [*equal[preset]] == ["preset", BUDGET, "lth_rate"]
+    for rival in (BUDGET, "lth_rate"):
+        row = theirs[rival]
+        spent = f"{row['spent']}, {row['rival spent']}"
+        assert equal[preset][rival] == f"{row['all tasks']}, {row['verdict']}; {spent}"
 
 
 def test_numbers_of_the_prose_stand_in_the_tables():
-    rows = [line for line in README.splitlines() if line.startswith("|")]
+    rows = [line for line in [*README.splitlines(), *page("small").splitlines()] if line[:1] == "|"]
     prose = " ".join(line for line in README.splitlines() if not line.startswith("|"))
     prose = " ".join(prose.split())
     told = [found[0] for found in re.finditer(INTERVAL, prose)]
@@ -228,20 +227,26 @@ def test_what_else_the_tables_say_stands_in_the_page():
         assert f"| {quoted[0]} " in page(preset), (quoted[0], preset)
 
 
+@pytest.mark.parametrize("preset", ["deeper", "breadth", "whole"])
+def test_a_table_that_is_whole_has_every_run_that_is_planned(preset):
+    key = ["dataset", "model", "method", "density", "seed"]
+    made = per_run(records.load(preset), names=("cwv",)).groupby(key).size()
+    planned = pd.DataFrame([run.model_dump() for run in config.every_run(preset)])
+    planned = planned.groupby(key).size()
+    pd.testing.assert_series_equal(made, planned)
+
+
 def test_what_is_told_of_breadth_is_what_its_table_has():
     text = " ".join((paths.ROOT / "data" / "results" / "README.md").read_text().split())
     runs = per_run(records.load("breadth"), names=("cwv",))
-    assert f"`breadth.csv` has {len(runs)} of its {len(config.every_run('breadth'))} runs" in text
-    made = runs.groupby(["dataset", "model"]).size()
-    planned = pd.DataFrame([run.model_dump() for run in config.every_run("breadth")])
-    planned = planned.groupby(["dataset", "model"]).size()
-    assert len(planned) == 15 and (made == planned.loc[made.index]).all()
-    assert f"and `resnet20`; {len(made)} of 15 pairs" in text
-    assert f"three networks, {len(made)} of 15 pairs" in " ".join(README.split())
+    assert (
+        len(runs[["dataset", "model"]].drop_duplicates()) == 15 and "`resnet20`: 15 pairs" in text
+    )
     settings = runs[runs["density"] < 1].groupby("method")[["dataset", "model", "density"]]
     numbers = settings.apply(lambda own: len(own.drop_duplicates()))
-    assert set(numbers[["ballot", "lth", "lth_long"]]) == {13} and "thirteen settings for" in text
-    assert set(numbers.drop(["ballot", "lth", "lth_long"])) == {12} and "twelve for the" in text
+    more = ["ballot", "lth", "lth_long"]
+    assert set(numbers[more]) == {16} and "have sixteen settings" in text
+    assert set(numbers.drop(more)) == {15} and "the other methods fifteen. Six of these" in text
 
 
 def test_two_kinds_of_hardware_agree_on_one_task_as_told():

@@ -1,6 +1,8 @@
+import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
+from fairlth import figures
 from fairlth.analysis import records, report, summaries
 from fairlth.config import paths
 
@@ -107,6 +109,15 @@ def test_the_page_does_not_depend_on_the_order_of_rows(small, monkeypatch):
     first = report.page("small")
     monkeypatch.setattr(records, "load", lambda preset: few.sample(frac=1, random_state=0))
     assert report.page("small") == first
+
+
+def test_chance_is_told_as_it_is_drawn(small):
+    rows = summaries.summary(summaries.per_run(small, names=summaries.METRICS))
+    own = rows[rows["dataset"].eq("cifar10") & rows["density"].isin([0.02, 1.0])]
+    [drawn] = figures.comparison(own, "cwv", plt.subplots()[1]).texts
+    [page] = [part for part in report.tasks(own) if "By chance alone" in part]
+    number = drawn.get_text().removeprefix(" chance: ")
+    assert float(number) > 1 and f"CWV x1e4 {number}," in page
 
 
 def test_a_method_that_is_unknown_here_comes_last(small):
