@@ -267,13 +267,19 @@ def test_what_the_sliders_read_is_assigned_nowhere_after_them():
         assert not (defined | names(ast.Module(outside, []), ast.Store)) & read
 
 
-def test_no_curves_are_drawn_where_each_method_has_one_pressure(tmp_path, monkeypatch):
-    """The committed tables have no others."""
+@pytest.mark.parametrize(
+    ("name", "pictures"),
+    [
+        ("10_motivation", ["10_motivation", "10_premise"]),  # no tickets of either half of Ballot
+        ("12_sparsity", ["12_sparsity"]),  # each method at one pressure
+    ],
+)
+def test_what_a_table_has_is_drawn_and_no_more(name, pictures, tmp_path, monkeypatch):
     monkeypatch.setenv("FAIRLTH_HOME", str(tmp_path))
-    notebook = paths.ROOT / "notebooks/12_sparsity.ipynb"
+    notebook = paths.ROOT / f"notebooks/{name}.ipynb"
     execute(notebook, tmp_path / "out.ipynb", {"preset": "deeper", "train": False})
-    drawn = sorted(path.name for path in (tmp_path / "figures/deeper").iterdir())
-    assert drawn == ["12_sparsity.pdf", "12_sparsity.png"]
+    drawn = sorted((tmp_path / "figures/deeper").glob("*.png"))
+    assert [path.stem for path in drawn] == pictures
 
 
 def test_every_notebook_is_checked_and_there_are_some():

@@ -18,6 +18,7 @@ FACTORS = {  # conflict selects, training is refined -> method
     "01": "ballot_refine",
     "11": "ballot",
 }
+EFFECT_COLUMNS = [*SETTING, "effect", *metrics.Interval._fields, "share", "share_low", "share_high"]
 
 
 def factorial(runs: pd.DataFrame) -> pd.DataFrame:
@@ -37,18 +38,17 @@ def factorial(runs: pd.DataFrame) -> pd.DataFrame:
     over seeds that lack none): mean and 95 % t interval over seeds, n; below 0 is fairer, 0 no
     effect. `share`, `share_low` and `share_high` are what part of `both` an effect is, see
     `part_of`. A ticket with a CWV of exactly 0 has no logarithm: its seed is left out of its row
-    and of the rows over all, and n does not count it.
+    and of the rows over all, and n does not count it. No rows where no seed has all four tickets.
 
     Raises:
-        ValueError: a cell of the table has no runs, or runs are of several presets.
+        ValueError: runs are of several presets.
     """
     check_one_preset(runs)
     own = runs[runs["pressure"].isna() & runs["method"].isin(FACTORS.values())]
-    if missing := [method for method in FACTORS.values() if method not in set(own["method"])]:
-        lacking = ", ".join(missing)
-        raise ValueError(f"the 2 x 2 table has no runs of {lacking}: run 10_motivation first.")
     cells = own.pivot(index=[*SETTING, "seed"], columns="method", values="cwv")  # noqa: PD010
-    run = cells.dropna()
+    run = cells.reindex(columns=[*FACTORS.values()]).dropna()
+    if run.empty:
+        return pd.DataFrame(columns=EFFECT_COLUMNS)
     logs = np.log(run.where(run > 0))
     effects = _effects(*(logs[method] for method in FACTORS.values()))
     whole = {name: whole_seeds(effects.reset_index(), name) for name in effects}
@@ -129,6 +129,8 @@ def readable_factorial(rows: pd.DataFrame) -> pd.DataFrame:
 
 def in_words(rows: pd.DataFrame) -> str:
     """A line per main effect over all tasks and densities, by rule, from `factorial`."""
+    if rows.empty:
+        return f"Not told: no seed of the table has all of {', '.join(FACTORS.values())}."
     overall = rows[rows["dataset"] == "all"].set_index("effect")
     lines = []
     for name in ("selection", "training"):
@@ -153,15 +155,14 @@ def halves(runs: pd.DataFrame) -> pd.DataFrame:
     interval is above 0.
     """
     words = {"selection": "conflict in the selection", "training": "refined training"}
-    known = set(FACTORS.values()) <= set(runs.loc[runs["pressure"].isna(), "method"])
-    rows = factorial(runs) if known else pd.DataFrame({"dataset": [], "effect": []})
+    rows = factorial(runs)
     overall = rows[rows["dataset"] == "all"].set_index("effect")
     settings = int(((rows["dataset"] != "all") & (rows["effect"] == "both")).sum())
     found = []
     for effect, name in words.items():
         row: dict[str, Any] = {"claim": f"CWV lower by {name}", "n": 0, "verdict": "not run"}
         row |= dict.fromkeys(("paper", "ours", "low", "high"), np.nan) | {"settings": 0}
-        if known:
+        if not rows.empty:
             log = overall.loc[effect]
             row |= {"ours": 1 - np.exp(log["mean"]), "n": int(log["n"]), "settings": settings}
             row |= {"low": 1 - np.exp(log["high"]), "high": 1 - np.exp(log["low"])}

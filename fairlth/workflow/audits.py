@@ -61,7 +61,7 @@ def table(preset: str, train: bool | str) -> pd.DataFrame:
     if not truth("train", train):
         path = records.table_path(f"{preset}.audit")
         if not path.exists():
-            raise ValueError(f"{path} is not there: use train=True.")
+            raise ValueError(f"data/results/{path.name} is not there: use train=True.")
         numbers = ("validated", *audit.RATES, *audit.ERRORS)
         rates = {rate: [""] for rate in numbers}  # empty ones are nan, empty names are not
         return pd.read_csv(path, keep_default_na=False, na_values=rates)

@@ -111,10 +111,14 @@ def test_main_effects_are_told_by_rule():
     assert worse.splitlines()[1].startswith("training raises the CWV: +1.00 (+1.00 to +1.00)")
 
 
-def test_a_2_x_2_without_a_cell_is_refused():
+def test_a_2_x_2_without_a_cell_has_no_rows_and_says_why():
     runs = four_tickets((0, 0, -1, -1))
-    with pytest.raises(ValueError, match="no runs of ballot_refine: run 10_motivation"):
-        two_halves.factorial(runs[runs["method"] != "ballot_refine"])
+    rows = two_halves.factorial(runs[runs["method"] != "ballot_refine"])
+    assert rows.empty and list(rows) == list(two_halves.factorial(runs))
+    assert two_halves.readable_factorial(rows).empty
+    assert two_halves.in_words(rows) == (
+        "Not told: no seed of the table has all of lth_rate, ballot_select, ballot_refine, ballot."
+    )
 
 
 def test_effects_are_printed_with_their_intervals():
