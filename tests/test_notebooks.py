@@ -268,18 +268,21 @@ def test_what_the_sliders_read_is_assigned_nowhere_after_them():
 
 
 @pytest.mark.parametrize(
-    ("name", "pictures"),
+    ("name", "preset", "pictures"),
     [
-        ("10_motivation", ["10_motivation", "10_premise"]),  # no tickets of either half of Ballot
-        ("12_sparsity", ["12_sparsity"]),  # each method at one pressure
+        ("10_motivation", "deeper", ["10_motivation", "10_premise"]),  # no halves of Ballot
+        ("12_sparsity", "deeper", ["12_sparsity"]),  # each method at one pressure
+        ("00_overview", "whole_gpu", ["00_premise"]),  # no tickets but those of magnitude
+        ("14_cost", "whole_gpu", []),
+        ("15_equal_accuracy", "whole_gpu", []),
     ],
 )
-def test_what_a_table_has_is_drawn_and_no_more(name, pictures, tmp_path, monkeypatch):
+def test_what_a_table_has_is_drawn_and_no_more(name, preset, pictures, tmp_path, monkeypatch):
     monkeypatch.setenv("FAIRLTH_HOME", str(tmp_path))
     notebook = paths.ROOT / f"notebooks/{name}.ipynb"
-    execute(notebook, tmp_path / "out.ipynb", {"preset": "deeper", "train": False})
-    drawn = sorted((tmp_path / "figures/deeper").glob("*.png"))
-    assert [path.stem for path in drawn] == pictures
+    execute(notebook, tmp_path / "out.ipynb", {"preset": preset, "train": False})
+    drawn = sorted(path.name for path in tmp_path.glob("figures/*/*"))
+    assert drawn == [f"{picture}.{suffix}" for picture in pictures for suffix in ("pdf", "png")]
 
 
 def test_every_notebook_is_checked_and_there_are_some():

@@ -98,7 +98,9 @@ def relative_summary(points: pd.DataFrame) -> pd.DataFrame:
         row |= {"relative": interval["ratio"]}
         row |= {"relative_low": interval["low"], "relative_high": interval["high"]}
         found.append(row)
-    return pd.DataFrame(found)
+    averages = ["n", "cost", "spent", "accuracy", "cwv"]
+    relatives = ["relative", "relative_low", "relative_high"]
+    return pd.DataFrame(found, columns=None if found else [*by, *averages, *relatives])
 
 
 def readable_relative(rows: pd.DataFrame) -> pd.DataFrame:

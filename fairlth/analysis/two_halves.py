@@ -130,7 +130,8 @@ def readable_factorial(rows: pd.DataFrame) -> pd.DataFrame:
 def in_words(rows: pd.DataFrame) -> str:
     """A line per main effect over all tasks and densities, by rule, from `factorial`."""
     if rows.empty:
-        return f"Not told: no seed of the table has all of {', '.join(FACTORS.values())}."
+        four = ", ".join(FACTORS.values())
+        return f"Selection and training cannot be compared: no seed has runs of all of {four}."
     overall = rows[rows["dataset"] == "all"].set_index("effect")
     lines = []
     for name in ("selection", "training"):

@@ -6,10 +6,12 @@ draws.
 
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
@@ -242,6 +244,25 @@ def heat_map(rows: pd.DataFrame, ax: Axes, ratio: bool = False) -> Axes:
     ax.tick_params(length=0, rotation=0)
     ax.grid(visible=False)
     return ax
+
+
+def heat_maps(rows: pd.DataFrame, even: str, preset: str) -> Figure:
+    """A `heat_map` per rival, one below the other.
+
+    Args:
+        rows: from `equal_accuracy.heat_cells`.
+        even: the rival that is compared at equal accuracy, whose values are ratios.
+        preset: for the titles.
+    """
+    rivals = list(rows["rival"].unique())
+    width = 4.5 + 2.2 * rows["model"].nunique()
+    height = (1.4 + 0.7 * rows["task"].nunique()) * len(rivals)
+    figure, axes = plt.subplots(len(rivals), 1, figsize=(width, height), squeeze=False)
+    for rival, ax in zip(rivals, axes[:, 0], strict=True):
+        heat_map(rows[rows["rival"] == rival], ax, ratio=rival == even)
+        accuracy = "equal" if rival == even else "any"
+        ax.set_title(f"Ballot against {rival}, {accuracy} accuracy, preset {preset}")
+    return figure
 
 
 def _as_ratio(effect: float, _place: int) -> str:

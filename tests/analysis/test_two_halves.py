@@ -111,14 +111,26 @@ def test_main_effects_are_told_by_rule():
     assert worse.splitlines()[1].startswith("training raises the CWV: +1.00 (+1.00 to +1.00)")
 
 
-def test_a_2_x_2_without_a_cell_has_no_rows_and_says_why():
-    runs = four_tickets((0, 0, -1, -1))
-    rows = two_halves.factorial(runs[runs["method"] != "ballot_refine"])
-    assert rows.empty and list(rows) == list(two_halves.factorial(runs))
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        "method == 'ballot_refine'",
+        "method in ['lth_rate', 'ballot_select', 'ballot_refine', 'ballot']",
+        "method == 'ballot' and seed == 0 or method == 'ballot_refine' and seed == 1",  # none shared
+    ],
+)
+def test_a_2_x_2_that_no_seed_has_whole_has_no_rows_and_says_why(lacking):
+    runs = four_tickets((0, 0, -1, -1), (0, 0, -1, -1))
+    whole = two_halves.factorial(runs)
+    runs = runs.drop(runs.query(lacking).index)
+    rows = two_halves.factorial(runs)
+    assert rows.empty and list(rows) == list(whole)
     assert two_halves.readable_factorial(rows).empty
     assert two_halves.in_words(rows) == (
-        "Not told: no seed of the table has all of lth_rate, ballot_select, ballot_refine, ballot."
+        "Selection and training cannot be compared: no seed has runs of all of "
+        "lth_rate, ballot_select, ballot_refine, ballot."
     )
+    assert two_halves.halves(runs)["verdict"].tolist() == ["not run"] * 2
 
 
 def test_effects_are_printed_with_their_intervals():

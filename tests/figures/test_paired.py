@@ -134,6 +134,20 @@ def test_a_heat_map_writes_values_and_intervals_and_hatches_what_is_not_shown():
     assert "interval includes 0," in ax.get_xlabel()
 
 
+def test_heat_maps_stand_below_each_other_and_the_even_fight_has_ratios():
+    known = CELLS.assign(value=0.5, low=0.4, high=0.6)
+    rows = pd.concat([known.assign(rival=rival) for rival in ("lth", "lth_long")])
+    figure = figures.heat_maps(rows, "lth_long", "small")
+    labels = {
+        ax.get_title(loc="left"): ax.collections[0].colorbar.ax.get_ylabel()
+        for ax in figure.axes[:2]
+    }
+    assert labels == {
+        "Ballot against lth, any accuracy, preset small": "CWV lower by",
+        "Ballot against lth_long, equal accuracy, preset small": "CWV divided by the rival's",
+    }
+
+
 def test_a_heat_map_of_ratios_has_1_in_the_middle_and_what_is_fairer_on_top():
     rows = CELLS.assign(value=[0.25, 1.25, 2.0], low=[0.2, 0.8, 1.2], high=[0.9, 2, 3])
     ax = figures.heat_map(rows, plt.subplots()[1], ratio=True)

@@ -158,7 +158,7 @@ def test_a_step_does_not_wait_for_the_gpu(watched):
         torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.filterwarnings("default")  # torch's compiler warns of torch itself, and advises TF32
+@pytest.mark.filterwarnings("default")  # torch's compiler warns of torch itself and of TF32
 def test_compiled_training_ends_where_the_other_does():
     """Kernels launched as CUDA graphs: a mask that is kept, readings of conflict between steps, a
     rewind in place, and a second copy of the network.

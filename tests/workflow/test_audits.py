@@ -35,7 +35,9 @@ def places(home, monkeypatch):
 def test_what_was_found_is_written_and_read_again(places, monkeypatch):
     [by_class, _] = audits.settings("smoke")
     monkeypatch.setattr(audits, "settings", lambda preset: [by_class])
-    with pytest.raises(ValueError, match=r"smoke.audit.csv is not there: use train=True\."):
+    with pytest.raises(
+        ValueError, match=r"^data/results/smoke\.audit\.csv is not there: use train=True\."
+    ):
         audits.table("smoke", train="False")
     made = audits.table("smoke", train=True)
     assert len(made) == 4 * 3 * 11 and set(made["method"]) == set(audits.AUDITED) - {"dense"}
