@@ -110,7 +110,7 @@ def cost(home, text):
 
 
 def equal(home, text):
-    assert "at equal accuracy and budget" in text
+    assert "at equal accuracy and epochs" in text
     assert (
         len(
             re.findall(

@@ -176,19 +176,19 @@ def readable_duels(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def even_fight(rows: pd.DataFrame) -> str:
-    """One sentence: is Ballot fairer at equal accuracy and budget, by rule; else what to do today.
+    """One sentence: is Ballot fairer at equal accuracy and epochs, by rule; else what to do today.
 
     Args:
         rows: from `duels`.
     """
     overall = rows[(rows["rival"] == BUDGET) & (rows["dataset"] == "all")]
     if overall.empty:
-        return f"At equal accuracy and budget: not run, the table has no runs of {BUDGET}. {RECIPE}"
+        return f"At equal accuracy and epochs: not run, the table has no runs of {BUDGET}. {RECIPE}"
     row = overall.iloc[0]
     words = {
-        "better": "Ballot is fairer at equal accuracy and budget",
-        "worse": "Ballot is less fair at equal accuracy and budget",
-        "open": "Ballot is not shown to be fairer at equal accuracy and budget",
+        "better": "Ballot is fairer at equal accuracy and epochs",
+        "worse": "Ballot is less fair at equal accuracy and epochs",
+        "open": "Ballot is not shown to be fairer at equal accuracy and epochs",
     }
     times = f"its CWV is {interval_of(row, 'ratio'):.2f} times that of {BUDGET}"
     over = f"settings: {row['settings']}, seeds: {row['n']}"

@@ -175,7 +175,8 @@ def page(preset: str) -> str:
     plain = table[table["pressure"].isna()]
     parts = [
         f"# Results at preset `{preset}`",
-        f"Written by `python -m fairlth report {preset}` from [{preset}.csv]({preset}.csv).",
+        f"Written by `python -m fairlth report {preset}` from [{preset}.csv]({preset}.csv). "
+        "Terms and conditions are told in data/results/README.md.",
         conditions(table),
         scope.missing(table, planned),
         "## In short\n\n" + in_short(everything, preset).replace("\n", "  \n"),

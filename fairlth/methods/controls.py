@@ -24,7 +24,7 @@ def random(run: Run, data: Data, dense: Dense) -> Ticket:
 
 
 def lth_long(run: Run, data: Data, dense: Dense) -> Ticket:
-    """The control of equal budget: `lth_rate`'s ticket, trained as long as Ballot's.
+    """The control of equal epochs: `lth_rate`'s ticket, trained as long as Ballot's.
 
     Nothing else differs from `lth_rate`: plain cross-entropy, no feedback, no shift. What Ballot
     gains on it is not owed to more epochs. A control of ours, no source.

@@ -51,7 +51,7 @@ def units_norm(run: Run, data: Data, dense: Dense) -> Ticket:
 
 
 def units_long(run: Run, data: Data, dense: Dense) -> Ticket:
-    """The control of equal budget: `units_norm`'s ticket, trained as long as `units_ballot`'s.
+    """The control of equal epochs: `units_norm`'s ticket, trained as long as `units_ballot`'s.
 
     Nothing else differs from `units_norm`. A control of ours, no source.
     """

@@ -149,19 +149,19 @@ def test_the_even_fight_is_told_by_rule_and_with_a_recipe_where_it_is_not_won():
     }
     won, open_, lost = said.values()
     assert won == (
-        "Ballot is fairer at equal accuracy and budget: its CWV is 0.49 (0.44 to 0.56) times that of lth_long "
+        "Ballot is fairer at equal accuracy and epochs: its CWV is 0.49 (0.44 to 0.56) times that of lth_long "
         "(settings: 1, seeds: 2, dense trainings spent: 2.50 by Ballot, 2.50 by lth_long)."
     )
     assert open_.startswith(
-        "Ballot is not shown to be fairer at equal accuracy and budget: its CWV is 1.00 ("
+        "Ballot is not shown to be fairer at equal accuracy and epochs: its CWV is 1.00 ("
     )
-    assert lost.startswith("Ballot is less fair at equal accuracy and budget: ")
+    assert lost.startswith("Ballot is less fair at equal accuracy and epochs: ")
     assert open_.endswith(equal_accuracy.RECIPE) and lost.endswith(equal_accuracy.RECIPE)
     older = duel(0.005, 0.0049, rival="lth_long").assign(rival_spent=np.nan)
     assert equal_accuracy.even_fight(older).endswith("(settings: 1, seeds: 2).")
     absent = equal_accuracy.even_fight(duel(0.005, 0.0049))
     assert absent.startswith(
-        "At equal accuracy and budget: not run, the table has no runs of lth_long. What to do today:"
+        "At equal accuracy and epochs: not run, the table has no runs of lth_long. What to do today:"
     )
 
 

@@ -85,7 +85,7 @@ def test_the_first_lines_are_the_premise_and_the_even_fight(found):
     lines = found[0].in_short().splitlines()
     assert [line.split(":")[0] for line in lines[:5]] == [
         *("Pruning alone, lth", "Pruning alone, lth_rate", "Pruning alone, magnitude"),
-        "Ballot is not shown to be fairer at equal accuracy and budget",
+        "Ballot is not shown to be fairer at equal accuracy and epochs",
         "Claims of the paper",
     ]
     printed = report.text(*found, "small")
