@@ -183,7 +183,8 @@ def even_fight(rows: pd.DataFrame) -> str:
     """
     overall = rows[(rows["rival"] == BUDGET) & (rows["dataset"] == "all")]
     if overall.empty:
-        return f"At equal accuracy and epochs: not run, the table has no runs of {BUDGET}. {RECIPE}"
+        lacking = f"not run, the table does not pair Ballot with {BUDGET}"
+        return f"At equal accuracy and epochs: {lacking}. {RECIPE}"
     row = overall.iloc[0]
     words = {
         "better": "Ballot is fairer at equal accuracy and epochs",
@@ -208,7 +209,7 @@ def remarks(rows: pd.DataFrame, rivals: Iterable[str] = RIVALS) -> str:
     """
     found = []
     if absent := [rival for rival in rivals if rival not in set(rows["rival"])]:
-        found.append(f"The table has no runs of {', '.join(absent)} to compare with.")
+        found.append(f"The table does not pair Ballot with {', '.join(absent)}.")
     if len(rows) and rows["spent"].isna().all():
         found.append("The table has no column `spent`, so what both took cannot be compared.")
     if zeros := int(rows.loc[rows["dataset"] != "all", "zeros"].sum()):

@@ -219,18 +219,16 @@ def _paid(row: pd.Series, x: float, ax: Axes) -> None:
 def sweep(summary: pd.DataFrame, metric: str, ax: Axes) -> Axes:
     """One metric along densities, one line per method with its intervals.
 
-    Where no method has several densities, methods are bars; where some have, the others are left
-    out. The dense net is a dashed line, chance a dotted one. Names are labels for a legend, such as
-    `legend_below`.
+    Where there is only one density, methods are bars. The dense net is a dashed line, chance a
+    dotted one. Names are labels for a legend, such as `legend_below`.
 
     Args:
         summary: rows of `summaries.summary` of one task, each method at its own pressure.
         metric: a key of SCALES.
     """
     pruned = summary[summary["method"] != "dense"]
-    several = pruned.groupby("method")["density"].transform("nunique") > 1
-    if several.any():
-        _along_densities(pruned[several], metric, ax)
+    if len(pruned["density"].unique()) > 1:
+        _along_densities(pruned, metric, ax)
     else:
         _bars(pruned, metric, ax)
     scale, label = SCALES[metric]

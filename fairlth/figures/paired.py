@@ -250,7 +250,7 @@ def heat_maps(rows: pd.DataFrame, even: str, preset: str) -> Figure:
     """A `heat_map` per rival, one below the other.
 
     Args:
-        rows: from `equal_accuracy.heat_cells`.
+        rows: from `equal_accuracy.heat_cells`, one at least.
         even: the rival that is compared at equal accuracy, whose values are ratios.
         preset: for the titles.
     """

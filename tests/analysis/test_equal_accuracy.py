@@ -161,7 +161,7 @@ def test_the_even_fight_is_told_by_rule_and_with_a_recipe_where_it_is_not_won():
     assert equal_accuracy.even_fight(older).endswith("(settings: 1, seeds: 2).")
     absent = equal_accuracy.even_fight(duel(0.005, 0.0049))
     assert absent.startswith(
-        "At equal accuracy and epochs: not run, the table has no runs of lth_long. What to do today:"
+        "At equal accuracy and epochs: not run, the table does not pair Ballot with lth_long. What to do today:"
     )
 
 
@@ -170,7 +170,7 @@ def test_what_a_table_lacks_is_told_in_sentences():
     assert equal_accuracy.remarks(rows, ["lth"]) == ""
     older = rows.assign(spent=np.nan, rival_spent=np.nan)
     assert equal_accuracy.remarks(older, ["lth", "lth_long", "fairgrape"]) == (
-        "The table has no runs of lth_long, fairgrape to compare with. "
+        "The table does not pair Ballot with lth_long, fairgrape. "
         "The table has no column `spent`, so what both took cannot be compared."
     )
     assert "spent" not in equal_accuracy.readable_duels(older)

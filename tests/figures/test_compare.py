@@ -67,12 +67,6 @@ def test_a_sweep_draws_a_line_per_method_along_densities_and_the_dense_net_acros
     assert ax.get_legend_handles_labels()[1] == names and not ax.texts
 
 
-def test_a_sweep_leaves_out_who_has_one_density_where_others_have_several(summary):
-    once = (summary["method"] == "lth") & (summary["density"] == 0.02)
-    ax = figures.sweep(summary[~once], "cwv", plt.subplots()[1])
-    assert ax.get_legend_handles_labels()[1] == ["chance", "dense", "Ballot"]
-
-
 def test_a_sweep_over_one_density_draws_bars(summary):
     ax = figures.sweep(summary[summary["density"] != 0.02], "cwv", plt.subplots()[1])
     assert [bar.get_height() for bar in ax.patches] == pytest.approx([2.0, 2.0])
