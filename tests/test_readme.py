@@ -18,6 +18,8 @@ from fairlth.config.presets import CLAIMED
 from fairlth.workflow import audits, experiments
 
 README = (paths.ROOT / "README.md").read_text()
+RESULTS_PAGE = (paths.ROOT / "data" / "results" / "README.md").read_text()
+RESULTS = " ".join(RESULTS_PAGE.split())
 COMMITTED = subprocess.run(
     ["git", "ls-files", "*.md", "*.ipynb"],
     cwd=paths.ROOT,
@@ -232,8 +234,7 @@ def test_the_map_has_every_module_of_the_core_and_every_wing():
 
 
 def test_whom_tickets_forget_is_what_the_audits_say():
-    text = (paths.ROOT / "data" / "results" / "README.md").read_text()
-    told = table(text, "", "lth")
+    told = table(RESULTS_PAGE, "", "lth")
     found = pd.concat([audits.table(preset, train=False) for preset in ("small", "breadth")])
     shown = audit.readable_weak(audit.weak_groups(found))
     shown["task"] = [config.task_name(row).split(",")[0] for _, row in shown.iterrows()]
@@ -244,8 +245,7 @@ def test_whom_tickets_forget_is_what_the_audits_say():
 
 
 def test_what_else_the_tables_say_stands_in_the_page():
-    text = (paths.ROOT / "data" / "results" / "README.md").read_text()
-    text = text.partition("## Whom do tickets forget?")[0]
+    text = RESULTS_PAGE.partition("## Whom do tickets forget?")[0]
     for preset in PRESETS:
         assert f"[{preset}]({preset}.md)" in text
     number = r"\d+\.\d+"
@@ -268,56 +268,52 @@ def test_a_complete_table_has_every_run_that_is_planned(preset):
 
 
 def test_what_the_other_tables_lack_is_told():
-    text = " ".join((paths.ROOT / "data" / "results" / "README.md").read_text().split())
     assert len(not_run("whole_gpu")) == 45
-    assert "it has 3 of its 48 runs" in text
+    assert "it has 3 of its 48 runs" in RESULTS
     lacking = [run for run in not_run("confirm") if run.density in (0.05, 0.02)]
     methods = {run.method for run in lacking if run.pressure is None}
-    [named] = re.findall(r"Not run of `confirm`: (.*), densities other", text)
+    [named] = re.findall(r"Not run of `confirm`: (.*), densities other", RESULTS)
     assert methods == set(re.findall(r"`(\w+)`", named))
 
 
 def test_what_is_told_of_breadth_is_what_its_table_has():
-    text = " ".join((paths.ROOT / "data" / "results" / "README.md").read_text().split())
     runs = per_run(records.load("breadth"), names=("cwv",))
     pairs = runs[["dataset", "model"]].drop_duplicates()
-    assert len(pairs) == 15 and "`resnet20`: 15 pairs" in text
+    assert len(pairs) == 15 and "`resnet20`: 15 pairs" in RESULTS
     settings = runs[runs["density"] < 1].drop_duplicates(["method", "dataset", "model", "density"])
     numbers = settings.groupby("method").size()
     more = ["ballot", "lth", "lth_long"]
-    assert set(numbers[more]) == {16} and "have sixteen settings, the other methods fifteen" in text
+    assert (
+        set(numbers[more]) == {16} and "have sixteen settings, the other methods fifteen" in RESULTS
+    )
     assert set(numbers.drop(more)) == {15}
     tuned = settings[settings["dataset"].isin(["cifar10", "utkface"])].groupby("method").size()
-    assert set(tuned) == {6} and "Six settings of each are on cifar10 and utkface" in text
+    assert set(tuned) == {6} and "Six settings of each are on cifar10 and utkface" in RESULTS
 
 
 def test_counts_of_settings_are_those_of_the_pages():
-    text = " ".join((paths.ROOT / "data" / "results" / "README.md").read_text().split())
     magnitude = r"Pruning alone, magnitude: .* less fair in (\d+ of \d+) settings, fairer in 0"
     assert re.findall(magnitude, page("small")) == ["4 of 6"]
     assert re.findall(magnitude, page("breadth")) == ["4 of 15"]
-    assert "not shown at `small`, 1.07 (0.94 to 1.20), but in 4 of 6, and" in text
-    assert "`breadth`, 1.05 (0.99 to 1.11), but in 4 of 15." in text
+    assert "not shown at `small`, 1.07 (0.94 to 1.20), but in 4 of 6, and" in RESULTS
+    assert "`breadth`, 1.05 (0.99 to 1.11), but in 4 of 15." in RESULTS
     duels = r"times (\w+)'s, n = 3 seeds: \w+; better in (\d+) of (\d+) .* worse in (\d+)\."
     found = {rival: numbers for rival, *numbers in re.findall(duels, page("breadth"))}
     assert found[BUDGET] == ["1", "16", "0"] and found["lth"] == ["8", "16", "1"]
-    assert "`lth_long` and its shifts in one of sixteen settings" in text
+    assert "`lth_long` and its shifts in one of sixteen settings" in RESULTS
     assert (
         "and less fair in none. Compared with `lth` it is fairer in eight and less fair in one"
-        in text
+        in RESULTS
     )
 
 
 def test_the_hardware_is_told_as_the_tables_have_it():
-    text = " ".join((paths.ROOT / "data" / "results" / "README.md").read_text().split())
     assert (
         "`whole_gpu` and `breadth`'s `resnet20` on cifar10 and fer2013 on an NVIDIA H200, "
         "`whole` and `breadth`'s other `resnet20` on an NVIDIA H100."
-    ) in text
-    dirty = records.load("small").drop_duplicates([key for key in KEYS if key != "preset"])[
-        "commit"
-    ]
-    assert dirty.str.endswith("-dirty").sum() == 106 and "106 runs of `small`" in text
+    ) in RESULTS
+    runs = records.load("small").drop_duplicates([key for key in KEYS if key != "preset"])
+    assert runs["commit"].str.endswith("-dirty").sum() == 106 and "106 runs of `small`" in RESULTS
     told = []
     for preset in ("breadth", "whole", "whole_gpu"):
         rows = records.load(preset)[["preset", "dataset", "model", "device"]].drop_duplicates()
@@ -335,9 +331,9 @@ def test_the_hardware_is_told_as_the_tables_have_it():
 
 
 def test_the_cheaper_ballot_of_small_is_that_of_the_epyc():
-    text = " ".join((paths.ROOT / "data" / "results" / "README.md").read_text().split())
     assert (
-        "What `small` has from the EPYC is of the cheaper form, gender by age band apart." in text
+        "What `small` has from the EPYC is of the cheaper form, gender by age band apart."
+        in RESULTS
     )
     rows = records.load("small").query("method == 'ballot'")
     from_epyc = rows["device"].str.startswith("AMD EPYC") & rows["group_by"].ne("age_band")
@@ -346,7 +342,6 @@ def test_the_cheaper_ballot_of_small_is_that_of_the_epyc():
 
 
 def test_two_kinds_of_hardware_agree_on_one_task_as_told():
-    text = " ".join((paths.ROOT / "data" / "results" / "README.md").read_text().split())
     means = []
     for preset in ("deeper", "breadth"):
         runs = per_run(records.load(preset), names=("accuracy", "cwv"))
@@ -356,9 +351,9 @@ def test_two_kinds_of_hardware_agree_on_one_task_as_told():
     assert set(older.index) == set(newer.index) == set(CLAIMED)
     points = 100 * (newer["accuracy"] - older["accuracy"]).abs().max()
     ratios = newer["cwv"] / older["cwv"]
-    assert f"at most {points:.1f} points" in text
-    assert f"by at most {(ratios.drop('ballot') - 1).abs().max():.0%}." in text
-    assert f"has a CWV lower by {1 - ratios['ballot']:.0%}" in text
+    assert f"at most {points:.1f} points" in RESULTS
+    assert f"by at most {(ratios.drop('ballot') - 1).abs().max():.0%}." in RESULTS
+    assert f"has a CWV lower by {1 - ratios['ballot']:.0%}" in RESULTS
 
 
 @pytest.mark.parametrize("name", [name for name in COMMITTED if name.endswith(".md")])
