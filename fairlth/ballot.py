@@ -4,8 +4,8 @@ Source: Gao et al., ISSTA 2024, arXiv 2407.02805, of which only abstract and sum
 What is known: masks by conflict detection, training with a dynamic learning rate and rewinding. The
 rest is our reconstruction: how conflict is measured (`conflict`), its use in the score
 (`selection.conflict_aware`), the short levels after which only the learning rate is rewound
-(`lottery.search`), the rules of the refined training (`retraining`), and the shift
-of class biases at its end (`bias_shift`).
+(`lottery.search`), the rules of the refined training (`retraining`), and the shift of class biases
+at its end (`bias_shift`).
 """
 
 from dataclasses import asdict, replace
@@ -75,8 +75,7 @@ def retrain(run: Run, data: Data, dense: Dense, found: Found) -> Ticket:
 
 
 def settle(model: nn.Module, data: Data, required: float) -> Tensor:
-    """Shifts the class biases as far as GIVE of validation accuracy pays for, and returns the
-    shift.
+    """Shifts the class biases as far as GIVE of validation accuracy pays for; returns the shift.
 
     The accuracy does not fall below what is required.
     """

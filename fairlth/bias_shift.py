@@ -1,6 +1,4 @@
-"""The class bias shift: one constant per class added to the outputs, chosen on validation data; no
-training.
-"""
+"""The class bias shift: a constant per class for the outputs, chosen on validation data."""
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +15,7 @@ RATE = 1.0  # logits per unit of accuracy a step moves, cooled linearly to 0
 
 
 def affordable_shift(outputs: Tensor, split: Split, floor: float) -> Tensor:
-    """(classes,) constants: as far towards `fair_shift` as lowers the CWV most without accuracy
-    falling below `floor`.
+    """(classes,) constants: the step towards `fair_shift` of lowest CWV that `floor` allows.
 
     Tried in SHARES equal parts; zeros where even the first costs too much. Ideally the whole of
     `fair_shift`.
@@ -120,9 +117,7 @@ def _linear_outputs(
 
 
 def _shifts(layer: nn.Linear, model: nn.Module, images: Tensor, outputs: Tensor) -> bool:
-    """Whether constants added to a layer's biases are added to the network's outputs, large or
-    small.
-    """
+    """Whether constants added to a layer's biases reach the outputs as they are, large or small."""
     before = layer.bias.detach().clone()
     size = 10 * (1 + float(outputs.abs().max()))
     change = size * torch.linspace(-1, 1, len(before)).to(before)

@@ -1,5 +1,4 @@
-"""Conflict: where the gradients of accuracy and of fairness pull the same unit in opposite
-directions.
+"""Conflict: where the gradients of accuracy and of fairness pull a unit in opposite directions.
 
 A unit is one row of a prunable weight: an output channel of a convolution or an output feature of a
 linear layer, with all its incoming weights. In attention it is a feature of the queries, keys,
@@ -88,8 +87,7 @@ def mean_on_gpu(means: Tensor, present: Tensor) -> Tensor:
 
 
 def unit_conflict(accuracy: Gradients, fairness: Gradients) -> Gradients:
-    """Conflict of each unit, -cos(gradient of the accuracy loss, gradient of the fairness loss), by
-    layer (units,).
+    """By layer, (units,) -cos(gradient of the accuracy loss, gradient of the fairness loss).
 
     In [-1, 1]; above 0 the two goals pull the unit's weights apart. Exactly 0 for a unit of which
     nothing can be said: the product of its gradients' norms is 0 or below the lowest tenth of its
@@ -108,8 +106,7 @@ def _row_conflict(a: Tensor, f: Tensor) -> Tensor:
 
 
 class ConflictMeter:
-    """Watches a training and accumulates the conflict of every unit; pass it as `after_step`, it
-    changes nothing.
+    """Accumulates the conflict of every unit over a training; an `after_step` that changes nothing.
 
     Every `every` steps it draws two disjoint half-batches, takes the accuracy gradient from one and
     the fairness gradient from the other (a shared sample would make them agree by chance), both of
@@ -198,8 +195,7 @@ class ConflictMeter:
         return {name: (even[name] + odd.get(name, 0.0)) / self.observed for name in even}
 
     def agreement(self) -> dict[str, float]:
-        """By layer, the share of units whose conflict has the same sign in even and in odd
-        observations.
+        """By layer, the share of units of one sign of conflict in even and in odd observations.
 
         Units without a sign (no weights left, or gradients near nothing) are left out; nan where
         none is left. 1 means a stable sign, one half that it is noise.

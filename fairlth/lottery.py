@@ -197,9 +197,7 @@ def longer(run: Run) -> Schedule:
 
 
 def train_plainly(run: Run, data: Data, found: Found, schedule: Schedule | None = None) -> Ticket:
-    """Trains a found ticket on cross-entropy alone, from where it stands; None: the run's
-    schedule.
-    """
+    """Trains a found ticket on cross-entropy alone; without a schedule by the run's own."""
     schedule = schedule or run.settings.schedule
     k = run.settings.rewind_epochs
     after_step = found.mask.apply

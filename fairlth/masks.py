@@ -69,8 +69,7 @@ class MaskSet(Mapping[str, Tensor]):
 
     @classmethod
     def from_scores(cls, scores: Mapping[str, Tensor], n_keep: int) -> "MaskSet":
-        """Keeps exactly the `n_keep` highest scores over all tensors together, ties to the earlier
-        weight.
+        """Keeps exactly the `n_keep` highest scores of all tensors; of equals, the earlier.
 
         Args:
             scores: one score per weight, any real tensors; earlier means earlier in the mapping,
@@ -130,9 +129,7 @@ class MaskSet(Mapping[str, Tensor]):
                 model.get_parameter(name).masked_fill_(pruned, 0.0)
 
     def check_fits(self, model: nn.Module) -> None:
-        """Raises ValueError in one sentence where a mask has no parameter of its name and shape in
-        `model`.
-        """
+        """Raises ValueError where a mask has no parameter of its name and shape in `model`."""
         shapes = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
         for name, mask in self.items():
             if shapes.get(name) != tuple(mask.shape):
@@ -246,9 +243,7 @@ def output_layer(model: nn.Module, images: Tensor) -> str:
 
 
 def count_kept(density: float, weights: Mapping[str, Tensor]) -> int:
-    """floor(density * prunable weights), exact (`config.share_of`); ValueError where that keeps
-    none.
-    """
+    """floor(density * prunable weights), exact (`config.share_of`); ValueError if it is 0."""
     total = sum(weight.numel() for weight in weights.values())
     n_keep = config.share_of(density, total)
     if n_keep < 1:

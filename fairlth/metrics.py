@@ -115,9 +115,7 @@ def group_accuracy(correct: ArrayLike, total: ArrayLike) -> Floats:
 
 
 def mean_accuracy(correct: ArrayLike, total: ArrayLike) -> float:
-    """Unweighted mean of the groups' accuracies; equals `accuracy` where groups are equally large.
-    1 is best.
-    """
+    """Unweighted mean of the groups' accuracies; `accuracy` for groups of one size. 1 is best."""
     return float(np.mean(group_accuracy(correct, total)))
 
 
@@ -230,9 +228,7 @@ def cwv_error(correct: ArrayLike, total: ArrayLike) -> float:
 
 
 def mcd_floor(correct: ArrayLike, total: ArrayLike, draws: int = 2000, seed: int = 0) -> float:
-    """The mean MCD that chance alone gives a classifier with one accuracy for all groups, by
-    simulation.
-    """
+    """The mean MCD by chance alone, of a classifier with one accuracy for all groups; simulated."""
     p = accuracy(correct, total)
     sizes = _sizes(correct, total)
     rates = np.random.default_rng(seed).binomial(np.asarray(total), p, (draws, len(sizes))) / sizes

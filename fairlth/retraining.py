@@ -1,5 +1,4 @@
-"""The refined training: a feedback on validation accuracy per group, a learning rate that reacts,
-rewinding, an honest end.
+"""The refined training: feedback on validation accuracy, a learning rate that reacts, rewinding.
 
 Our reconstruction of the training half of Ballot (arXiv 2407.02805 names a dynamic learning rate
 and rewinding, no rules).
@@ -55,22 +54,18 @@ class Step(Epoch):
 
 @dataclass
 class Refined:
-    """The outcome: whether a state kept the accuracy constraint, and the validated epochs. The
-    model holds the state.
-    """
+    """The outcome: whether a state kept the accuracy constraint, and the validated epochs."""
 
     feasible: bool
     steps: list[Step] = field(default_factory=list)
 
 
 def reweight(weights: Tensor, counts: Counts, pressure: float) -> Tensor:
-    """w_g exp(pressure (mean a - a_g) / (1 - mean a)), normalised to mean 1 and clipped to [1/4,
-    4].
+    """Multiplicative weights on validation accuracy: groups that fare worse weigh more.
 
-    Multiplicative weights on validation accuracy: groups that fare worse weigh more. A group with
-        twice the mean error lags by
-    1, so that one pressure means the same for easy and for hard tasks. Groups without a validation
-    image keep their weight.
+    w_g exp(pressure (mean a - a_g) / (1 - mean a)), normalised to mean 1 and clipped to [1/4, 4]. A
+    group with twice the mean error lags by 1, so that one pressure means the same for easy and for
+    hard tasks. Groups without a validation image keep their weight.
 
     Args:
         weights: (groups,) before.
@@ -96,8 +91,7 @@ def refine(
     floor: float,
     pressure: float,
 ) -> Refined:
-    """Trains a ticket from epoch `start` to the fairest state whose validation accuracy is at least
-    `floor`, in place.
+    """Trains a ticket, in place, to the fairest state of validation accuracy `floor` or more.
 
     After every BETWEEN epochs, and once settled after every epoch, the groups' weights follow
     `reweight`, with the pressure times the epochs since they did. States are judged once they have
@@ -109,11 +103,10 @@ def refine(
 
     1. PATIENCE feasible epochs without a better state halve the learning rate.
     2. A settled state that breaks the constraint halves the pressure and moves the weights half-way
-        (geometrically) to 1; if
-       there is a best feasible state, the model is rewound to it and the learning rate halved.
+       (geometrically) to 1; if there is a best feasible state, the model is rewound to it and the
+       learning rate halved.
     3. The best feasible state is what the model holds in the end. Without any, it holds the most
-        accurate settled state and
-       `feasible` is False.
+       accurate settled state and `feasible` is False.
 
     Args:
         model: at the rewind point, pruned.
@@ -144,9 +137,7 @@ def refine(
 
 
 class Control:
-    """The three rules and what they remember: weights, learning rate, pressure, and the best state
-    so far.
-    """
+    """The three rules, and what they remember: weights, learning rate, pressure, the best state."""
 
     def __init__(self, floor: float, pressure: float, weights: Tensor) -> None:
         self.floor = floor
@@ -160,8 +151,7 @@ class Control:
         self.steps: list[Step] = []
 
     def react(self, model: nn.Module, counts: Counts, epoch: Epoch, waited: int = 1) -> Step:
-        """Judges the state after an epoch, rewinds `model` if it broke the constraint, and sets the
-        next epoch's terms.
+        """Judges the state after an epoch: may rewind `model`, and sets the next epoch's terms.
 
         Args:
             model: the state.

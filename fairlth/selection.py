@@ -1,6 +1,4 @@
-"""Selection: from scores to a mask of exactly the wanted number of weights, in one level or
-several.
-"""
+"""Selection: from scores to a mask of exactly the wanted number of weights."""
 
 import math
 from collections.abc import Mapping
@@ -120,9 +118,7 @@ def _best(rows: Tensor, shape: torch.Size) -> Tensor:
 
 
 def select_by_layer(scores: Mapping[str, Tensor], budget: Mapping[str, int]) -> MaskSet:
-    """The mask of the highest scores within each layer, as many as the budget (see `allocation`)
-    gives it, which may be 0.
-    """
+    """The mask of each layer's highest scores, as many as its budget (see `allocation`)."""
     return MaskSet({name: _highest(score, budget[name]) for name, score in scores.items()})
 
 

@@ -1,6 +1,4 @@
-"""Training and prediction; knows nothing of masks: a method passes what is to happen after each
-step.
-"""
+"""Training and prediction. Of masks it knows nothing: methods pass what follows each step."""
 
 import math
 import time
@@ -27,9 +25,7 @@ PREDICT_ON_GPU = 2048  # images: a GPU is busy with so many
 
 
 class Batch(NamedTuple):
-    """The images of one step: `x` floats, `y` classes, `group` groups, `rows` their places in the
-    training split.
-    """
+    """One step's images `x` as floats, their classes, groups, and rows of the training split."""
 
     x: Tensor
     y: Tensor
@@ -61,9 +57,7 @@ def weighted_by_group(weights: Tensor) -> Loss:
 
 @dataclass
 class Passes:
-    """Images that went through networks in this process, in training steps on one image each: a
-    forward pass is a third.
-    """
+    """Images passed in this process, in training steps on one image; a forward pass is a third."""
 
     images: float = 0.0
 
@@ -121,8 +115,7 @@ class Trainer:
         first: int = 0,
         last: int | None = None,
     ) -> tuple[float, float]:
-        """Trains epoch `number` of the schedule, or part of it, and returns its mean loss and last
-        learning rate.
+        """Trains epoch `number`, or part of it; returns its mean loss and last learning rate.
 
         Args:
             number: 0 ... schedule.epochs - 1; sets learning rate, order, augmentation, and what the
@@ -206,8 +199,7 @@ def fit(
     loss: Loss = cross_entropy,
     label: str = "training",
 ) -> list[float]:
-    """Trains epochs `start` ... `stop` - 1 of the schedule with a fresh optimiser, in place, and
-    returns their mean losses.
+    """Trains epochs `start` ... `stop` - 1 in place, with a fresh optimiser; returns mean losses.
 
     Training in two calls differs from one only by the optimiser's momentum, which is not carried
     over: that is the rewind of a lottery ticket, with the learning rate and the order of images of
@@ -268,8 +260,7 @@ def nothing(model: nn.Module) -> None:
 
 
 def low_precision(schedule: Schedule, device: torch.device) -> bool:
-    """Whether a training multiplies in bfloat16: the schedule asks for it and the device does it in
-    hardware.
+    """Whether a training is in bfloat16: the schedule asks for it, and the hardware can.
 
     Weights, gradients' sums, losses and all predictions stay float32 (torch's automatic mixed
     precision).
@@ -292,9 +283,7 @@ def in_turn(*steps: AfterStep) -> AfterStep:
 
 
 def learning_rate(schedule: Schedule, epoch: float) -> float:
-    """Linear warm-up over `warmup` epochs to `lr`, then a half cosine to 0 at the last epoch;
-    `epoch` counts fractions.
-    """
+    """Linear warm-up over `warmup` epochs to `lr`, then a half cosine to 0 at the last epoch."""
     if epoch < schedule.warmup:
         return schedule.lr * max(epoch, 0.01) / schedule.warmup
     done = (epoch - schedule.warmup) / max(schedule.epochs - schedule.warmup, 1e-9)

@@ -201,8 +201,8 @@ def by_seed(
     net of the seed has right, see `forgotten`; `beyond_chance` is that less the same with dense
     nets in place of tickets; `changed` and `changed_beyond` likewise of all images. `ece`,
     `brier` and, over all images, `amplified` are the ticket's of the seed, `_gained` less the dense
-    net's. `<rate>_error` is the
-    standard error of a rate's mean over seeds from the number of images, in each row of a group.
+    net's. `<rate>_error` is the standard error of a rate's mean over seeds from the number of
+    images, in each row of a group.
 
     Args:
         dense, tickets: seed -> answers; the same seeds, two or more.

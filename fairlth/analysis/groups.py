@@ -151,8 +151,7 @@ def readable_groups(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def readable_smallest(groups: pd.DataFrame) -> pd.DataFrame:
-    """What the smallest group of each task gained on the dense net, in points with 95 % t
-    intervals.
+    """What each task's smallest group gained on the dense net, in points with 95 % t intervals.
 
     Args:
         groups: from `by_group`.

@@ -1,6 +1,4 @@
-"""How much fairer one method is than others, paired by seed, and what that says of the paper's
-claims.
-"""
+"""How much fairer a method is than others, paired by seed, and the paper's claims by it."""
 
 from collections.abc import Iterator
 from typing import Any

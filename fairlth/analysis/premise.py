@@ -97,9 +97,7 @@ def in_words(rows: pd.DataFrame) -> str:
 
 
 def left_out(rows: pd.DataFrame) -> list[str]:
-    """A sentence on the pairs without a ratio, by method, task and density; none where there are
-    none.
-    """
+    """A sentence on the pairs without a ratio, by method, task and density, if there are some."""
     zero = rows[(rows["zeros"] > 0) & (rows["dataset"] != "all")]
     if zero.empty:
         return []

@@ -1,6 +1,4 @@
-"""What a table of results comes to, in words and tables: for a terminal, and as a page beside
-it.
-"""
+"""What a table of results comes to: for a terminal, and as a page beside it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -131,9 +129,7 @@ def _titled(title: str, frame: pd.DataFrame) -> str:
 
 
 def headline(claims: pd.DataFrame, duels: pd.DataFrame) -> str:
-    """What claims and duels come to: the paper's rivals, then each rival at equal accuracy, a line
-    each.
-    """
+    """A line for each claim of the paper, then one for each rival at equal accuracy."""
     judged = claims.loc[claims["paper"].notna(), "verdict"].value_counts(sort=False)
     lines = ["Claims of the paper: " + ", ".join(f"{n} {said}" for said, n in judged.items()) + "."]
     for rival, rows in duels.groupby("rival", sort=False):
@@ -199,9 +195,7 @@ def page(preset: str) -> str:
 
 
 def subset(runs: pd.DataFrame) -> str:
-    """One sentence on the tasks whose groups are the classes, a named subset of the claims'
-    tasks.
-    """
+    """One sentence on a named subset of the claims' tasks: those whose groups are the classes."""
     if set(runs["group_by"]) <= {"class"}:
         return "In all tasks the groups are the classes."
     tasks = runs.loc[runs["group_by"] == "class", config.TASK].drop_duplicates()
@@ -221,9 +215,7 @@ def conditions(table: pd.DataFrame) -> str:
 
 
 def tasks(summary: pd.DataFrame) -> Iterator[str]:
-    """A section for each task and density: every method's means on test images with their
-    intervals.
-    """
+    """A section for each task and density: every method's means on test images, with intervals."""
     order = {name: place for place, name in enumerate(METHOD_TABLE)}  # others come last
     for keys, rows in summary.groupby(config.TASK):
         name = config.task_name(dict(zip(config.TASK, keys, strict=True)))

@@ -23,9 +23,7 @@ def key(run: Run) -> tuple[Any, ...]:
 
 
 def rows_of(frame: pd.DataFrame, runs: Iterable[Run]) -> pd.DataFrame:
-    """The rows of a table that belong to some runs: their tasks, methods, densities, pressures and
-    seeds.
-    """
+    """A table's rows of some runs: same task, method, density, pressure and seed."""
     wanted = {key(run) for run in runs}
     return frame[[one in wanted for one in records.run_keys(frame)]]
 

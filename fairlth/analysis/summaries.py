@@ -45,9 +45,7 @@ def per_run(
 
 
 def measures(correct: Any, total: Any, names: Iterable[str] = METRICS) -> dict[str, float]:
-    """Metrics of one run, all of them or some, from its counts per group, both of shape
-    (groups,).
-    """
+    """Metrics of one run, all or some, from its counts per group, both of shape (groups,)."""
     right = np.asarray(correct)
     images = np.asarray(total)
     return {name: getattr(metrics, name)(right, images) for name in names}

@@ -35,8 +35,7 @@ def shown(frame: pd.DataFrame, caption: str = "") -> Shown:
 
 
 def by_task(frame: pd.DataFrame) -> Shown:
-    """One table per task, in the order of its rows; conditions that do not vary are told in
-    captions.
+    """One table per task, in the order of its rows; captions tell the conditions that do not vary.
 
     Args:
         frame: has the columns of `config.TASK`, or a column `task`.

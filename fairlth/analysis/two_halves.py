@@ -1,6 +1,4 @@
-"""Selection crossed with training: how much of what Ballot changes comes from which of its
-halves.
-"""
+"""Selection crossed with training: what each half of Ballot adds to what it changes."""
 
 from typing import Any
 
@@ -84,12 +82,11 @@ def _effect_rows(effects: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def part_of(part: Any, whole: Any) -> metrics.Interval:
-    """Mean of `part` over mean of `whole`, both (seeds,), with Fieller's 95 % interval; 1 is all of
-    it.
+    """Mean of `part` over mean of `whole`, both (seeds,), with Fieller's 95 % interval.
 
-    The interval holds the shares r for which the mean of part - r whole may be 0, by Student's t
-    interval. nan where the whole's own interval holds 0, since then there is nothing of which a
-    share could be had.
+    1 is all of it. The interval holds the shares r for which the mean of part - r whole may be 0,
+    by Student's t interval. nan where the whole's own interval holds 0, since then there is nothing
+    of which a share could be had.
 
     Source: Fieller, 1954 ("Some problems in interval estimation").
     """
@@ -114,9 +111,7 @@ def part_of(part: Any, whole: Any) -> metrics.Interval:
 
 
 def readable_factorial(rows: pd.DataFrame) -> pd.DataFrame:
-    """Effects as people read them: on log CWV, as a factor of CWV, as a share of what both
-    change.
-    """
+    """Effects on log CWV, as a factor of CWV, and as a share of what both halves change."""
     factor = np.exp(rows[["mean", "low", "high"]]).assign(n=rows["n"])
     shown = named(rows)
     shown["effect"] = [*rows["effect"]]

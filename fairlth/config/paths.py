@@ -1,6 +1,4 @@
-"""Where things are, and how files are written: the only code that knows paths and environment
-variables.
-"""
+"""Where things are, and how files are written: no other code knows environment variables."""
 
 import errno
 import hashlib
@@ -103,8 +101,7 @@ def writer() -> str:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that it is there whole or not at all; raises OSError in one sentence where
-    it cannot.
+    """Writes a file so that it is there whole or not at all; OSError in one sentence if it cannot.
 
     The temporary file beside it is named `.<name>.<writer>.<random>`; what a killed writer leaves
     is swept by `grid.sweep`.
@@ -139,9 +136,7 @@ def free_name(path: Path) -> Path:
 
 
 def check_writable(path: Path) -> None:
-    """Raises OSError now if the file could not be written later: no access, or no room for a
-    megabyte.
-    """
+    """Raises OSError now if the file cannot be written later: no access, or no free megabyte."""
     probe = path.parent / f".{path.name}.{writer()}.probe"
     write_atomically(probe, bytes(1 << 20))
     probe.unlink()

@@ -70,9 +70,7 @@ def usual_is_none(values: dict[str, Any]) -> dict[str, Any]:
 
 
 class Task(Strict):
-    """What is learned and over which groups fairness is measured; None takes the data set's
-    default.
-    """
+    """What is learned, and whose fairness is measured; None takes the data set's default."""
 
     dataset: str
     model: str
@@ -392,8 +390,9 @@ LISTS = {  # what decides no single run
 
 
 def own_presets(path: Path) -> dict[str, Preset]:
-    """The user's own presets, from a JSON file: name -> {"like": another preset, fields that
-    differ, of the schedule too}.
+    """Your presets, from a JSON file: name -> {"like": another, fields that differ}.
+
+    The schedule's fields may differ, too.
 
     Raises:
         ValueError: the file is not there, not such a file, has a name twice, a name that no folder

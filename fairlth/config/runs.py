@@ -1,6 +1,4 @@
-"""Runs: one training each, with everything that decides its outcome, and the grids of the
-notebooks.
-"""
+"""Runs: one training each, with all that decides its outcome, and the grids of the notebooks."""
 
 import zlib
 from collections.abc import Iterable, Mapping
@@ -130,8 +128,7 @@ def grid(
     pressure: float | None = None,
     tasks: tuple[Task, ...] | None = None,
 ) -> list[Run]:
-    """All runs of a preset for some methods; the dense net, which has one density, once per task
-    and seed.
+    """All runs of a preset for some methods; the dense net once per task and seed.
 
     Args:
         preset: a key of PRESETS.
@@ -207,9 +204,7 @@ def _named(methods: tuple[str, ...], preset: str) -> list[str]:
 
 
 def _sweep(preset: str, methods: list[str]) -> list[Run]:
-    """The runs of 12_sparsity: some methods along densities, those with a pressure along it at the
-    first density.
-    """
+    """The runs of 12_sparsity: along densities, and at the first density along pressures."""
     scale = PRESETS[preset]
     runs = grid(preset, methods, scale.sparsities, scale.sweep_seeds, tasks=scale.sweep_tasks)
     if not scale.pressures:

@@ -12,9 +12,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
 class Strict(BaseModel):
-    """A frozen record that refuses unknown names and converts nothing (`"1e-3"` is not a
-    number).
-    """
+    """A frozen record: refuses unknown names, converts nothing (`"1e-3"` is not a number)."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 

@@ -223,9 +223,7 @@ def _check_once(rows: pd.DataFrame) -> None:
 
 
 def _check_spelling(name: str, values: pd.Series) -> None:
-    """Values that differ by case, spaces, accents as signs of their own or the writing of a number
-    alone are meant to be one.
-    """
+    """Refuses values that differ only by case, spaces, accents or how a number is written."""
     seen: dict[str, str] = {}
     for value in values.unique():
         word = " ".join(unicodedata.normalize("NFC", value).split()).casefold()

@@ -92,8 +92,7 @@ def whiskers(mean: ArrayLike, low: ArrayLike, high: ArrayLike) -> Array:
 
 
 def doublings(axis: Any, ends: Iterable[float]) -> None:
-    """Makes an axis logarithmic, with ticks at powers of 2 (at most ten or so), and a bit longer
-    than its values need.
+    """Makes an axis logarithmic, a bit longer than its values, with some ten ticks at powers of 2.
 
     Args:
         axis: `ax.xaxis` or `ax.yaxis`.

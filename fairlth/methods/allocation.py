@@ -1,6 +1,4 @@
-"""Allocation: how many weights each layer keeps, in whole numbers that add up to floor(density *
-N).
-"""
+"""Allocation: how many weights each layer keeps, whole numbers of the sum floor(density * N)."""
 
 import math
 from collections.abc import Mapping
@@ -28,8 +26,7 @@ def uniform(density: float, weights: Mapping[str, Tensor]) -> Budget:
 
 
 def erk(density: float, weights: Mapping[str, Tensor]) -> Budget:
-    """Erdos-Renyi-kernel densities: layer l keeps eps * (sum of its dimensions) weights, at most
-    all of them.
+    """Erdos-Renyi-kernel densities: layer l keeps eps * (sum of its dimensions) weights, or all.
 
     eps is such that the counts add up; a layer that would exceed its size becomes dense and eps is
     solved again for the rest. Small layers end up denser than large ones.
@@ -59,9 +56,7 @@ def erk(density: float, weights: Mapping[str, Tensor]) -> Budget:
 def _whole(
     density: float, wanted: Mapping[str, Fraction | int], weights: Mapping[str, Tensor]
 ) -> Budget:
-    """Largest-remainder rounding: the exact total, each layer within one weight of what is
-    wanted.
-    """
+    """Largest-remainder rounding: the exact total, each layer within one weight of its share."""
     budget = {name: math.floor(n) for name, n in wanted.items()}
     missing = count_kept(density, weights) - sum(budget.values())
     for name in sorted(wanted, key=lambda name: budget[name] - wanted[name])[:missing]:

@@ -27,14 +27,14 @@ def constrained(run: Run, data: Data, dense: Dense) -> Ticket:
     minimise L subject to [A_g(dense) - A_g] - [A(dense) - A] <= tolerance for each group g:
     multipliers grow with the violation, measured on each group's last images, and weigh the loss
     surrogate L_g - L (see `Multipliers`). The density falls along a cubic during the first 30 % of
-    the epochs; constraints hold from then on. `run.pressure` is the multipliers'
-    learning rate: 0 is gradual magnitude pruning.
+    the epochs; constraints hold from then on. `run.pressure` is the multipliers' learning rate: 0
+    is gradual magnitude pruning.
 
     Source: Hashemizadeh et al., ICLR 2024 (merajhashemi/balancing-act). Reconstructed: the run's
-        schedule; all layers pruned
-    together as by every magnitude method here, where the source prunes each alike and leaves first
-    and last dense; multipliers that add up to at most 1; a learning rate of theirs that suits a few
-    hundred steps, where the source takes 1e-2 and 1e-4 for many thousand.
+    schedule; all layers pruned together as by every magnitude method here, where the source prunes
+    each alike and leaves first and last dense; multipliers that add up to at most 1; a learning
+    rate of theirs that suits a few hundred steps, where the source takes 1e-2 and 1e-4 for many
+    thousand.
     """
     schedule = run.settings.schedule
     model = dense.at(dense.trained)
@@ -58,24 +58,22 @@ def constrained(run: Run, data: Data, dense: Dense) -> Ticket:
 
 
 def cubic(density: float, done: float) -> float:
-    """The density when a share `done` of the pruning is done: d + (1 - d)(1 - done)^3 (Zhu and
-    Gupta, 2017).
-    """
+    """The density after a share `done`: d + (1 - d)(1 - done)^3 (Zhu and Gupta, 2017)."""
     return density + (1 - density) * (1 - done) ** 3
 
 
 class Multipliers:
-    """A loss that weighs groups which lose more accuracy than the whole; as `loss`, each call is a
-    dual and a primal step.
+    """A loss that weighs groups which lose more accuracy than the whole.
+
+    As a training's `loss` each call is a dual and a primal step.
 
     For each group g, from the last `buffer` images of it that were trained on (constraints wait
     until those are full):
 
         v_g = [A_g(dense) - A_g] - [A(dense) - A] - tolerance
-        lambda_g <- max(0, lambda_g + rate v_g)                    the dual step, first
-        lambda   <- lambda / max(1, sum_g lambda_g)                so that no image ever has a
-        negative weight: ours L + sum_g lambda_g (L_g - L)                               the loss
-            returned, for the primal step
+        lambda_g <- max(0, lambda_g + rate v_g)           the dual step, first
+        lambda   <- lambda / max(1, sum_g lambda_g)       ours: no image has a negative weight
+        L + sum_g lambda_g (L_g - L)                      the loss returned, for the primal step
 
     A is the mean of the groups' accuracies weighted by their share of the training images. Groups
     absent from a batch have no L_g there. Multipliers that are 0 mean that every constraint holds
@@ -102,9 +100,7 @@ class Multipliers:
         self.last = [torch.zeros(0) for _ in self.share]
 
     def __call__(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """The dual step on a batch's predictions, then the loss (scalar) with the new
-        multipliers.
-        """
+        """The dual step on a batch's predictions, then the loss (scalar) by the new multipliers."""
         self.update(outputs.detach().argmax(1) == batch.y, batch.group)
         losses = F.cross_entropy(outputs, batch.y, reduction="none")
         members = F.one_hot(batch.group, len(self.values)).to(losses)

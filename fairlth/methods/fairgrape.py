@@ -25,8 +25,7 @@ Importance = dict[str, Tensor]  # layer -> (groups, *weight shape)
 
 
 def fairgrape(run: Run, data: Data, dense: Dense) -> Ticket:
-    """Prunes the dense net step by step with a greedy rule that keeps each group's share of
-    importance, layer by layer.
+    """Prunes the dense net in steps; in each layer every group keeps its share of the importance.
 
     Importance is (w dL_g/dw)^2 (`group_importance`), the rule `keep_shares`, the density the same
     in every layer. Between steps the net is trained briefly, at the end with the whole schedule. It
@@ -63,15 +62,13 @@ def fairgrape(run: Run, data: Data, dense: Dense) -> Ticket:
 def group_importance(
     model: nn.Module, split: Split, rows: list[Tensor], batch_size: int = 32
 ) -> Importance:
-    """I_{g,i} = sum over batches of (w_i dL_g/dw_i)^2, L_g the mean loss of a batch of group g;
-    pruned weights have 0.
+    """I_{g,i} = sum over batches of (w_i dL_g/dw_i)^2, L_g the mean loss of a batch of group g.
 
     In evaluation mode, each gradient on its own, the same number of images of each group where it
     has them.
 
     Source: FairGRAPE (Bernardo1998/FairGRAPE), without the released code's accumulated gradients,
-        its optimiser step on
-    the scored network, and its division of the last group only.
+    its optimiser step on the scored network, and its division of the last group only.
 
     Args:
         model: trained, pruned weights exactly 0.

@@ -54,9 +54,7 @@ def fairprune(run: Run, data: Data, dense: Dense) -> Ticket:
 
 
 def fares_better(model: nn.Module, data: Data) -> Tensor:
-    """(groups,) bool: accuracy above the mean of the groups, on validation images; those without
-    any fare worse.
-    """
+    """(groups,) bool: accuracy above the groups' mean, on validation images; without any, False."""
     accuracies = metrics.group_accuracy(*predict(model, data.val).by_group())
     return torch.from_numpy(accuracies > np.nanmean(accuracies))
 

@@ -24,8 +24,7 @@ from fairlth.training import Batch, Loss, fit
 
 
 def fairscratch(run: Run, data: Data, dense: Dense) -> Ticket:
-    """Edge-popup on frozen signed-constant weights with a fairness penalty; no weight is ever
-    trained.
+    """Edge-popup on frozen signed-constant weights with a fairness penalty; no weight is trained.
 
     Scores are trained on cross-entropy + lambda * variance of the groups' losses, uniform density
     per layer, batch norm without scale and shift. `pressure` is lambda.

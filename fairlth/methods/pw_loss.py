@@ -1,6 +1,4 @@
-"""Performance-weighted loss: what the dense net gets wrong counts more while the pruned net
-learns.
-"""
+"""Performance-weighted loss: the pruned net learns most from what the dense net gets wrong."""
 
 import torch
 from torch import Tensor
@@ -16,8 +14,7 @@ GAMMA = 1.0
 
 
 def pw_loss(run: Run, data: Data, dense: Dense) -> Ticket:
-    """One-shot magnitude pruning whose second training weighs images by how badly the dense net
-    predicts them.
+    """One-shot magnitude pruning; then images weigh more, the worse the dense net predicts them.
 
     An image i weighs omega_i = theta + (1 - theta)(1 - p_i)^gamma, p_i the dense net's probability
     of its class, and its label is the dense net's prediction where that is right, the class itself
@@ -27,8 +24,8 @@ def pw_loss(run: Run, data: Data, dense: Dense) -> Ticket:
     net is sure of no weight.
 
     Source: robbiemeyer/pw_loss_pruning, from its code. The source prunes filters and uses the loss
-        there too; reconstructed
-    is its combination with unstructured magnitude pruning, whose scores need no loss.
+    there too; reconstructed is its combination with unstructured magnitude pruning, whose scores
+    need no loss.
     """
     outputs = logits(dense.at(dense.trained), data.train)
     loss = performance_weighted(outputs.softmax(1), data.train.y, run.knob)
@@ -57,8 +54,6 @@ def image_weights(dense: Tensor, y: Tensor, pressure: float) -> Tensor:
 
 
 def corrected_labels(dense: Tensor, y: Tensor) -> Tensor:
-    """(n, classes) soft labels: the dense net's probabilities where its prediction is right, else
-    one-hot classes.
-    """
+    """(n, classes) soft labels: the dense net's probabilities if it is right, else the classes."""
     one_hot = F.one_hot(y, dense.shape[1]).to(dense)
     return torch.where((dense.argmax(1) == y)[:, None], dense, one_hot)

@@ -1,6 +1,4 @@
-"""Dynamic sparse training: a mask gives up some weights of each layer and grows as many
-elsewhere.
-"""
+"""Dynamic sparse training: a mask drops some weights of each layer and grows as many elsewhere."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -88,8 +86,7 @@ def _layer(
 
 
 def refresh_statistics(model: nn.Module, split: Split, rows: Tensor, seed: int) -> None:
-    """Takes batch norm's statistics anew, as plain averages over the batches of some images;
-    changes nothing else.
+    """Takes batch norm's statistics anew, plain averages over batches; changes nothing else.
 
     After a mask has changed the old statistics are those of another network. What the network
     draws meanwhile, such as dropout, follows from the run's seed.
@@ -112,7 +109,5 @@ def refresh_statistics(model: nn.Module, split: Split, rows: Tensor, seed: int) 
 
 
 def cosine_rate(done: float, first: float = 0.5, last: float = 0.005) -> float:
-    """The death rate when a share `done` of the training is done: from `first` to `last` along a
-    half cosine.
-    """
+    """The death rate at a share `done` of the training: `first` to `last` along a half cosine."""
     return last + (first - last) * 0.5 * (1 + math.cos(math.pi * done))

@@ -1,6 +1,4 @@
-"""SafeCompress with a fairness test: sparse training in which several ways to change the mask
-compete.
-"""
+"""SafeCompress with a fairness test: sparse training in which changes of the mask compete."""
 
 import copy
 import math
@@ -46,11 +44,10 @@ def safecompress(
     the most accurate branch.
 
     Source: the loop in the figure of JiePKU/SafeCompress (TSE 2024). A reconstruction: the released
-        code has no such loop, it
-    trains one branch by fixed rules, and its test influences nothing. The test here is of fairness
-    in place of privacy, growth is by the largest gradient where the released code takes the
-    smallest, and updates come once an epoch. With a single one of `strategies` it is plain dynamic
-    sparse training.
+    code has no such loop, it trains one branch by fixed rules, and its test influences nothing. The
+    test here is of fairness in place of privacy, growth is by the largest gradient where the
+    released code takes the smallest, and updates come once an epoch. With a single one of
+    `strategies` it is plain dynamic sparse training.
     """
     slack = run.knob * run.settings.epsilon
     enough = floor(run, data, dense)
@@ -176,9 +173,7 @@ class Branches:
         mask.apply(self.trainer.model)
 
     def _gradients(self) -> dict[str, Tensor]:
-        """The loss gradient of all weights, pruned ones too, on one random batch of training
-        images.
-        """
+        """Loss gradients of all weights, pruned ones too, on a random batch of training images."""
         split = self.data.train
         model = self.trainer.model
         rows = torch.randperm(len(split), generator=self.generator)[

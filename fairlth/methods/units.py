@@ -283,9 +283,7 @@ def removal_of(run: Run, network: nn.Module, data: Data, power: int = 2) -> Remo
 
 
 def check(run: Run, network: nn.Module, data: Data) -> None:
-    """Raises ValueError if a run's units cannot be removed, or its density leaves a layer without
-    any.
-    """
+    """Raises ValueError if units cannot be removed, or the density leaves a layer without any."""
     removal = removal_of(run, network, data)
     least = removal.counted(removal.least())
     if least > removal.limit(run.density):

@@ -13,9 +13,7 @@ LARGE = 64  # pixels per side above which the stems of larger networks subsample
 
 
 def mlp(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
-    """Two hidden layers; on 8 x 8 digits the incoming weights of a first-layer unit are a
-    picture.
-    """
+    """Two hidden layers; on 8 x 8 digits a first-layer unit's incoming weights are a picture."""
     channels, height, width = in_shape
     widths = (channels * height * width, 128, 64, n_classes)
     layers: dict[str, nn.Module] = {"flatten": nn.Flatten()}
@@ -54,9 +52,7 @@ def resnet20(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
 
 
 def resnet18(in_shape: tuple[int, ...], n_classes: int) -> nn.Module:
-    """torchvision's, with a 3 x 3 stem of stride 1 and no pooling after it up to 64 pixels a
-    side.
-    """
+    """torchvision's; up to 64 pixels a side its stem is 3 x 3, of stride 1, without pooling."""
     from torchvision.models import resnet18
 
     model = resnet18(num_classes=n_classes)

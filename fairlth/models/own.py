@@ -60,10 +60,10 @@ def add(
 
     Raises:
         ValueError: the name is taken; `in_shape` or `n_classes` cannot be; the network looks
-            trained and `weights` is not told; it has weights that are not
-            finite, or that should be drawn and cannot be; `keep` names no layer or all of them; the
-            function does not build the same network anew with each call; or the network is one
-            that `check_layers` or `check_fits` refuses.
+            trained and `weights` is not told; it has weights that are not finite, or that should be
+            drawn and cannot be; `keep` names no layer or all of them; the function does not build
+            the same network anew with each call; or the network is one that `check_layers` or
+            `check_fits` refuses.
     """
     config.check_name(name)
     if name in MODELS and name not in OWN:

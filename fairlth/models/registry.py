@@ -98,9 +98,7 @@ def _zero(bias: Tensor | None) -> None:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Random numbers of torch, numpy and Python follow from `seed` inside, and go on as before
-    after it.
-    """
+    """Random numbers of torch, numpy and Python follow from `seed` inside, then go on as before."""
     of_python = random.getstate()
     of_numpy = np.random.get_state()  # noqa: NPY002, networks may draw from it
     with torch.random.fork_rng(devices=[]):

@@ -53,9 +53,9 @@ def unit_groups(network: nn.Module, in_shape: tuple[int, ...]) -> list[Group]:
 
     Each group's removal is tried: half of its units are set to 0 in a copy and taken out of another
     one. Where the two differ, as beside a layer norm or in attention, the group is left whole; so
-    is one with a layer that stays whole, by `keep` or since it is frozen. Of
-    layers that a shortcut pads with zeros at its end (`networks.Residual`) channel i of the
-    narrower one goes with channel i of the wider one.
+    is one with a layer that stays whole, by `keep` or since it is frozen. Of layers that a shortcut
+    pads with zeros at its end (`networks.Residual`) channel i of the narrower one goes with channel
+    i of the wider one.
 
     Args:
         network: with any weights; it stays as it is.

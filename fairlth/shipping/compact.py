@@ -89,8 +89,9 @@ def _fold_constants(link: Link) -> None:
 
 
 def _by_channel(link: Link) -> Tensor:
-    """A view of the reader's weights, (outputs, channels read, ...): a linear layer may read each
-    channel of a convolution in several places.
+    """A view of the reader's weights, (outputs, channels read, ...).
+
+    A linear layer may read each channel of a convolution in several places.
     """
     weight: Tensor = link.consumer.weight
     if isinstance(link.consumer, nn.Linear):

@@ -41,8 +41,7 @@ def check(run: Run) -> None:
 
 
 def run(run: Run, runs: Path | None = None) -> Record:
-    """Trains one run, reads the test split once, and writes its ticket and its record, the record
-    last.
+    """Trains one run, reads the test split once, and writes its ticket, then its record.
 
     Raises:
         ValueError: bad input, before any training.
@@ -72,9 +71,7 @@ def run(run: Run, runs: Path | None = None) -> Record:
 
 
 def _dense_record(run: Run, loaded: Data, runs: Path | None) -> Record | None:
-    """The record of the dense net of a run's seed, where it is there and says something of these
-    test images.
-    """
+    """The record of the seed's dense net, where it is there and tells of these test images."""
     dense = workload.dense_of(run)
     path = config.record_path(dense, runs)
     if dense == run or not path.exists():
@@ -161,8 +158,7 @@ def table(notebook: str, preset: str, train: bool | str) -> pd.DataFrame:
 
 
 def _kept(wanted: list[Run], preset: str) -> tuple[pd.DataFrame, list[Run]]:
-    """Rows of the preset's table for those of the wanted runs that it has, and the runs that it
-    lacks.
+    """Rows of the preset's table for the wanted runs, and those of the runs that it lacks.
 
     A preset whose trainings take seconds keeps nothing: its notebooks make all of it anew.
     """
@@ -199,9 +195,7 @@ def of(notebook: str, preset: str, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def missing(notebook: str, preset: str, frame: pd.DataFrame) -> str:
-    """One sentence on the runs of an experiment notebook that a table lacks; "" where it lacks
-    none.
-    """
+    """One sentence on the runs of a notebook that a table lacks; "" where it lacks none."""
     return scope.missing(frame, config.study(notebook, preset))
 
 
@@ -241,8 +235,7 @@ def differing(record: Record, run: Run) -> str:
 
 
 def _settings(run: Run) -> dict[str, object]:
-    """The preset as a record keeps it: without its lists of tasks, densities and seeds, which
-    decide no single run.
+    """The preset as a record keeps it: without the lists of a grid, which decide no single run.
 
     With it what tells a data set and a model of your own from others of their name.
     """

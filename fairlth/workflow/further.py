@@ -66,9 +66,7 @@ class Further:
     before: Counts
 
     def compared(self) -> pd.DataFrame:
-        """Accuracy, CWV and the CWV of chance alone on test images, all fractions, in the rows
-        `before` and `after`.
-        """
+        """Accuracy, CWV and CWV by chance, fractions on test images; rows `before` and `after`."""
         counts = {"before": self.before, "after": self.record.split("test")}
         rows = [summaries.measures(*found.by_group(), SHOWN) for found in counts.values()]
         return pd.DataFrame(rows, index=[*counts])

@@ -357,9 +357,7 @@ def ship(made: Plan, records: list[Record]) -> Shipped:
 
 
 def picture(records: list[Record]) -> bytes:
-    """A PNG: accuracy per class, and per group where these differ, the dense net's and the ticket's
-    beside each other.
-    """
+    """A PNG: accuracy of dense net and ticket per class, and per group where these differ."""
     first = records[0]
     panels = {"class": (first.classes, 1)}  # the axis of the counts that is summed over
     if first.group_by != "class":

@@ -24,9 +24,7 @@ from fairlth.workflow.cost import Step
 
 @dataclass(frozen=True)
 class Card:
-    """A device as its data sheet has it: operations a second by precision, without sparsity, and
-    bytes a second of its memory.
-    """
+    """A device by its data sheet: dense operations a second, by precision, and bytes a second."""
 
     name: str
     rates: dict[str, float] = field(hash=False)
