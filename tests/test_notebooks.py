@@ -10,10 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 from PIL import Image
 
 from fairlth import config, metrics
@@ -268,6 +271,16 @@ def test_what_the_sliders_read_is_assigned_nowhere_after_them():
         assert not (defined | names(ast.Module(outside, []), ast.Store)) & read
 
 
+def run_here(notebook, parameters):
+    """Runs a notebook's cells in this process, with parameters as Papermill fills them in."""
+    filled_in = parameterize_notebook(load_notebook_node(str(notebook)), parameters)
+    names = {}
+    for cell in filled_in.cells:
+        if cell.cell_type == "code":
+            exec(cell.source, names)
+    plt.close("all")
+
+
 @pytest.mark.parametrize(
     ("name", "preset", "pictures"),
     [
@@ -279,9 +292,11 @@ def test_what_the_sliders_read_is_assigned_nowhere_after_them():
     ],
 )
 def test_what_a_table_has_is_drawn_and_no_more(name, preset, pictures, tmp_path, monkeypatch):
-    monkeypatch.setenv("FAIRLTH_HOME", str(tmp_path))
-    notebook = paths.ROOT / f"notebooks/{name}.ipynb"
-    execute(notebook, tmp_path / "out.ipynb", {"preset": preset, "train": False})
+    monkeypatch.setattr(paths, "HOME", tmp_path)
+    monkeypatch.setattr(paths, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(paths, "FIGURES", tmp_path / "figures")
+    monkeypatch.setattr(paths, "TABLES", tmp_path / "data/results")
+    run_here(paths.ROOT / f"notebooks/{name}.ipynb", {"preset": preset, "train": False})
     drawn = sorted(path.name for path in tmp_path.glob("figures/*/*"))
     assert drawn == [f"{picture}.{suffix}" for picture in pictures for suffix in ("pdf", "png")]
 

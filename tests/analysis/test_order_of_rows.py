@@ -12,7 +12,6 @@ from fairlth.analysis import (
     paired_gains,
     premise,
     records,
-    report,
     scope,
     summaries,
     two_halves,
@@ -190,9 +189,3 @@ def shuffled(small):
 def test_a_function_does_not_depend_on_the_order_of_rows(name, small, shuffled):
     first, second = in_order(CALLS[name](small)), in_order(CALLS[name](shuffled))
     pd.testing.assert_frame_equal(first, second[list(first)], rtol=1e-9)
-
-
-def test_the_order_of_rows_does_not_change_the_verdicts_of_a_preset(small, shuffled):
-    told = [part.in_short() for part in report.findings(small, "small")]
-    again = [part.in_short() for part in report.findings(shuffled, "small")]
-    assert [set(text.splitlines()) for text in told] == [set(text.splitlines()) for text in again]
