@@ -17,7 +17,7 @@ from fairlth.bias_shift import PROBED, add_to_outputs, affordable_shift
 from fairlth.config import Run
 from fairlth.conflict import meter
 from fairlth.images import Data, as_float
-from fairlth.lottery import Choose, Dense, Found, Ticket, floor, longer, search
+from fairlth.lottery import ROUNDED, Choose, Dense, Found, Ticket, floor, longer, search
 from fairlth.masks import prunable
 from fairlth.retraining import refine
 from fairlth.selection import Scores, conflict_aware, select
@@ -28,7 +28,7 @@ GIVE = 0.02  # of the accuracy, for the shift of class biases
 
 
 def ballot(run: Run, data: Data, dense: Dense) -> Ticket:
-    """A fair lottery ticket: units in conflict are pruned first, validation accuracy steers.
+    """A fair lottery ticket: conflict lowers scores in the search, validation accuracy steers.
 
     `run.pressure` is the strength of the feedback on the weights of the groups' losses.
     """
@@ -81,7 +81,7 @@ def settle(model: nn.Module, data: Data, required: float) -> Tensor:
     """
     outputs = logits(model, data.val)
     accuracy = metrics.accuracy(*count(outputs, data.val))
-    least = max(accuracy - GIVE, required) if accuracy >= required else accuracy
+    least = max(accuracy - GIVE - ROUNDED, required) if accuracy >= required else accuracy
     shift = affordable_shift(outputs, data.val, least)
     add_to_outputs(model, shift, as_float(data.val.x[:PROBED]))
     return shift

@@ -17,8 +17,8 @@ RATE = 1.0  # logits per unit of accuracy a step moves, cooled linearly to 0
 def affordable_shift(outputs: Tensor, split: Split, floor: float) -> Tensor:
     """(classes,) constants: the step towards `fair_shift` of lowest CWV that `floor` allows.
 
-    Tried in SHARES equal parts; zeros where even the first costs too much. Ideally the whole of
-    `fair_shift`.
+    Tried in SHARES equal parts; zeros where no part is both fairer and accurate enough. Ideally the
+    whole of `fair_shift`.
 
     Args:
         outputs: (n, classes) on validation images.

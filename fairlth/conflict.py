@@ -87,11 +87,12 @@ def mean_on_gpu(means: Tensor, present: Tensor) -> Tensor:
 
 
 def unit_conflict(accuracy: Gradients, fairness: Gradients) -> Gradients:
-    """By layer, (units,) -cos(gradient of the accuracy loss, gradient of the fairness loss).
+    """Minus the cosine of each unit's gradients of accuracy and fairness loss, by layer (units,).
 
     In [-1, 1]; above 0 the two goals pull the unit's weights apart. Exactly 0 for a unit of which
-    nothing can be said: the product of its gradients' norms is 0 or below the lowest tenth of its
-    layer, so its direction is noise.
+    nothing can be said: the product of its gradients' norms is 0 or among the lowest tenth of its
+    layer, so its direction is noise. Units without weights are part of that tenth: where they make
+    it up, all others count.
     """
     return {
         name: _row_conflict(accuracy[name].flatten(1), fairness[name].flatten(1))
@@ -117,8 +118,8 @@ class ConflictMeter:
         split: training images.
         seed: of the run.
         every: steps between two observations.
-        batch_size: images of an observation, both halves together; as many as a training step has,
-            and it costs one.
+        batch_size: images of an observation, both halves together; with those of a training step
+            it costs as much as a step.
         low: multiplies in bfloat16, as the training does (`training.low_precision`).
     """
 
@@ -130,7 +131,7 @@ class ConflictMeter:
     ) -> None:
         self.split = split
         self.every = every
-        self.half = min(batch_size, len(split)) // 2
+        self.half = max(1, min(batch_size, len(split)) // 2)
         self.low = low
         self.generator = torch.Generator().manual_seed(config.seed_for(seed, "conflict"))
         self.steps = 0
@@ -195,7 +196,7 @@ class ConflictMeter:
         return {name: (even[name] + odd.get(name, 0.0)) / self.observed for name in even}
 
     def agreement(self) -> dict[str, float]:
-        """By layer, the share of units of one sign of conflict in even and in odd observations.
+        """By layer, the share of units whose even and odd observations have the same sign.
 
         Units without a sign (no weights left, or gradients near nothing) are left out; nan where
         none is left. 1 means a stable sign, one half that it is noise.
@@ -238,7 +239,5 @@ def _watched_steps(run: Run, data: Data) -> int:
 
 
 def between_readings(steps: int) -> int:
-    """Steps from one reading to the next in a training of so many: EVERY, fewer where it would have
-    less than READINGS.
-    """
+    """Steps between two readings in a training of so many: EVERY, or fewer for READINGS of them."""
     return max(1, min(EVERY, steps // READINGS))

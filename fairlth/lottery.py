@@ -17,6 +17,7 @@ from fairlth.selection import Scores, levels, magnitude, select
 from fairlth.training import AfterStep, State, fit, in_turn, predict, snapshot
 
 PROBED = 2  # images that the output layer is found with
+ROUNDED = 1e-9  # of an accuracy: above what floats round off, below what one image makes
 Score = Callable[[nn.Module], Scores]  # a trained network -> scores of its weights
 Choose = Callable[[Scores, float, MaskSet, str], MaskSet]  # see `selection.select`
 
@@ -118,9 +119,12 @@ def head_of(network: nn.Module, data: Data) -> str:
 
 
 def floor(run: Run, data: Data, dense: Dense) -> float:
-    """The accuracy that a fair ticket keeps: the dense net's on validation data less epsilon."""
+    """The accuracy that a fair ticket keeps: the dense net's on validation data less epsilon.
+
+    ROUNDED less, so that a ticket with exactly that many images right is not refused.
+    """
     counts = predict(dense.at(dense.trained), data.val)
-    return metrics.accuracy(*counts) - run.settings.epsilon
+    return metrics.accuracy(*counts) - run.settings.epsilon - ROUNDED
 
 
 def search(
@@ -158,6 +162,8 @@ def search(
     each = short_epochs(preset) if short else preset.schedule.epochs - k
     keep = keep_per_level or (FINE if short else preset.keep_per_level)
     schedule = preset.schedule.model_copy(update={"epochs": k + each})
+    if short:  # it has no time to warm up in
+        schedule = schedule.model_copy(update={"warmup": min(schedule.warmup, k)})
     model = dense.at(dense.trained)
     mask = MaskSet.full(prunable(model)) if dense.mask is None else dense.mask
     plan = levels(run.density, keep, mask.density)

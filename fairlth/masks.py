@@ -1,5 +1,6 @@
 """A mask: which weights of a network are kept, in exact counts."""
 
+import math
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -245,10 +246,14 @@ def output_layer(model: nn.Module, images: Tensor) -> str:
 def count_kept(density: float, weights: Mapping[str, Tensor]) -> int:
     """floor(density * prunable weights), exact (`config.share_of`); ValueError if it is 0."""
     total = sum(weight.numel() for weight in weights.values())
+    if total == 0:
+        raise ValueError("there are no weights to choose from: expected one at least.")
     n_keep = config.share_of(density, total)
     if n_keep < 1:
+        scale = 10 ** (len(str(total)) + 1)
+        least = math.ceil(scale / total) / scale  # two or three digits, rounded up
         raise ValueError(
-            f"density={density} keeps none of {total} weights: choose at least {1 / total:.2g}."
+            f"density={density} keeps none of {total} weights: choose at least {least:g}."
         )
     return n_keep
 
@@ -258,7 +263,7 @@ def _nth_largest(flat: Tensor, n: int) -> Tensor:
     memory. Reorders `flat`.
 
     Raises ValueError where a value is nan: both count it as larger than any number, so it stands
-        among the n largest.
+    among the n largest.
     """
     if flat.device.type != "cpu":
         largest = flat.topk(n, sorted=False).values

@@ -94,12 +94,12 @@ def refine(
     """Trains a ticket, in place, to the fairest state of validation accuracy `floor` or more.
 
     After every BETWEEN epochs, and once settled after every epoch, the groups' weights follow
-    `reweight`, with the pressure times the epochs since they did. States are judged once they have
-    settled, that is when the schedule's learning rate is below SETTLED of its top: earlier ones are
-    too noisy to choose from. A state is feasible if its accuracy is at least `floor`; the best one
-    is the most accurate among those whose CWV is within one standard error of the lowest (the
+    `reweight`, with the pressure times the epochs since they last did. States are judged once they
+    have settled: the schedule's learning rate has fallen to SETTLED of its top. Earlier ones are
+    too noisy to choose from. A state is feasible if its accuracy is at least `floor`. The best one
+    is the most accurate of those whose CWV is within one standard error of the lowest (the
     one-standard-error rule of Breiman et al., 1984), so that noise is not paid for with accuracy.
-    Three rules:
+    One state is kept: one that was not the best when it came is not looked at again. Three rules:
 
     1. PATIENCE feasible epochs without a better state halve the learning rate.
     2. A settled state that breaks the constraint halves the pressure and moves the weights half-way
@@ -110,7 +110,7 @@ def refine(
 
     Args:
         model: at the rewind point, pruned.
-        data: train and val are used.
+        data: train and val are used; each group has a validation image.
         schedule: of the run; epochs start ... epochs - 1 are trained.
         seed: of the run.
         start: the rewind epoch.
@@ -123,7 +123,8 @@ def refine(
     waited = 0
     for epoch in epochs(start, schedule.epochs, "refining"):
         loss, rate = trainer.epoch(epoch, weighted_by_group(control.weights), control.lr_scale)
-        settled = learning_rate(schedule, epoch + 1) <= SETTLED * schedule.lr
+        low = learning_rate(schedule, epoch + 1) <= SETTLED * schedule.lr
+        settled = low and epoch + 1 > schedule.warmup
         waited += 1
         if waited < BETWEEN and not settled:
             continue

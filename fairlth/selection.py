@@ -11,6 +11,7 @@ from fairlth.config.method_table import n_levels
 from fairlth.masks import MaskSet, count_kept
 
 Scores = dict[str, Tensor]
+NOISE = 1e-5  # conflicts that differ by less are equal but for rounding
 
 
 def magnitude(weights: Mapping[str, Tensor]) -> Scores:
@@ -23,13 +24,14 @@ def magnitude(weights: Mapping[str, Tensor]) -> Scores:
 def conflict_aware(
     weights: Mapping[str, Tensor], conflict: Mapping[str, Tensor], strength: float
 ) -> Scores:
-    """|w| exp(-strength z_u): the weights of units in conflict come last.
+    """|w| exp(-strength z_u): the weights of units in clear conflict count less.
 
-    z_u is the conflict of the weight's unit in standard deviations of its layer (units of conflict
-    exactly 0 do not count), where the unit is in conflict (above 0) and above its layer's mean,
-    else 0. Our reconstruction of the paper's conflict-detection-based mask generation (arXiv
-    2407.02805); `strength` 0 is plain magnitude. The sign that hurts can be tried with a negative
-    strength.
+    z_u is how far the conflict of the weight's unit lies above its layer's mean, in standard
+    deviations of the layer (units of conflict exactly 0 do not count), where the unit is in
+    conflict (above 0) and above that mean, else 0. Conflicts that differ by rounding alone, as
+    those of the two outputs of a binary task do, count as equal. Our reconstruction of the paper's
+    conflict-detection-based mask generation (arXiv 2407.02805); `strength` 0 is plain magnitude.
+    The sign that hurts can be tried with a negative strength.
 
     Args:
         weights: name -> weight.
@@ -46,7 +48,7 @@ def conflict_aware(
 
 def _factor(conflict: Tensor, strength: float, dim: int) -> Tensor:
     known = conflict[conflict != 0] if conflict.any() else conflict
-    z = (conflict - known.mean()) / known.std(correction=0).clamp(min=1e-12)
+    z = (conflict - known.mean()) / known.std(correction=0).clamp(min=NOISE)
     z = torch.where(conflict > 0, z.clamp(min=0), 0.0)
     return torch.exp(-strength * z).reshape(-1, *[1] * (dim - 1))
 
@@ -65,18 +67,23 @@ def select(
     Args:
         scores: name -> score of each weight.
         density: share of all N weights to keep, in (0, 1].
-        within: weights that this mask has already pruned stay pruned.
+        within: weights that this mask has already pruned stay pruned. It keeps at least as many.
         head: name of the output layer's weight (see `masks.output_layer`); "" takes the last one.
             Where it has no score it stays whole, and no class can lose its weights.
 
     Raises:
-        ValueError: the density keeps no weight, or a score is nan.
+        ValueError: the density keeps no weight or more than `within`, or a score is nan.
     """
+    n_keep = count_kept(density, scores)
     if within is not None:
+        if n_keep > within.n_kept:
+            raise ValueError(
+                f"density={density} keeps {n_keep} weights, and the mask that they are chosen from "
+                f"has {within.n_kept}: choose a lower density."
+            )
         scores = {
             name: torch.where(within[name], score, -math.inf) for name, score in scores.items()
         }
-    n_keep = count_kept(density, scores)
     mask = MaskSet.from_scores(scores, n_keep)
     head = head or [*scores][-1]
     return mask if all_alive(mask, head) else _rescue(scores, mask, n_keep, head)

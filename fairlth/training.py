@@ -283,9 +283,9 @@ def in_turn(*steps: AfterStep) -> AfterStep:
 
 
 def learning_rate(schedule: Schedule, epoch: float) -> float:
-    """Linear warm-up over `warmup` epochs to `lr`, then a half cosine to 0 at the last epoch."""
+    """Linear warm-up over `warmup` epochs to `lr`, then a half cosine to 0 at the end."""
     if epoch < schedule.warmup:
-        return schedule.lr * max(epoch, 0.01) / schedule.warmup
+        return min(schedule.lr, schedule.lr * max(epoch, 0.01) / schedule.warmup)
     done = (epoch - schedule.warmup) / max(schedule.epochs - schedule.warmup, 1e-9)
     return schedule.lr * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 

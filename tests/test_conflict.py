@@ -116,6 +116,12 @@ def test_the_meter_reads_every_so_many_steps_and_changes_nothing(random_data):
     assert set(watch.agreement()) == set(prunable(model))
 
 
+def test_batches_of_one_image_are_read_two_at_a_time(random_data):
+    watch = ConflictMeter(random_data.train, seed=0, every=1, batch_size=1)
+    watch(net())
+    assert watch.images == 2 and watch.conflict()["linear1.weight"].any()
+
+
 def test_the_meter_leaves_batch_norm_alone(random_data):
     model = build("convnet", (1, 8, 8), 3, torch.Generator().manual_seed(0))
     before = snapshot(model)

@@ -1,5 +1,6 @@
 """The search for a ticket and its plain twins, and what flows between them."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,7 +11,7 @@ from fairlth.lottery import by_magnitude, search, train_plainly
 from fairlth.masks import MaskSet, prunable
 from fairlth.methods.sharing import dense_once, fresh
 from fairlth.selection import levels, magnitude, select
-from fairlth.training import fit, snapshot
+from fairlth.training import fit, learning_rate, snapshot
 
 
 @pytest.fixture
@@ -99,6 +100,39 @@ def test_learning_rate_rewinding_goes_on_from_the_trained_weights(smoke_run, loa
     assert found.epochs == 10 + 13  # 14 levels to a density of 0.05
 
 
+@pytest.fixture
+def schedules(monkeypatch):
+    """The schedules of the levels after the first, of which nothing is trained."""
+    found = []
+
+    def remember(model, data, schedule, **_):
+        found.append(schedule)
+
+    monkeypatch.setattr(lottery, "fit", remember)
+    return found
+
+
+@pytest.mark.parametrize("preset", ["smoke", "small", "breadth", "whole", "paper", "paper_full"])
+def test_the_rate_of_a_short_level_falls_from_its_top_to_0(
+    preset, smoke_run, loaded, dense, schedules
+):
+    """It starts at the rewind epoch, which may lie within the warm-up of the whole schedule."""
+    run = smoke_run.model_copy(update={"preset": preset})
+    search(run, loaded, dense, by_magnitude, short=True)
+    assert len(schedules) == 13
+    schedule = schedules[0]
+    epochs = np.linspace(run.settings.rewind_epochs, schedule.epochs, 50)
+    rates = [learning_rate(schedule, epoch) for epoch in epochs]
+    assert rates[0] > 0.99 * schedule.lr and rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(0, abs=1e-12)
+
+
+def test_a_long_level_keeps_the_warm_up(smoke_run, loaded, dense, schedules):
+    run = smoke_run.model_copy(update={"preset": "paper"})
+    search(run, loaded, dense, by_magnitude)
+    assert {schedule.warmup for schedule in schedules} == {6.0}
+
+
 def test_a_short_level_has_its_share_of_the_epochs(smoke_run, loaded, dense, monkeypatch):
     """13 levels of 2 epochs after the dense training's 10; an eighth of 160 epochs is 20."""
     monkeypatch.setattr("fairlth.lottery.short_epochs", lambda preset: 2)
@@ -130,6 +164,18 @@ def test_the_floor_is_the_dense_nets_validation_accuracy_less_epsilon(smoke_run,
         right = model(as_float(loaded.val.x)).argmax(1) == loaded.val.y
     found = lottery.floor(smoke_run, loaded, dense)
     assert found == pytest.approx(float(right.double().mean()) - 0.2)
+
+
+def test_a_ticket_as_accurate_as_the_floor_is_not_refused_by_rounding(
+    smoke_run, loaded, dense, monkeypatch
+):
+    """2071 of 4000 less 0.08 are 1751, of which the floats make more."""
+    counts = [np.array(n) for n in (2071, 4000)]
+    assert 2071 / 4000 - 0.08 > 1751 / 4000
+    monkeypatch.setattr(lottery, "predict", lambda model, split: counts)
+    run = smoke_run.model_copy(update={"preset": "small"})
+    assert run.settings.epsilon == 0.08
+    assert 1750 / 4000 < lottery.floor(run, loaded, dense) < 1751 / 4000
 
 
 def test_a_mask_at_the_rewind_point(dense):

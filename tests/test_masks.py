@@ -71,6 +71,20 @@ def test_a_density_that_keeps_nothing_is_refused_with_what_would_do():
         count_kept(0.001, {"w": torch.zeros(100)})
 
 
+@pytest.mark.parametrize("total", [1, 3, 7, 99, 101, 90_000, 270_000, 11_173_962])
+def test_the_density_that_is_advised_keeps_a_weight(total):
+    weights = {"w": torch.zeros(1).expand(total)}
+    with pytest.raises(ValueError, match="choose at least ") as refused:
+        count_kept(1e-9, weights)
+    advised = float(str(refused.value).split("choose at least ")[1].rstrip("."))
+    assert count_kept(advised, weights) == 1 and advised <= 1.1 / total
+
+
+def test_no_weights_to_choose_from_are_refused():
+    with pytest.raises(ValueError, match="there are no weights to choose from"):
+        count_kept(0.5, {})
+
+
 @pytest.mark.parametrize("n_keep", [0, 101])
 def test_a_count_out_of_range_is_refused(n_keep):
     with pytest.raises(ValueError, match=f"n_keep={n_keep} .*1 to 100"):

@@ -120,19 +120,19 @@ def test_without_a_feasible_state_the_most_accurate_is_returned_and_called_infea
 
 @pytest.fixture
 def setting(random_data):
-    def train(pressure=0.5, floor=0.0, seed=0, epochs=4):
+    def train(pressure=0.5, floor=0.0, seed=0, epochs=4, start=1, warmup=1.0):
         model = build("mlp", (1, 8, 8), 3, torch.Generator().manual_seed(0))
         mask = MaskSet.from_scores(
             {name: weight.detach().abs() for name, weight in prunable(model).items()}, 500
         )
         mask.apply(model)
-        schedule = Schedule(epochs=epochs, batch_size=32, lr=0.05)
+        schedule = Schedule(epochs=epochs, batch_size=32, lr=0.05, warmup=warmup)
         refined = refine(
             model,
             random_data,
             schedule,
             seed=seed,
-            start=1,
+            start=start,
             after_step=mask.apply,
             floor=floor,
             pressure=pressure,
@@ -182,6 +182,12 @@ def test_same_seed_same_bits_and_every_switch_changes_something(setting):
 
 def test_a_floor_out_of_reach_is_called_infeasible(setting):
     assert not setting(floor=1.01)[1].feasible
+
+
+def test_a_state_within_the_warm_up_has_not_settled(setting):
+    _, refined, _ = setting(epochs=10, start=0, warmup=5.0)
+    assert [step.settled for step in refined.steps] == [False] * 4 + [True] * 2
+    assert [step.epoch for step in refined.steps] == [1, 3, 5, 7, 8, 9]
 
 
 def test_until_the_rate_has_settled_every_second_epoch_is_validated_and_feeds_back_twice(

@@ -30,6 +30,16 @@ def test_units_of_which_nothing_is_known_do_not_shift_the_others():
     assert torch.equal(factors[0], factors[1])
 
 
+def test_conflicts_that_differ_by_rounding_alone_are_equal():
+    """The two outputs of a binary task have mirrored gradients."""
+    conflict = {"a": torch.tensor([0.082010791, 0.082011253])}
+    scores = conflict_aware({"a": torch.ones(2, 1)}, conflict, strength=0.1)
+    assert scores["a"].flatten().tolist() == pytest.approx([1, 1], abs=0.003)
+    conflict = {"a": torch.full((11,), 0.7)}
+    scores = conflict_aware({"a": torch.ones(11, 1)}, conflict, strength=0.1)
+    assert scores["a"].flatten().tolist() == pytest.approx([1] * 11, abs=0.003)
+
+
 def test_strength_is_a_switch_with_a_sign():
     conflict = {"a": torch.tensor([0.5, -0.5]), "b": torch.tensor([0.3])}
     none, some, other = (
@@ -51,6 +61,13 @@ def test_select_keeps_the_floor_and_never_brings_a_weight_back():
     assert first["w"].nonzero().flatten().tolist() == [5, 6, 7, 8, 9]
     second = select({"w": torch.arange(10.0).flip(0)}, 0.3, within=first)
     assert second["w"].nonzero().flatten().tolist() == [5, 6, 7]
+
+
+def test_select_refuses_to_keep_more_than_there_is():
+    first = select({"w": torch.arange(16.0)}, 0.25)
+    assert torch.equal(select({"w": torch.arange(16.0)}, 0.25, within=first)["w"], first["w"])
+    with pytest.raises(ValueError, match=r"density=0.5 keeps 8 weights, .* has 4: choose a lower"):
+        select({"w": torch.arange(16.0)}, 0.5, within=first)
 
 
 def test_select_never_brings_back_a_weight_whose_rivals_are_zero():

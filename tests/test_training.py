@@ -152,6 +152,7 @@ def test_the_learning_rate_warms_up_and_ends_at_zero():
     assert learning_rate(schedule, 6.0) == pytest.approx(0.1)
     assert learning_rate(schedule, 10.0) == pytest.approx(0.0)
     assert learning_rate(Schedule(epochs=10, lr=0.2, warmup=0.0), 0.0) == pytest.approx(0.2)
+    assert learning_rate(Schedule(epochs=10, lr=0.2, warmup=0.001), 0.0) == 0.2  # and no more
 
 
 def test_counts_agree_with_a_loop_over_images(random_data):

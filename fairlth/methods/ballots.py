@@ -34,10 +34,10 @@ def ballot_refine(run: Run, data: Data, dense: Dense) -> Ticket:
 def shuffled(run: Run, data: Data, dense: Dense) -> Ticket:
     """Ballot with its weights shuffled: as many per layer, at random places, trained as Ballot's.
 
-    What is left of Ballot's result is owed to its layer counts and its training, what is lost to
-    its choice of weights. Source: the sanity check of Frankle et al., 2021 ("Pruning neural
-    networks at initialization: why are we missing the mark?"). `run.pressure` is that of Ballot's
-    training.
+    What is left of Ballot's result is owed to its layer counts and its training. What is lost is
+    owed to its choice of weights and to what these learned in the levels: shuffled weights start
+    from theta_k. Source: the sanity check of Frankle et al., 2021 ("Pruning neural networks at
+    initialization: why are we missing the mark?"). `run.pressure` is that of Ballot's training.
     """
     ours = find_once(run, data, dense)
     budget = {name: int(kept.sum()) for name, kept in ours.mask.items()}

@@ -30,10 +30,9 @@ def fairscratch(run: Run, data: Data, dense: Dense) -> Ticket:
     per layer, batch norm without scale and shift. `pressure` is lambda.
 
     Source: Tang et al., CVPR 2023 (HungerPWAY/Fair-Scratch-Tickets), edge-popup from Ramanujan et
-        al., 2020. Reconstructed:
-    the two-sided surrogate for any number of classes or groups, where the source has one-sided ones
-    for two of each; the run's own schedule instead of three epochs; weights scaled for the density,
-    an option that the source leaves off.
+    al., 2020. Reconstructed: the two-sided surrogate for any number of classes or groups, where the
+    source has one-sided ones for two of each; the run's own schedule instead of three epochs;
+    weights scaled for the density, an option that the source leaves off.
     """
     popup = search(run, data, dense, _surrogate(run, data))
     mask = popup.mask()

@@ -17,8 +17,8 @@ def pw_loss(run: Run, data: Data, dense: Dense) -> Ticket:
     """One-shot magnitude pruning; then images weigh more, the worse the dense net predicts them.
 
     An image i weighs omega_i = theta + (1 - theta)(1 - p_i)^gamma, p_i the dense net's probability
-    of its class, and its label is the dense net's prediction where that is right, the class itself
-    where it is wrong. Needs no groups.
+    of its class. Its label is the dense net's probabilities where their highest is right, the class
+    itself where it is wrong. Needs no groups.
 
     `pressure` is 1 - theta in [0, 1]: 0 weighs all images alike, 1 leaves an image that the dense
     net is sure of no weight.
