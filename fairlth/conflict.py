@@ -1,4 +1,4 @@
-"""Conflict: where the gradients of accuracy and of fairness pull a unit in opposite directions.
+"""Conflict: where the gradients of accuracy and of fairness pull a unit apart, by over 90 degrees.
 
 A unit is one row of a prunable weight: an output channel of a convolution or an output feature of a
 linear layer, with all its incoming weights. In attention it is a feature of the queries, keys,

@@ -68,8 +68,9 @@ class Ticket:
     """What a method returns.
 
     `model` is trained, its pruned weights are exactly 0; `mask` says which weights are kept. `cost`
-    is in dense-training equivalents, epochs trained over the schedule's epochs. `feasible` says
-    whether the accuracy constraint was kept on validation data, None for methods without one.
+    is in dense-training equivalents, epochs trained over the schedule's epochs; SafeCompress's
+    branches and readings of importance count, too. `feasible` says whether the accuracy constraint
+    was kept on validation data, None for methods without one.
     `trace` has one row per validated epoch, or what else the method wants remembered.
     """
 

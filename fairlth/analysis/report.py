@@ -177,8 +177,8 @@ def page(preset: str) -> str:
         scope.missing(table, planned),
         "## In short\n\n" + in_short(everything, preset).replace("\n", "  \n"),
         "## Pruning alone\n\nCWV over the dense net's of the same seed: geometric mean, 95 % t "
-        "interval, n seeds. Above 1 is less fair. The weights of `lth_rate` are trained longer "
-        "than the dense net's: a ratio below 1 may come from that.",
+        "interval, n seeds. Above 1 is less fair. The weights of `lth_rate` and `magnitude` are "
+        "trained longer than the dense net's: a ratio below 1 may come from that.",
         markdown(premise.readable_premise(everything.premise)),
         "## The paper's claims\n\nHow much lower Ballot's CWV is, paired by seed; 95 % t interval "
         f"over n seeds. {subset(everything.runs)}",
