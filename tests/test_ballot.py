@@ -1,5 +1,6 @@
 """The method on one page: without any sharing, and its last step."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -85,6 +86,21 @@ def test_it_ends_with_a_shift_that_accuracy_can_pay(monkeypatch):
         assert metrics.cwv(*after.by_group()) <= metrics.cwv(*before.by_group())
         found[give] = metrics.cwv(*after.by_group())
     assert found[0.5] < found[0.0]
+
+
+def test_what_a_shift_may_cost_is_not_rounded_down(random_data, monkeypatch):
+    """7 images of 50 less 0.02 are 6, of which the floats make more."""
+    asked = []
+
+    def remember(outputs, split, floor):
+        asked.append(floor)
+        return torch.zeros(3)
+
+    monkeypatch.setattr(ballot, "affordable_shift", remember)
+    monkeypatch.setattr(ballot, "count", lambda outputs, split: (np.array(7), np.array(50)))
+    assert 7 / 50 - ballot.GIVE > 6 / 50
+    ballot.settle(fresh(run_of(), random_data), random_data, required=0.0)
+    assert 5 / 50 < asked[0] < 6 / 50
 
 
 def test_pressure_is_that_of_the_run():
