@@ -74,6 +74,16 @@ class Run(Strict):
             )
         return self
 
+    @field_validator("group_by")
+    @classmethod
+    def _is_no_word_of_ours(cls, group_by: str | None) -> str | None:
+        if group_by == "class":
+            raise ValueError(
+                "it is what tables call the classes themselves: leave it out to compare these, or "
+                "give the column another name"
+            )
+        return group_by
+
     @property
     def label(self) -> str:
         """The label column that is learned."""

@@ -174,6 +174,12 @@ def _cells(path: Path) -> pd.DataFrame:
     first = pd.read_csv(path, header=None, nrows=1, dtype=str, encoding="utf-8-sig")
     named = first.iloc[0].dropna()  # as written: of a second x `pd.read_csv` makes x.1
     header = ",".join(named)
+    nameless = [name for name in named if not name.strip()]
+    if nameless or len(named) < len(first.columns):
+        raise ValueError(
+            f"{CSV} has a column without a name, its first line is {header!r}: name it, or leave "
+            "it out with its commas."
+        )
     rows.columns = [_our_name(name.strip()) for name in rows.columns]
     if not named.str.strip().map(_our_name).is_unique or not rows.columns.is_unique:
         raise ValueError(f"{CSV} has a column twice, its first line is {header!r}: name each once.")

@@ -69,11 +69,12 @@ def check_fits(
     with seeded(0):
         for training in (False, True):
             probed.train(training)
+            before = _buffers(probed)
             calls = _run(name, probed, x)
             _check_outputs(name, calls[-1].output, n_classes, dataset)
             _check_draws(name, probed, calls)
             _check_weights_stay(name, probed, x)
-            _check_steady(name, probed, x, calls)
+            _check_steady(name, probed, x, calls, before)
             _check_remembers_nothing(name, probed, x)
             _check_logits(name, probed, x, calls)
         _check_every_image_alone(name, probed.eval(), x)
@@ -223,9 +224,11 @@ def _check_outputs(name: str, outputs: object, n_classes: int, dataset: str) -> 
                 f"model {name!r} has {found} outputs and {dataset} has {n_classes} classes: add it "
                 f"again with {n_classes} outputs and n_classes={n_classes}."
             )
+        cure = f"give models.add n_classes={found}, or " if found >= 2 else ""
+        told = "outputs" if found >= 2 else "output"
         raise ValueError(
-            f"model {name!r} has {found} outputs and n_classes={n_classes} was expected: give "
-            f"models.add n_classes={found}, or let the network end in {n_classes} outputs."
+            f"model {name!r} has {found} {told} and n_classes={n_classes} was expected: "
+            f"{cure}let the network end in {n_classes} outputs."
         )
     if outputs.shape != expected:
         raise ValueError(
@@ -277,13 +280,22 @@ def _check_weights_stay(name: str, model: nn.Module, x: Tensor) -> None:
             )
 
 
-def _check_steady(name: str, model: nn.Module, x: Tensor, first: list[Call]) -> None:
-    """Raises ValueError where a module gives other outputs when all is as before."""
-    before = {layer: value.clone() for layer, value in model.state_dict().items()}
+def _buffers(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of a network's buffers."""
+    return {layer: value.detach().clone() for layer, value in model.named_buffers()}
+
+
+def _check_steady(
+    name: str, model: nn.Module, x: Tensor, first: list[Call], before: dict[str, Tensor]
+) -> None:
+    """Raises ValueError where a module gives other outputs when all is as before.
+
+    `before` are the buffers that the first calls began with.
+    """
     for _ in range(REPEATS):
+        for layer, value in model.named_buffers():
+            value.detach().copy_(before[layer])
         found = unsteady(first, _run(name, model, x))
-        for layer, value in model.state_dict().items():
-            value.copy_(before[layer])
         if found is not None:
             raise ValueError(
                 f"model {name!r}: {_named(model, found)} gives other outputs for the same images "

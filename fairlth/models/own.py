@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fairlth import config
 from fairlth.masks import prunable
 from fairlth.models import given, reach
-from fairlth.models.checks import check_fits, check_layers, check_names, first_line
+from fairlth.models.checks import N_IMAGES, check_fits, check_layers, check_names, first_line
 from fairlth.models.logits import give_logits, without_part
 from fairlth.models.registry import MODELS, OWN, Build, Own, draw, seeded
 
@@ -108,8 +108,10 @@ def add(
 def describe(
     model: nn.Module, in_shape: tuple[int, ...], kept: bool = False, trained: bool = False
 ) -> str:
-    """A fingerprint of a network: its layers, shapes, outputs (three digits) for one image, what
-    can be pruned and what is frozen, and of weights that are kept a hash over all of them.
+    """A fingerprint of a network: its layers, shapes, what can be pruned and what is frozen.
+
+    Also what it computes, in three digits: outputs for an image, and outputs and gradients of a
+    training step. Of weights that are kept it has a hash over all of them.
     """
     told_more = []
     if kept:
@@ -117,6 +119,7 @@ def describe(
     told_more += [layer for layer, value in model.named_parameters() if not value.requires_grad]
     shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
     outputs = [f"{value:.2e}" for value in _outputs(model, in_shape).flatten().tolist()]
+    outputs += [f"{value:.2e}" for value in _trained_on(model, in_shape)]
     told = repr((str(model.eval()), shapes, outputs, [*prunable(model)], *told_more))
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
@@ -280,3 +283,15 @@ def _outputs(model: nn.Module, in_shape: tuple[int, ...]) -> Tensor:
     image = torch.linspace(-1, 1, n_values).reshape(1, *in_shape)
     with torch.no_grad(), seeded(0):
         return model.eval()(image)
+
+
+def _trained_on(model: nn.Module, in_shape: tuple[int, ...]) -> list[float]:
+    """Outputs for some images in training mode, then the norm of each parameter's gradient."""
+    probed = copy.deepcopy(model).train()
+    n_values = in_shape[0] * in_shape[1] * in_shape[2]
+    images = torch.linspace(-1, 1, N_IMAGES * n_values).reshape(N_IMAGES, *in_shape)
+    with seeded(0):
+        outputs = probed(images)
+        outputs.square().sum().backward()
+    norms = [float(value.grad.norm()) for value in probed.parameters() if value.grad is not None]
+    return [*outputs.detach().flatten().tolist(), *norms]

@@ -127,5 +127,6 @@ def check(name: str) -> None:
     if name not in MODELS:
         known = ", ".join(MODELS)
         raise ValueError(
-            f"model={name!r} is unknown: choose one of {known}, or add your own by models.add."
+            f"model={name!r} is unknown: choose one of {known}, or add your own by models.add, in "
+            "the command `fairlth ticket` by --network FILE.py:FUNCTION."
         )

@@ -41,11 +41,11 @@ import numpy as np
 from safetensors.torch import load
 tensors = load(zlib.decompress(np.fromfile({file}, dtype="uint8")))
 masks = {{key.removeprefix("kept_zeros/"): tensors.pop(key) for key in [*tensors] if "/" in key}}
+shift = tensors.pop("class_shift", 0.0)  # to add to the network's outputs
 network.eval().load_state_dict(tensors)
 for name, bits in masks.items():
-    shape = tensors[name].shape
-    kept_zeros = np.unpackbits(bits.numpy(), count=shape.numel(), bitorder="big").reshape(shape)
-    masks[name] = (tensors[name].numpy() != 0) | (kept_zeros == 1)"""
+    zeros = np.unpackbits(bits.numpy(), count=tensors[name].numel(), bitorder="big") == 1
+    masks[name] = (tensors[name].numpy() != 0) | zeros.reshape(tensors[name].shape)"""
 INTENDED_USE = (
     "Research and teaching on sparse networks and fairness. "
     "No decision about a person may rest on it."
@@ -340,7 +340,8 @@ def markdown(card: Card) -> str:
     lines += [
         f"`network` is the network, {_text(card.run['model'])}, as a torch module. "
         "Its state dict has the names and shapes that `tensors` shows. Pruned weights are 0, "
-        "and `masks` are True where a weight is kept."
+        "and `masks` are True where a weight is kept. `shift` has the constants of a ticket whose "
+        "last layer has no biases for them: the outputs are `network(images) + shift`."
     ]
     lines += ["", "```python", *card.reading, "```", ""]
     lines += ["## Intended use", "", card.intended_use, "", "## Limits", ""]

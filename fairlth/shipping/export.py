@@ -51,9 +51,9 @@ def program(
         even_if_dead: exports a dead ticket, too.
 
     Raises:
-        ValueError: the network has masks of `torch.nn.utils.prune` or fails on images of
-            `in_shape`; the ticket is dead (see `card.why_dead`); or the graph's outputs differ from
-            the network's by more than TOLERANCE.
+        ValueError: the network has masks of `torch.nn.utils.prune`, fails on images of `in_shape`
+            or does what has no form in the graph; the ticket is dead (see `card.why_dead`); or the
+            graph's outputs differ from the network's by more than TOLERANCE.
     """
     check_no_masks(type(model).__name__, model)
     plain = copy.deepcopy(model).eval().cpu()
@@ -72,7 +72,10 @@ def program(
         )
     images = {0: torch.export.Dim("images")}
     example = torch.zeros(2, *in_shape)
-    exported = torch.export.export(plain, (example,), dynamic_shapes=(images,))
+    try:
+        exported = torch.export.export(plain, (example,), dynamic_shapes=(images,))
+    except Exception as error:
+        raise _no_form("torch.export", error) from error
     check_same("the exported program", exported.module(), plain, in_shape)
     return exported
 
@@ -100,9 +103,12 @@ def onnx(
     from onnx import checker, helper
 
     exported = program(model, in_shape, card, even_if_dead=even_if_dead)
-    written: Any = torch.onnx.export(
-        exported, (), input_names=[INPUT], output_names=[OUTPUT], verbose=False
-    )
+    try:
+        written: Any = torch.onnx.export(
+            exported, (), input_names=[INPUT], output_names=[OUTPUT], verbose=False
+        )
+    except Exception as error:
+        raise _no_form("ONNX", error) from error
     proto = written.model_proto
     _strip(proto.graph)
     _name_batch(proto.graph)
@@ -201,14 +207,28 @@ def _called(own: Any, images: Tensor, calls: int) -> float:
 def flops(model: nn.Module, in_shape: tuple[int, ...]) -> int:
     """Floating-point operations on one image; a product and its addition are two.
 
-    Zeros are multiplied like any weight. Raises ValueError for a network with masks of
-    `torch.nn.utils.prune`.
+    Zeros are multiplied like any weight. Of an LSTM or another recurrent layer torch counts
+    nothing. Raises ValueError for a network with masks of `torch.nn.utils.prune`.
     """
     check_no_masks(type(model).__name__, model)
     model = copy.deepcopy(model).eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.zeros(1, *in_shape))
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # torch does not count inside fused attention
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(torch.zeros(1, *in_shape))
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
     return counter.get_total_flops()
+
+
+def _no_form(where: str, error: Exception) -> ValueError:
+    """What to say of a network that an exporter has no form for."""
+    return ValueError(
+        f"{where} has no form of this network for any number of images ({first_line(error)}): let "
+        "its forward have operations on tensors alone, without a branch on their values or a loop "
+        "over images."
+    )
 
 
 def _why_dead(model: nn.Module, in_shape: tuple[int, ...], card: Card | None) -> str:

@@ -237,3 +237,9 @@ def test_seeds_differ_by_purpose_and_by_seed():
     }
     assert len(seeds) == 150
     assert config.seed_for(3, "init") == config.seed_for(3, "init")
+
+
+def test_a_column_may_not_have_the_name_of_the_classes_themselves():
+    fields = {"dataset": "digits", "model": "mlp", "method": "lth", "density": 0.1, "seed": 0}
+    with pytest.raises(ValueError, match=r"group_by='class' .*leave it out to compare these, or"):
+        Run(**fields, preset="smoke", group_by="class")

@@ -818,3 +818,50 @@ def test_two_networks_of_one_name_are_told_apart(own, random_data, change):
         other["conv.weight"], trained["conv.weight"]
     )
     assert sharing.fresh(run, random_data).conv.out_channels == change.get("width", 4)
+
+
+@pytest.mark.parametrize("change", ["rate", "held"])
+def test_what_a_network_does_in_training_alone_is_part_of_its_fingerprint(own, change):
+    """Neither shows in its layers nor in its outputs for an image."""
+
+    class Dropping(Net):
+        rate = 0.1
+        held = False
+
+        def forward(self, x):
+            features = self.activation(self.conv(x)).mean((2, 3)) * self.scale
+            if self.held and self.training:
+                features = features.detach() + 0 * features
+            return self.linear(F.dropout(features, self.rate, self.training))
+
+    found = []
+    for value in (getattr(Dropping, change), 0.9):
+        setattr(Dropping, change, value)
+        models.add("mine", Dropping, (1, 8, 8), 3)
+        found.append(models.fingerprint("mine"))
+    setattr(Dropping, change, 0.9)
+    models.add("mine", Dropping, (1, 8, 8), 3)
+    assert found[0] != found[1] == models.fingerprint("mine")
+
+
+def test_a_network_may_use_its_buffers_while_it_trains(own):
+    """From the same buffers it gives the same outputs."""
+
+    class Centred(Net):
+        def __init__(self, in_shape, n_classes):
+            super().__init__(in_shape, n_classes)
+            self.register_buffer("middle", torch.zeros(4))
+
+        def forward(self, x):
+            features = self.activation(self.conv(x)).mean((2, 3))
+            if self.training:
+                self.middle.lerp_(features.detach().mean(0), 0.1)
+            return self.linear((features - self.middle) * self.scale)
+
+    models.add("mine", Centred, (1, 8, 8), 3)
+    assert "mine" in models.MODELS
+
+
+def test_one_output_is_answered_with_what_can_be_done(own):
+    with pytest.raises(ValueError, match=r"has 1 output and n_classes=3 was expected: let the"):
+        models.add("mine", lambda in_shape, n_classes: Net(in_shape, 1), (1, 8, 8), 3)

@@ -15,9 +15,11 @@ from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
 from fairlth import config, methods, metrics
 from fairlth.analysis import audit, summaries
-from fairlth.images import Data
+from fairlth.bias_shift import add_to_outputs
+from fairlth.images import Data, as_float
 from fairlth.lottery import Ticket
 from fairlth.masks import MaskSet
+from fairlth.models import build
 from fairlth.shipping import card as cards
 from fairlth.shipping import ticket as tickets
 from fairlth.workflow import experiments
@@ -287,6 +289,24 @@ def test_the_cards_own_lines_read_the_ticket_where_fairlth_cannot_be_imported(ma
     x = torch.linspace(-1, 1, 128).reshape(2, 1, 8, 8)
     with torch.no_grad():
         assert torch.allclose(torch.tensor(json.loads(logits)), loaded.model(x), atol=1e-6)
+
+
+def test_the_cards_own_lines_keep_a_shift_that_the_network_has_no_place_for(
+    made, tmp_path, monkeypatch
+):
+    model, mask, _ = tickets.load(made.path)
+    shift = torch.linspace(-1, 1, 10)
+    add_to_outputs(model, shift)  # into a buffer of its own
+    again = tmp_path / made.path.name
+    tickets.write(Ticket(model, mask, cost=1.0), made.record, made.data, again)
+    monkeypatch.chdir(tmp_path)
+    names = {"network": build("mlp", (1, 8, 8), 10, torch.Generator())}
+    exec("\n".join(tickets.read_card(again).reading), names)
+    images = as_float(made.data.test.x[:4])
+    with torch.no_grad():
+        outputs = names["network"](images) + names["shift"]
+        assert torch.allclose(outputs, model.eval()(images), atol=1e-6)
+    assert torch.equal(names["shift"], shift)
 
 
 def test_the_cards_own_lines_find_kept_weights_that_are_zero(made, tmp_path, monkeypatch):

@@ -310,3 +310,41 @@ def test_images_that_the_network_was_not_made_for_are_one_sentence(in_shape):
         "give (channels, side, side) of the images that it was trained on."
     )
     assert "\n" not in str(caught.value)
+
+
+class Branching(nn.Linear):
+    def forward(self, x):
+        return super().forward(x.flatten(1)) if float(x.sum()) > -1e9 else x
+
+
+class Pooling(nn.Linear):
+    """Torch exports it, ONNX has no such pooling."""
+
+    def forward(self, x):
+        return super().forward(nn.functional.adaptive_max_pool2d(x, 3).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("model", "where"), [(Branching(64, 3), "torch.export"), (Pooling(9, 3), "ONNX")]
+)
+def test_what_has_no_form_in_a_graph_is_one_sentence(model, where):
+    with pytest.raises(ValueError, match=rf"^{where} has no form of this network for any number"):
+        export.onnx(model, (1, 8, 8))
+
+
+def test_operations_of_attention_are_counted():
+    """Projections of queries, keys, values and outputs, and two products of n x n."""
+    n, width = 16, 8
+
+    class Attending(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(width, 1, batch_first=True)
+
+        def forward(self, x):
+            tokens = x.reshape(len(x), n, width)
+            return self.attention(tokens, tokens, tokens, need_weights=False)[0]
+
+    before = torch.backends.mha.get_fastpath_enabled()
+    assert export.flops(Attending(), (2, 8, 8)) == 2 * (4 * n * width**2 + 2 * n**2 * width)
+    assert torch.backends.mha.get_fastpath_enabled() == before

@@ -1,6 +1,7 @@
 """The command `fairlth`: what each sub-command prints and writes, and how bad input ends."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -54,6 +55,28 @@ def test_a_preset_that_is_none_is_refused_and_nothing_is_written(command, preset
 def test_where_is_the_folder_of_a_presets_runs(home, capsys):
     assert cli.main(["where", "small"]) == 0
     assert capsys.readouterr().out == f"{home / 'runs/small'}\n"
+
+
+@pytest.mark.parametrize(
+    ("variable", "sentence"),
+    [
+        ({"FAIRLTH_THREADS": "x"}, "FAIRLTH_THREADS='x' is refused"),
+        ({"FAIRLTH_FOO": "1"}, "FAIRLTH_FOO is no variable of fairlth"),
+        ({"FAIRLTH_PRESETS": "/nope"}, "FAIRLTH_PRESETS=/nope cannot be used"),
+    ],
+)
+def test_a_variable_that_is_refused_is_one_sentence_and_status_2(variable, sentence):
+    command = [sys.executable, "-m", "fairlth", "status", "smoke"]
+    done = subprocess.run(
+        command,
+        env=os.environ | variable,
+        cwd=paths.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(sentence) and done.stderr.count("\n") == 1
 
 
 def test_the_package_is_a_command_in_any_folder(tmp_path):
