@@ -82,7 +82,7 @@ def files_of(folder: Path) -> list[str]:
 def _files_in(folder: Path) -> list[str]:
     """All files but the csv and hidden ones, as paths inside the folder, in order.
 
-    Links are followed, but not to a folder that they are in.
+    Links are followed, but not to a folder that they are in. ValueError for a name that is no text.
     """
     found = []
     for place, folders, files in os.walk(folder, followlinks=True):
@@ -92,7 +92,12 @@ def _files_in(folder: Path) -> list[str]:
         folders[:] = [name for name in seen if (here / name).resolve() not in above]
         found += [here / name for name in files if _is_seen(name)]
     inside = [path.relative_to(folder) for path in sorted(found)]
-    return [path.as_posix() for path in inside if path != Path(CSV)]
+    names = [path.as_posix() for path in inside if path != Path(CSV)]
+    for name in names:
+        shown = name.encode(errors="replace").decode()
+        if shown != name:
+            raise ValueError(f"the name {shown} is not UTF-8: rename the file or its folder.")
+    return names
 
 
 def _is_seen(name: str) -> bool:

@@ -119,7 +119,7 @@ def describe(
     told_more += [layer for layer, value in model.named_parameters() if not value.requires_grad]
     shapes = [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
     outputs = [f"{value:.2e}" for value in _outputs(model, in_shape).flatten().tolist()]
-    outputs += [f"{value:.2e}" for value in _trained_on(model, in_shape)]
+    outputs += _trained_on(model, in_shape)
     told = repr((str(model.eval()), shapes, outputs, [*prunable(model)], *told_more))
     return hashlib.sha256(told.encode()).hexdigest()[:12]
 
@@ -285,13 +285,22 @@ def _outputs(model: nn.Module, in_shape: tuple[int, ...]) -> Tensor:
         return model.eval()(image)
 
 
-def _trained_on(model: nn.Module, in_shape: tuple[int, ...]) -> list[float]:
-    """Outputs for some images in training mode, then the norm of each parameter's gradient."""
+def _trained_on(model: nn.Module, in_shape: tuple[int, ...]) -> list[str]:
+    """Outputs for some images in training mode, then the norm of each parameter's gradient.
+
+    In thousandths of the largest one, so that a gradient that is 0 but for rounding, as of a bias
+    in front of batch norm, is 0.
+    """
     probed = copy.deepcopy(model).train()
     n_values = in_shape[0] * in_shape[1] * in_shape[2]
     images = torch.linspace(-1, 1, N_IMAGES * n_values).reshape(N_IMAGES, *in_shape)
     with seeded(0):
         outputs = probed(images)
         outputs.square().sum().backward()
-    norms = [float(value.grad.norm()) for value in probed.parameters() if value.grad is not None]
-    return [*outputs.detach().flatten().tolist(), *norms]
+    norms = [value.grad.norm() for value in probed.parameters() if value.grad is not None]
+    told = []
+    for values in (outputs.detach().flatten(), torch.stack(norms)):
+        largest = float(values.abs().max())
+        told.append(f"{largest:.2e}")
+        told += [str(round(value / (largest or 1.0), 3) + 0.0) for value in values.tolist()]
+    return told

@@ -342,6 +342,7 @@ BROKEN = {
     "one label": (one_class, "shapes has one class, 'disc': a network needs at least two"),
     "class too small": (four_of_a_class, r"has 4 image\(s\) of class 'ring', at least 5 are needed"),
     "no header": (replace_cell("file,label,shade\n", ""), "has no column 'file', its first line is 'disc/0.png,disc,light'"),
+    "a name that is no text": (lambda folder: (folder / "disc/0.png").rename(folder / "disc/caf\udce9.png"), r"the name disc/caf\?.png is not UTF-8: rename the file or its folder"),
     "a column without a name": (lambda folder: edit(folder, lambda text: text.replace("\n", ",x\n").replace("shade,x\n", 'shade,"  "\n', 1)), "has a column without a name, its first line is 'file,label,shade,  '"),
     "a comma at each line's end": (lambda folder: edit(folder, lambda text: text.replace("\n", ",\n")), "has a column without a name, .*: name it, or leave it out"),
     "other separator": (lambda folder: edit(folder, lambda text: text.replace(",", ";")), "its first line is 'file;label;shade'"),

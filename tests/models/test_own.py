@@ -13,6 +13,7 @@ from fairlth.config import Run
 from fairlth.masks import prunable
 from fairlth.methods import sharing
 from fairlth.models import build, checks
+from fairlth.models import own as own_module
 from fairlth.shipping import export
 from fairlth.shipping import ticket as tickets
 from fairlth.training import count, logits
@@ -865,3 +866,14 @@ def test_a_network_may_use_its_buffers_while_it_trains(own):
 def test_one_output_is_answered_with_what_can_be_done(own):
     with pytest.raises(ValueError, match=r"has 1 output and n_classes=3 was expected: let the"):
         models.add("mine", lambda in_shape, n_classes: Net(in_shape, 1), (1, 8, 8), 3)
+
+
+def test_a_gradient_of_rounding_alone_is_0_in_the_fingerprint():
+    """That of a bias in front of batch norm: with other threads it would be rounded otherwise."""
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+    model = nn.Sequential(*layers)
+    largest, *told = own_module._trained_on(model, (1, 8, 8))
+    outputs, norms = told[:6], told[7:]  # of two images, then the largest norm
+    assert float(largest) > 0 and "1.0" in [value.lstrip("-") for value in outputs]
+    assert norms[0] != "0.0" and norms[1] == "0.0" and "1.0" in norms
