@@ -339,7 +339,7 @@ def test_operations_of_attention_are_counted():
     class Attending(nn.Module):
         def __init__(self):
             super().__init__()
-            self.attention = nn.MultiheadAttention(width, 1, batch_first=True)
+            self.attention = nn.MultiheadAttention(width, 2, batch_first=True)
 
         def forward(self, x):
             tokens = x.reshape(len(x), n, width)
