@@ -223,11 +223,13 @@ def flops(model: nn.Module, in_shape: tuple[int, ...]) -> int:
 
 
 def _no_form(where: str, error: Exception) -> ValueError:
-    """What to say of a network that an exporter has no form for."""
+    """What to say of a network that an exporter has no form for, with the first cause."""
+    while isinstance(error.__cause__, Exception):
+        error = error.__cause__
     return ValueError(
         f"{where} has no form of this network for any number of images ({first_line(error)}): let "
-        "its forward have operations on tensors alone, without a branch on their values or a loop "
-        "over images."
+        "its forward do this by other operations on tensors, without a branch on their values or a "
+        "loop over images."
     )
 
 
